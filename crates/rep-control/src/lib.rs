@@ -1,0 +1,1 @@
+//! rep-control (being written)

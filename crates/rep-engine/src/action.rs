@@ -1,0 +1,239 @@
+//! What goes out: the closed set of actions. Everything the engine wants done, it asks for here.
+
+use crate::command::{CommandError, CommandOutcome};
+use rep_meta::MetaBlock;
+use rep_types::{
+    ByteRange, CommandId, ConnectionState, DiskState, IoError, IoId, LinkCause, PayloadId, ReplicationState, RequestId,
+    Role, SessionId, SyncDecision, VolumeNumber, ZeroMode,
+};
+use rep_wire::Message;
+
+/// Where a read puts its bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ReadInto {
+    /// Into this buffer, which the shell gave with the client's read.
+    Payload(PayloadId),
+    /// Into a buffer the shell takes from its pool; named in `DiskSuccess::payload`. When the pool is empty the
+    /// shell starts the read as soon as a buffer comes free.
+    NewPayload,
+}
+
+/// An action. The shell does them in the order given: in particular messages leave in this order, and a disk
+/// operation may start as soon as it is met (the engine itself waits where one must be durable before another).
+#[derive(Debug)]
+pub enum Action {
+    // ---- the local disk ----
+    /// Write the payload. `durable`: stable (`RWF_DSYNC`) before `DiskDone`.
+    WriteDisk {
+        /// Named in `DiskDone`.
+        io: IoId,
+        /// Where.
+        volume: VolumeNumber,
+        /// Where.
+        range: ByteRange,
+        /// What.
+        payload: PayloadId,
+        /// Whether it must be stable.
+        durable: bool,
+    },
+    /// Make the range zeroes.
+    ZeroDisk {
+        /// Named in `DiskDone`.
+        io: IoId,
+        /// Where.
+        volume: VolumeNumber,
+        /// Where.
+        range: ByteRange,
+        /// How.
+        mode: ZeroMode,
+        /// Whether it must be stable.
+        durable: bool,
+    },
+    /// Read.
+    ReadDisk {
+        /// Named in `DiskDone`.
+        io: IoId,
+        /// Where.
+        volume: VolumeNumber,
+        /// Where.
+        range: ByteRange,
+        /// Into what.
+        into: ReadInto,
+    },
+    /// Make everything whose `DiskDone` came before this action stable.
+    FlushDisk {
+        /// Named in `DiskDone`.
+        io: IoId,
+        /// Which volume.
+        volume: VolumeNumber,
+    },
+    /// Write a metadata block at an absolute offset of the metadata device; durable before `MetaDone`.
+    WriteMeta {
+        /// Named in `MetaDone`.
+        io: IoId,
+        /// Which volume.
+        volume: VolumeNumber,
+        /// Byte offset on the metadata device.
+        offset: u64,
+        /// The bytes.
+        block: MetaBlock,
+    },
+    /// The volume is detached: nothing more will be asked of its disk. Operations in flight still report and are
+    /// ignored; the shell lets go of the disk when the last has.
+    CloseDisk {
+        /// Which volume.
+        volume: VolumeNumber,
+    },
+
+    // ---- the peer ----
+    /// Send a message, and the payload right after it if it carries one. The shell keeps the bytes until they are
+    /// sent, also past `Release`.
+    Send {
+        /// On which connection; dropped if that one is gone.
+        session: SessionId,
+        /// What.
+        message: Message,
+        /// The bytes that go with it.
+        payload: Option<PayloadId>,
+    },
+    /// Whether a connection is wanted: the shell dials or listens, and keeps retrying, while it is.
+    WantLink {
+        /// Wanted or not.
+        wanted: bool,
+    },
+    /// End this connection. `LinkDown` for it need not follow; the engine has let go of it already.
+    CloseLink {
+        /// Which.
+        session: SessionId,
+        /// Why.
+        cause: LinkCause,
+    },
+
+    // ---- clients ----
+    /// Answer a client's request. For a read, on success `payload` holds the data: the shell owns it again (it may be
+    /// another than the one it gave). On a read's failure it is the one it gave.
+    Complete {
+        /// Which.
+        request: RequestId,
+        /// How.
+        result: Result<(), IoError>,
+        /// A read's buffer.
+        payload: Option<PayloadId>,
+    },
+    /// The engine needs this buffer no more. The shell frees it once no system call uses it either.
+    Release {
+        /// Which.
+        payload: PayloadId,
+    },
+    /// Offer the device, or stop offering it. Precedes the `CommandDone` of the promotion or demotion.
+    Export {
+        /// Which volume.
+        volume: VolumeNumber,
+        /// The size to offer; `None`: stop offering it.
+        size_bytes: Option<u64>,
+    },
+
+    // ---- the operator ----
+    /// A command ended.
+    CommandDone {
+        /// Which.
+        id: CommandId,
+        /// How.
+        result: Result<CommandOutcome, CommandError>,
+    },
+    /// Something operators want to know: one log line, one event.
+    Notice(Notice),
+}
+
+/// Why a state changed, in words for a log line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Why {
+    /// The operator's command.
+    Operator,
+    /// The disk was attached.
+    Attached,
+    /// The disk failed.
+    DiskError,
+    /// The metadata could not be written.
+    MetadataError,
+    /// A connection came up and its handshake began.
+    LinkUp,
+    /// The handshake ended.
+    Handshake,
+    /// The connection went.
+    LinkLost(LinkCause),
+    /// The peer said so.
+    Peer,
+    /// A resync ended.
+    ResyncDone,
+}
+
+/// A notice.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[allow(missing_docs)] // each variant is a state with its old value, its new one and the reason
+pub enum Notice {
+    Role {
+        from: Role,
+        to: Role,
+        why: Why,
+    },
+    PeerRole {
+        from: Option<Role>,
+        to: Option<Role>,
+        why: Why,
+    },
+    Connection {
+        from: ConnectionState,
+        to: ConnectionState,
+        why: Why,
+    },
+    Disk {
+        volume: VolumeNumber,
+        from: DiskState,
+        to: DiskState,
+        why: Why,
+    },
+    PeerDisk {
+        volume: VolumeNumber,
+        from: DiskState,
+        to: DiskState,
+        why: Why,
+    },
+    Replication {
+        volume: VolumeNumber,
+        from: ReplicationState,
+        to: ReplicationState,
+        why: Why,
+    },
+    /// The handshake decided.
+    Decided {
+        volume: VolumeNumber,
+        decision: SyncDecision,
+        out_of_sync_bytes: u64,
+    },
+    /// The two nodes' decisions don't mirror each other: a bug or a damaged peer; refused (R17).
+    DecisionMismatch {
+        volume: VolumeNumber,
+        mine: SyncDecision,
+        peer: SyncDecision,
+    },
+    /// After a crash as Primary, this much was marked from the activity log (R11).
+    CrashRecovered {
+        volume: VolumeNumber,
+        hot_extents: u64,
+        out_of_sync_bytes: u64,
+    },
+    /// A part of the metadata was damaged; what it covered counts as out-of-sync.
+    MetadataDamaged {
+        volume: VolumeNumber,
+    },
+    /// A resync ended, with what it copied.
+    ResyncFinished {
+        volume: VolumeNumber,
+        copied_bytes: u64,
+    },
+    /// Client I/O waits, or goes on.
+    IoSuspended {
+        suspended: bool,
+    },
+}

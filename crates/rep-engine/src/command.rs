@@ -1,0 +1,131 @@
+//! The operator's commands, as the engine takes them.
+
+use rep_types::{Refusal, SyncDecision, VolumeNumber};
+
+/// Which node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Side {
+    /// This node.
+    Local,
+    /// The peer.
+    Peer,
+}
+
+/// A command. What is already so succeeds without effect.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Command {
+    /// Let go of the disk. Refused under a Primary without an UpToDate peer.
+    Detach {
+        /// Which volume.
+        volume: VolumeNumber,
+    },
+    /// Want a connection.
+    Connect {
+        /// Give this node's data up if it diverged from the peer's; for the next handshake only (I-G4).
+        discard_my_data: bool,
+    },
+    /// Exchange views with the peer, tell what a connection would do, and do nothing.
+    Plan,
+    /// Leave cleanly (R31). With `force`, also when the peer doesn't answer.
+    Disconnect {
+        /// Don't wait for the peer.
+        force: bool,
+    },
+    /// Become Primary (R29).
+    Promote {
+        /// Also without UpToDate data: makes a generation (I-G5).
+        force: bool,
+    },
+    /// Become Secondary.
+    Demote,
+    /// Start a resync, or let a paused one go on. With nothing to do it succeeds.
+    Resync {
+        /// Which volume.
+        volume: VolumeNumber,
+    },
+    /// Copy every block from that side to the other.
+    ResyncFull {
+        /// Which volume.
+        volume: VolumeNumber,
+        /// Whose data stays. `None`: the UpToDate side's, refused when both are.
+        from: Option<Side>,
+    },
+    /// Pause a resync or let it go on.
+    PauseSync {
+        /// Which volume.
+        volume: VolumeNumber,
+        /// Pause, or go on.
+        paused: bool,
+    },
+    /// Give this node's data up and have it filled from the peer.
+    Invalidate {
+        /// Which volume.
+        volume: VolumeNumber,
+    },
+    /// Have the peer's data given up and filled from here.
+    InvalidatePeer {
+        /// Which volume.
+        volume: VolumeNumber,
+    },
+    /// Hold client I/O back, or let it go on.
+    SuspendIo {
+        /// Hold back, or go on.
+        suspended: bool,
+    },
+    /// Mark this node's data Outdated (R31).
+    Outdate {
+        /// Which volume.
+        volume: VolumeNumber,
+    },
+    /// Both nodes take the data they hold for the newest and equal, and start a generation (no initial sync).
+    NewGeneration {
+        /// Which volume.
+        volume: VolumeNumber,
+        /// Clear both bitmaps.
+        clear_bitmap: bool,
+    },
+    /// Leave everything cleanly: the daemon ends. Demotes even while the device is open (the shell has stopped
+    /// taking requests), leaves the peer, detaches.
+    Shutdown,
+}
+
+/// How a command ended well.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum CommandOutcome {
+    /// Done.
+    Done,
+    /// What [`Command::Plan`] found.
+    Plan(Vec<PlannedSync>),
+}
+
+/// One volume's verdict in a plan.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PlannedSync {
+    /// Which volume.
+    pub volume: VolumeNumber,
+    /// Rule and verdict for this node.
+    pub decision: SyncDecision,
+    /// Bytes that would be copied, at most (the union of both sides isn't known before bitmaps travel).
+    pub bytes_at_most: u64,
+    /// Bytes this node has written since both last agreed.
+    pub local_dirty_bytes: u64,
+    /// Bytes the peer has written since both last agreed.
+    pub peer_dirty_bytes: u64,
+}
+
+/// Why a command failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum CommandError {
+    /// Refused by the current state.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// The disk or its metadata failed under it.
+    #[error("the disk or its metadata failed")]
+    DiskFailed,
+    /// The peer went away under it.
+    #[error("the connection to the peer was lost")]
+    PeerLost,
+    /// Not done in time.
+    #[error("not done in time")]
+    TimedOut,
+}

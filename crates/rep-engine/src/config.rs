@@ -1,0 +1,44 @@
+//! What the engine is told once, when it begins.
+
+use rep_types::VolumeNumber;
+use std::time::Duration;
+
+/// The engine's configuration. Times are DRBD's defaults (semantics, "Defaults users know from DRBD").
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// The resource's volumes, in the order of their numbers.
+    pub volumes: Vec<VolumeNumber>,
+    /// Whether this node's name sorts before the peer's: the tie-breaker both agree on.
+    pub sorts_first: bool,
+    /// Randomness for generation identifiers.
+    pub seed: u64,
+    /// `timeout`: the peer is asked for a sign of life when an answer is due for so long.
+    pub timeout: Duration,
+    /// `ping-interval`: an idle link is pinged this often.
+    pub ping_interval: Duration,
+    /// `ping-timeout`: a ping is answered within this, or the link is dropped.
+    pub ping_timeout: Duration,
+    /// `ko-count`: a peer that is alive but whose disk answers nothing for this many `timeout`s is dropped.
+    pub ko_count: u32,
+    /// `durability = "stable"`: every answer means stable on both disks.
+    pub stable: bool,
+    /// `max-rate` of a resync in bytes a second; 0: as fast as application latency allows.
+    pub resync_rate_max: u64,
+}
+
+impl EngineConfig {
+    /// The defaults for one volume.
+    pub fn new(sorts_first: bool, seed: u64) -> Self {
+        EngineConfig {
+            volumes: vec![VolumeNumber(0)],
+            sorts_first,
+            seed,
+            timeout: Duration::from_secs(6),
+            ping_interval: Duration::from_secs(10),
+            ping_timeout: Duration::from_millis(500),
+            ko_count: 7,
+            stable: false,
+            resync_rate_max: 0,
+        }
+    }
+}

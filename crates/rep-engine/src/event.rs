@@ -1,0 +1,161 @@
+//! What comes in: the closed set of events. Everything the engine learns, it learns here.
+
+use crate::command::Command;
+use rep_meta::{BootId, Loaded};
+use rep_types::{
+    ByteRange, CommandId, IoError, IoId, LinkCause, PayloadId, RequestId, SessionId, VolumeNumber, ZeroMode,
+};
+use rep_wire::Message;
+
+/// A moment of the shell's monotonic clock, in nanoseconds.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct Timestamp(pub u64);
+
+impl Timestamp {
+    /// This moment plus a span.
+    pub fn after(self, span: std::time::Duration) -> Timestamp {
+        Timestamp(self.0.saturating_add(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)))
+    }
+
+    /// The span since an earlier moment; zero if that lies ahead.
+    pub fn since(self, earlier: Timestamp) -> std::time::Duration {
+        std::time::Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// How a disk operation ended well.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct DiskSuccess {
+    /// For a [`crate::Action::ReadDisk`] into [`crate::ReadInto::NewPayload`]: the buffer that now holds the data.
+    /// The engine owns it from here on and releases it.
+    pub payload: Option<PayloadId>,
+    /// For such a read: whether every byte is zero. A shell that doesn't look says false.
+    pub all_zero: bool,
+}
+
+/// An event.
+#[derive(Debug)]
+pub enum Event {
+    // ---- a client of the device ----
+    /// A write. `range` is at most `REQUEST_LENGTH_MAX` long; the payload holds exactly its bytes and stays as it is
+    /// until the engine releases it (R8).
+    ClientWrite {
+        /// Named in `Action::Complete`.
+        request: RequestId,
+        /// Where.
+        volume: VolumeNumber,
+        /// Where.
+        range: ByteRange,
+        /// The bytes.
+        payload: PayloadId,
+        /// Force unit access.
+        fua: bool,
+    },
+    /// A discard or write-zeroes, at most `ZERO_LENGTH_MAX` long.
+    ClientZero {
+        /// Named in `Action::Complete`.
+        request: RequestId,
+        /// Where.
+        volume: VolumeNumber,
+        /// Where.
+        range: ByteRange,
+        /// How.
+        mode: ZeroMode,
+        /// Force unit access.
+        fua: bool,
+    },
+    /// A read into `payload`, which the shell allocated; at most `REQUEST_LENGTH_MAX` long.
+    ClientRead {
+        /// Named in `Action::Complete`.
+        request: RequestId,
+        /// Where.
+        volume: VolumeNumber,
+        /// Where.
+        range: ByteRange,
+        /// The buffer to fill.
+        payload: PayloadId,
+    },
+    /// A flush: covers every write of the volume completed before it, on whatever connection (R4).
+    ClientFlush {
+        /// Named in `Action::Complete`.
+        request: RequestId,
+        /// Which volume.
+        volume: VolumeNumber,
+    },
+    /// The number of clients that have the device open changed.
+    Openers {
+        /// Which volume.
+        volume: VolumeNumber,
+        /// How many now.
+        count: u32,
+    },
+
+    // ---- the local disk ----
+    /// The operator attached a disk and its metadata has been read by `rep_meta::load`.
+    Attached {
+        /// Answered by `Action::CommandDone`.
+        id: CommandId,
+        /// Which volume.
+        volume: VolumeNumber,
+        /// What was read.
+        loaded: Box<Loaded>,
+        /// The boot this node is in.
+        boot: BootId,
+        /// Largest logical block size of the backing device, in bytes.
+        logical_block_bytes: u32,
+    },
+    /// A data operation ended.
+    DiskDone {
+        /// Which.
+        io: IoId,
+        /// How.
+        result: Result<DiskSuccess, IoError>,
+    },
+    /// A metadata write ended; on success it is durable.
+    MetaDone {
+        /// Which.
+        io: IoId,
+        /// How.
+        result: Result<(), IoError>,
+    },
+
+    // ---- the peer ----
+    /// An authenticated connection stands; its session is larger than any before. An older session ends by this.
+    LinkUp {
+        /// Names the connection.
+        session: SessionId,
+    },
+    /// The connection is gone.
+    LinkDown {
+        /// Which.
+        session: SessionId,
+        /// Why.
+        cause: LinkCause,
+    },
+    /// A whole, checked frame arrived. If the message carries a payload, `payload` is that many bytes, and the engine
+    /// owns it from here on.
+    PeerMessage {
+        /// On which connection.
+        session: SessionId,
+        /// What.
+        message: Message,
+        /// The bytes that came with it.
+        payload: Option<PayloadId>,
+    },
+
+    // ---- the operator, the clock ----
+    /// A command.
+    Command {
+        /// Answered by `Action::CommandDone`.
+        id: CommandId,
+        /// What.
+        command: Command,
+    },
+    /// The operator (or a deadline) no longer waits for this command. It is answered `TimedOut` if it hadn't been.
+    CommandAbandoned {
+        /// Which.
+        id: CommandId,
+    },
+    /// The moment told by `Engine::next_timeout` has come. Harmless when early.
+    Timeout,
+}

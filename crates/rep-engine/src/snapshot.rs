@@ -1,0 +1,98 @@
+//! The engine's state as operators see it. `repctl status` is made of this, and of nothing it guessed.
+
+use rep_types::{ConnectionState, DiskState, Generations, Refusal, ReplicationState, Role, SyncDecision, VolumeNumber};
+
+/// Why client I/O waits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum IoSuspension {
+    /// The operator said so.
+    Operator,
+    /// Losing the peer or a disk is being made durable (R13).
+    RecordingLoss,
+    /// The metadata is being written for a change of role or generation.
+    Metadata,
+}
+
+/// A resource.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Snapshot {
+    /// This node's role.
+    pub role: Role,
+    /// The peer's role; `None` while there is no connection.
+    pub peer_role: Option<Role>,
+    /// The link.
+    pub connection: ConnectionState,
+    /// Whether client I/O waits, and why.
+    pub io_suspended: Option<IoSuspension>,
+    /// Why a promotion without force would be refused now; `None`: it is safe (R29).
+    pub promotion_refused: Option<Refusal>,
+    /// The volumes.
+    pub volumes: Vec<VolumeSnapshot>,
+}
+
+/// A volume.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct VolumeSnapshot {
+    /// Its number.
+    pub number: VolumeNumber,
+    /// Its size; 0 while unknown.
+    pub size_bytes: u64,
+    /// Clients that have the device open.
+    pub openers: u32,
+    /// Our disk.
+    pub disk: DiskState,
+    /// The peer's disk.
+    pub peer_disk: DiskState,
+    /// What runs between the disks.
+    pub replication: ReplicationState,
+    /// Bytes known to differ, or to be possibly different.
+    pub out_of_sync_bytes: u64,
+    /// A resync under way or paused.
+    pub resync: Option<ResyncSnapshot>,
+    /// The last handshake's decision.
+    pub last_decision: Option<SyncDecision>,
+    /// The peer's generations as of the last handshake.
+    pub peer_generations: Option<Generations>,
+    /// Our generations; `None` without a disk.
+    pub generations: Option<Generations>,
+    /// Extents hot in the activity log.
+    pub hot_extents: u32,
+    /// How many can be.
+    pub hot_extents_max: u32,
+    /// Counts since the engine began.
+    pub counters: Counters,
+}
+
+/// A resync's progress.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ResyncSnapshot {
+    /// Bytes out-of-sync when it began.
+    pub total_bytes: u64,
+    /// Bytes done.
+    pub done_bytes: u64,
+    /// Bytes copied over the link (zero runs not counted).
+    pub copied_bytes: u64,
+    /// When it began, on the engine's clock.
+    pub started: crate::Timestamp,
+    /// Bytes a second over the last seconds.
+    pub rate_bytes_per_s: u64,
+}
+
+/// Counts since the engine began.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counters {
+    /// Bytes clients read.
+    pub read_bytes: u64,
+    /// Bytes clients wrote.
+    pub written_bytes: u64,
+    /// Bytes of user data sent to the peer.
+    pub sent_bytes: u64,
+    /// Bytes of user data received from the peer.
+    pub received_bytes: u64,
+    /// Bytes of user data copied by resyncs, in either direction.
+    pub resynced_bytes: u64,
+    /// Activity-log transactions written.
+    pub log_transactions: u64,
+    /// Flushes sent to the local disk.
+    pub local_flushes: u64,
+}

@@ -1,0 +1,65 @@
+//! The superblock as a value. Its bytes are specified in `docs/FORMAT.md`.
+
+use rep_types::{Generations, NodeName, ResourceName, VolumeNumber};
+
+/// The state of the data, as far as this node's durable metadata knows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DataState {
+    /// Of no single moment: never a source, not promotable without force (R21).
+    Inconsistent,
+    /// Of one moment, but known to be old (R31).
+    Outdated,
+    /// Of one moment.
+    Consistent,
+}
+
+/// Whether the metadata was left in the middle of being Primary.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PrimaryMark {
+    /// Not Primary, or demoted cleanly.
+    None,
+    /// Is Primary; found so at attach, it crashed as Primary (R11).
+    Primary,
+    /// Crashed as Primary earlier; no handshake has settled it yet.
+    Crashed,
+}
+
+/// Identifies one boot of a node, to tell a daemon's crash from a node's crash; `NONE` when not attached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct BootId(pub u128);
+
+impl BootId {
+    /// Not attached: the volume was detached cleanly.
+    pub const NONE: BootId = BootId(0);
+}
+
+/// The superblock's content, both copies of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Superblock {
+    /// Random identity of this metadata, made by `create-md`.
+    pub device_uuid: u128,
+    /// The resource it belongs to.
+    pub resource: ResourceName,
+    /// The node it belongs to.
+    pub node: NodeName,
+    /// The volume it belongs to.
+    pub volume: VolumeNumber,
+    /// Bytes of the backing device usable for data.
+    pub available_bytes: u64,
+    /// The size both nodes agreed on (R34); 0 when they never did.
+    pub agreed_bytes: u64,
+    /// The generations.
+    pub generations: Generations,
+    /// The state of the data.
+    pub data: DataState,
+    /// The Primary mark.
+    pub primary: PrimaryMark,
+    /// Whether this node was the last Primary it knows of.
+    pub last_primary: bool,
+    /// Whether the peer is known not to have gone on (Outdated, or fenced).
+    pub peer_outdated: bool,
+    /// The boot this volume is attached in; `NONE` after a clean detach.
+    pub attached_boot: BootId,
+    /// Counts superblock writes; the larger of two valid copies is the newer.
+    pub update_count: u64,
+}

@@ -1,0 +1,1 @@
+//! rep-peer (being written)

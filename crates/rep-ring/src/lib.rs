@@ -1,0 +1,1 @@
+//! rep-ring (being written)

@@ -1,0 +1,1 @@
+//! rep-sim (being written)

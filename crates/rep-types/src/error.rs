@@ -1,0 +1,124 @@
+//! Errors and refusals that cross crates.
+
+use serde::{Deserialize, Serialize};
+
+/// What became of an I/O, in the words clients know (NBD and the block layer map these onto errno values).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error, Serialize, Deserialize)]
+pub enum IoError {
+    /// The disk failed the operation, or no disk is in reach (`EIO`).
+    #[error("input/output error")]
+    Io,
+    /// The disk is full (`ENOSPC`): a sparse file's file system, for instance.
+    #[error("no space left on device")]
+    NoSpace,
+    /// The request is outside the volume or not on sectors (`EINVAL`).
+    #[error("invalid request")]
+    Invalid,
+    /// This node isn't Primary, or is leaving that role (`EPERM`/`ESHUTDOWN`).
+    #[error("the device isn't Primary")]
+    NotPrimary,
+    /// The disk doesn't do this operation (`EOPNOTSUPP`).
+    #[error("operation not supported")]
+    Unsupported,
+}
+
+/// Why a connection to the peer ended or must end.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error, Serialize, Deserialize)]
+pub enum LinkCause {
+    /// The peer or the network closed the connection.
+    #[error("the connection was closed")]
+    Closed,
+    /// The socket reported an error.
+    #[error("the connection failed")]
+    Failed,
+    /// The peer answered no ping within `ping-timeout`.
+    #[error("the peer answered no ping")]
+    PingTimeout,
+    /// The peer is alive but its disk answered nothing for `ko-count` times `timeout`.
+    #[error("the peer's disk stalled for too long")]
+    DiskStalled,
+    /// A frame was damaged or broke the protocol; nothing of it was applied (I-F5).
+    #[error("the peer broke the protocol")]
+    Protocol,
+    /// A new connection of the same peer took this one's place.
+    #[error("the peer connected anew")]
+    Replaced,
+    /// The peer said goodbye.
+    #[error("the peer left")]
+    PeerLeft,
+    /// This node's operator disconnected.
+    #[error("disconnected by the operator")]
+    Operator,
+    /// The handshake ended in a refusal.
+    #[error("the handshake was refused")]
+    Refused,
+    /// The handshake must start over because something changed under it (R17).
+    #[error("the handshake starts over")]
+    Restart,
+}
+
+/// Why a command was refused by the current state: exit code 10 of `repctl`; the variant's name is what
+/// `stderr` and `--json` carry.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error, Serialize, Deserialize)]
+pub enum Refusal {
+    /// The peer is Primary.
+    #[error("the peer is Primary; demote it there first")]
+    PeerIsPrimary,
+    /// No UpToDate disk is in reach.
+    #[error("no UpToDate disk is in reach; connect to the peer, or use --force if this copy is the one to keep")]
+    NoUpToDateDisk,
+    /// The device is open.
+    #[error("the device is open; close or unmount it first")]
+    DeviceIsOpen,
+    /// The nodes diverged.
+    #[error("the nodes diverged (split brain); see 'repctl split-brain RES show'")]
+    SplitBrain,
+    /// The nodes' data have no common ancestor.
+    #[error("the peer holds unrelated data; run create-md on the node whose data may go")]
+    UnrelatedData,
+    /// The peer's disk is smaller than the volume.
+    #[error("the peer's disk is smaller than the volume; give it a larger disk")]
+    PeerDiskTooSmall,
+    /// This node's disk is smaller than the volume.
+    #[error("this node's disk is smaller than the volume; give it a larger disk")]
+    DiskTooSmall,
+    /// A handshake is under way.
+    #[error("a handshake with the peer is under way; try again in a moment")]
+    HandshakeUnderWay,
+    /// There is no connection.
+    #[error("there is no connection to the peer; run 'repctl connect RES' first")]
+    NotConnected,
+    /// There is a connection.
+    #[error("the peer is connected; run 'repctl disconnect RES' first")]
+    IsConnected,
+    /// No disk is attached.
+    #[error("no disk is attached; run 'repctl attach RES' first")]
+    Diskless,
+    /// This node is Primary.
+    #[error("this node is Primary; run 'repctl secondary RES' first")]
+    IsPrimary,
+    /// A resync runs.
+    #[error("a resync is under way; wait for it with 'repctl wait RES synced'")]
+    ResyncUnderWay,
+    /// The only good data would be lost.
+    #[error("this is the only UpToDate copy in reach; it can't be given up")]
+    OnlyGoodCopy,
+    /// The resource isn't up.
+    #[error("the resource is down; run 'repctl up RES' first")]
+    ResourceIsDown,
+    /// There is no such volume.
+    #[error("the resource has no such volume")]
+    NoSuchVolume,
+    /// The other direction of data is called for.
+    #[error("the peer's data is newer; it can't become the target")]
+    PeerIsNewer,
+    /// A Primary would have to be overwritten.
+    #[error("this node is Primary and its data would be overwritten")]
+    WouldOverwritePrimary,
+    /// Another command on this resource hasn't ended.
+    #[error("another command on this resource hasn't ended yet")]
+    Busy,
+    /// The command is known but this build can't do it.
+    #[error("not supported")]
+    NotSupported,
+}

@@ -1,0 +1,26 @@
+//! The vocabulary of `repd`: the words every other crate speaks. Read this crate first.
+//!
+//! Nothing here does anything; it names. Units (`ByteRange`, `BlockIndex`, …) are newtypes so that a byte is never
+//! taken for a block; states are closed enums with questions as methods instead of an order; the words are DRBD's
+//! (see the glossary in `ARCHITECTURE.md`).
+//!
+//! Architecture invariant: no I/O, no clock, no randomness, and no dependency on any other crate of the workspace.
+
+mod decision;
+mod error;
+mod generation;
+mod name;
+mod range;
+mod state;
+mod units;
+
+pub use decision::{ByBitmapOrFull, SyncDecision, SyncRefusal, SyncRule, SyncVerdict};
+pub use error::{IoError, LinkCause, Refusal};
+pub use generation::{GENERATION_HISTORY_LENGTH, GenerationId, Generations};
+pub use name::{NameError, NodeName, ResourceName};
+pub use range::{BlockRange, ByteRange};
+pub use state::{ConnectionState, DiskState, ReplicationState, Role, ZeroMode};
+pub use units::{
+    BLOCK_SIZE, BlockIndex, CommandId, EXTENT_SIZE, EpochNumber, ExtentIndex, IoId, PayloadId, REQUEST_LENGTH_MAX,
+    RequestId, SECTOR_SIZE, SessionId, VolumeNumber, ZERO_LENGTH_MAX,
+};

@@ -1,0 +1,277 @@
+//! The messages of the peer link, as values. How they become bytes is `frame.rs` and `docs/PROTOCOL.md`.
+//!
+//! Hot messages are variants of [`Message`] with fixed layouts; everything rare is a [`ControlMessage`], encoded by
+//! the one codec module. User data never stands in a message: a message that carries some (`carries_payload`) is
+//! followed by it in the same frame, and the shell hands it on as a `PayloadId`.
+
+use crate::view::NodeView;
+use rep_types::{BlockIndex, ByteRange, DiskState, GenerationId, IoError, Role, SyncDecision, VolumeNumber, ZeroMode};
+use serde::{Deserialize, Serialize};
+
+/// A transfer in flight on the link, named by the node that started it; unique per direction and session.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+pub struct TransferId(pub u64);
+
+/// A message of the peer link.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Message {
+    /// Primary → peer: write these bytes (payload of `range.length` follows). `durable`: stable before the answer.
+    Write {
+        /// Named in the answer.
+        id: TransferId,
+        /// Where.
+        volume: VolumeNumber,
+        /// Where.
+        range: ByteRange,
+        /// Whether the answer means stable (`durability = "stable"`).
+        durable: bool,
+    },
+    /// Primary → peer: make the range zeroes.
+    Zero {
+        /// Named in the answer.
+        id: TransferId,
+        /// Where.
+        volume: VolumeNumber,
+        /// Where.
+        range: ByteRange,
+        /// How.
+        mode: ZeroMode,
+        /// Whether the answer means stable.
+        durable: bool,
+    },
+    /// Answer to `Write` and `Zero`, from the disk's completion (R2). An error is a negative answer (R1).
+    WriteAck {
+        /// The write answered.
+        id: TransferId,
+        /// What the disk said.
+        result: Result<(), IoError>,
+    },
+    /// Flush every volume's disk; what the sender has seen acknowledged must be stable before the answer (R6).
+    Flush {
+        /// Named in the answer.
+        id: TransferId,
+    },
+    /// Answer to `Flush`.
+    FlushAck {
+        /// The flush answered.
+        id: TransferId,
+        /// What the disks said.
+        result: Result<(), IoError>,
+    },
+    /// Read for a client of the sender (R27).
+    Read {
+        /// Named in the answer.
+        id: TransferId,
+        /// Where.
+        volume: VolumeNumber,
+        /// Where.
+        range: ByteRange,
+    },
+    /// Answer to `Read`: on success the payload follows (`length` bytes of it).
+    ReadReply {
+        /// The read answered.
+        id: TransferId,
+        /// Payload bytes; 0 with an error.
+        length: u32,
+        /// What the disk said.
+        result: Result<(), IoError>,
+    },
+    /// Target → source: send me this range.
+    ResyncRequest {
+        /// Named in the answers.
+        id: TransferId,
+        /// Where.
+        volume: VolumeNumber,
+        /// Where.
+        range: ByteRange,
+    },
+    /// Source → target: here it is (payload of `length` bytes follows). The source keeps the range locked until `ResyncAck`.
+    ResyncData {
+        /// The request answered.
+        id: TransferId,
+        /// Payload bytes.
+        length: u32,
+    },
+    /// Source → target: the range reads as zeroes.
+    ResyncZeroes {
+        /// The request answered.
+        id: TransferId,
+    },
+    /// Source → target: the range could not be read; it stays out-of-sync.
+    ResyncRefused {
+        /// The request answered.
+        id: TransferId,
+    },
+    /// Target → source: the range has been written (or not).
+    ResyncAck {
+        /// The request it ends.
+        id: TransferId,
+        /// What the target's disk said.
+        result: Result<(), IoError>,
+    },
+    /// Are you there?
+    Ping {
+        /// Named in the answer.
+        id: TransferId,
+    },
+    /// I am.
+    Pong {
+        /// The ping answered.
+        id: TransferId,
+    },
+    /// Everything that isn't hot.
+    Control(Box<ControlMessage>),
+}
+
+impl Message {
+    /// The number of bytes of user data that follow this message in its frame.
+    pub fn payload_length(&self) -> u32 {
+        match self {
+            Message::Write { range, .. } => range.length,
+            Message::ReadReply { length, .. } | Message::ResyncData { length, .. } => *length,
+            _ => 0,
+        }
+    }
+}
+
+impl From<ControlMessage> for Message {
+    fn from(message: ControlMessage) -> Message {
+        Message::Control(Box::new(message))
+    }
+}
+
+/// What is rare on the peer link.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum ControlMessage {
+    /// How this node sees itself: opens a handshake, in both directions (R17). `round` tells handshakes of one session apart.
+    View {
+        /// Counts handshakes of this session, from 1.
+        round: u32,
+        /// The view.
+        view: NodeView,
+    },
+    /// What this node decided from both views; the peer must have come to the mirror image.
+    Decision {
+        /// The handshake it ends.
+        round: u32,
+        /// One decision a volume, in the order of the volumes' numbers.
+        decisions: Vec<(VolumeNumber, SyncDecision)>,
+    },
+    /// Send me your bitmap from this block on.
+    BitmapRequest {
+        /// Which volume.
+        volume: VolumeNumber,
+        /// First block wanted.
+        from: BlockIndex,
+    },
+    /// A part of the sender's bitmap.
+    BitmapPart {
+        /// Which volume.
+        volume: VolumeNumber,
+        /// First block this part speaks of.
+        from: BlockIndex,
+        /// First block of the next part; `None`: the bitmap ends here.
+        next: Option<BlockIndex>,
+        /// Run lengths: see docs/PROTOCOL.md, "Bitmap runs".
+        runs: Vec<u8>,
+    },
+    /// Source → target: my bitmap generation is durable; take it as your current one, be Inconsistent, then say ready.
+    ResyncStart {
+        /// Which volume.
+        volume: VolumeNumber,
+        /// The source's bitmap generation.
+        bitmap_generation: GenerationId,
+    },
+    /// Target → source: durably Inconsistent with that generation and the united bitmap (R21).
+    ResyncReady {
+        /// Which volume.
+        volume: VolumeNumber,
+    },
+    /// Target → source: nothing is out-of-sync, everything is flushed; may I take over your generations? (R25)
+    ResyncFinish {
+        /// Which volume.
+        volume: VolumeNumber,
+    },
+    /// Source → target: yes, these.
+    ResyncGenerations {
+        /// Which volume.
+        volume: VolumeNumber,
+        /// The source's current generation.
+        current: GenerationId,
+        /// The source's history, newest first.
+        history: Vec<GenerationId>,
+    },
+    /// Target → source: durable, I am UpToDate (R25).
+    ResyncFinished {
+        /// Which volume.
+        volume: VolumeNumber,
+    },
+    /// Blocks the sender knows to differ, beyond what the receiver knows.
+    OutOfSync {
+        /// Which volume.
+        volume: VolumeNumber,
+        /// First block.
+        first: BlockIndex,
+        /// How many.
+        count: u64,
+    },
+    /// The sender's role and disks are now these.
+    State {
+        /// The sender's role.
+        role: Role,
+        /// The sender's disks.
+        disks: Vec<(VolumeNumber, DiskState)>,
+    },
+    /// I want to become Primary.
+    PromoteRequest,
+    /// Answer: whether the peer agrees (it doesn't when it is Primary, or wants to be and its name sorts first).
+    PromoteReply {
+        /// Whether the sender may promote.
+        granted: bool,
+    },
+    /// Primary → peer: my disk of this volume is gone; make a generation, durably, and go on alone for me (R15, R32).
+    DiskLost {
+        /// Which volume.
+        volume: VolumeNumber,
+    },
+    /// Answer to `DiskLost`.
+    DiskLostNoted {
+        /// Which volume.
+        volume: VolumeNumber,
+        /// Whether the peer's disk is UpToDate and carries on.
+        carries_on: bool,
+    },
+    /// Give your data up: be Inconsistent with every block out-of-sync, then a new handshake follows.
+    Invalidate {
+        /// Which volume.
+        volume: VolumeNumber,
+    },
+    /// Both start this generation together, with clean bitmaps if told (skips the initial sync).
+    NewGeneration {
+        /// Which volume.
+        volume: VolumeNumber,
+        /// The new current generation.
+        id: GenerationId,
+        /// Whether both sides clear their bitmaps.
+        clear_bitmap: bool,
+    },
+    /// Answer to `NewGeneration`: it is durable.
+    NewGenerationDone {
+        /// Which volume.
+        volume: VolumeNumber,
+    },
+    /// Resync of this volume is paused, or goes on, by the sender's operator.
+    PauseSync {
+        /// Which volume.
+        volume: VolumeNumber,
+        /// Whether it pauses.
+        paused: bool,
+    },
+    /// I leave cleanly (R31).
+    Leave,
+    /// Answer to `Leave`: noted durably; the sender of this is `role`.
+    LeaveNoted {
+        /// The answering node's role: a Secondary that leaves a Primary marks itself Outdated.
+        role: Role,
+    },
+}

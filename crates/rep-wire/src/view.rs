@@ -1,0 +1,55 @@
+//! How a node sees itself when a handshake begins (R17): the input of `decide_sync`.
+
+use rep_types::{DiskState, Generations, Role, VolumeNumber};
+use serde::{Deserialize, Serialize};
+
+/// What ended a volume's previous attachment. Told by flags in the metadata, never guessed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub enum PriorEnd {
+    /// The engine has run since before the last connection: only the link was lost.
+    LinkLoss,
+    /// It was detached cleanly since then, or is new.
+    Clean,
+    /// Only the daemon died: what the disk's kernel had taken is on the disk or on its way.
+    DaemonCrash,
+    /// The node went down with it: what wasn't flushed may be lost.
+    NodeCrash,
+}
+
+/// One volume in a [`NodeView`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct VolumeView {
+    /// Its number.
+    pub volume: VolumeNumber,
+    /// Bytes the backing device has room for.
+    pub available_bytes: u64,
+    /// The size both nodes agreed on; 0 when they never did.
+    pub agreed_bytes: u64,
+    /// Largest logical block size of the backing device, in bytes.
+    pub logical_block_bytes: u32,
+    /// The state of the disk.
+    pub disk: DiskState,
+    /// The generations.
+    pub generations: Generations,
+    /// Whether this node was Primary when it crashed and no handshake has settled it yet.
+    pub crashed_primary: bool,
+    /// What ended the previous attachment.
+    pub prior_end: PriorEnd,
+    /// Whether this node was the last Primary it knows of.
+    pub last_primary: bool,
+    /// Blocks this node holds for out-of-sync, hot extents after a crash included.
+    pub out_of_sync_blocks: u64,
+    /// Whether the operator told this node to give its data up in this handshake.
+    pub discard_my_data: bool,
+}
+
+/// A node's view of itself.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NodeView {
+    /// Its role.
+    pub role: Role,
+    /// Whether its name sorts first: the agreed tie-breaker. Exactly one of two nodes says so.
+    pub sorts_first: bool,
+    /// Its volumes, in the order of their numbers.
+    pub volumes: Vec<VolumeView>,
+}

@@ -1,0 +1,2 @@
+//! repctl (being written)
+fn main() {}

@@ -1,0 +1,2 @@
+//! repd (being written)
+fn main() {}

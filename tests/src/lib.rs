@@ -1,0 +1,1 @@
+//! Tests with real daemons and real tools (being written).
