@@ -50,6 +50,8 @@ pub struct NodeView {
     pub role: Role,
     /// Whether its name sorts first: the agreed tie-breaker. Exactly one of two nodes says so.
     pub sorts_first: bool,
+    /// Whether it only asks what a connection would do (`connect --plan`): both tell their decision, then part.
+    pub plan: bool,
     /// Its volumes, in the order of their numbers.
     pub volumes: Vec<VolumeView>,
 }
