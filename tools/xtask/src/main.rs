@@ -1,2 +1,80 @@
-//! xtask (being written)
-fn main() {}
+//! `cargo xtask`: the one door to everything a developer or a CI machine runs.
+//!
+//! It only starts other programs (cargo, apt-get, the workspace's own binaries) and adds up how they ended; nothing
+//! that is tested lives here. It has no dependencies, so that the first command of a fresh checkout begins at once.
+
+mod check;
+mod packages;
+mod process;
+mod summary;
+mod test;
+
+use process::{Failure, Tool, cargo, release_binary, workspace_root};
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask VERB [ARGUMENT]...
+
+  demo  [ARGUMENT]...   two nodes on this machine show the main job (arguments go to 'repctl demo')
+  check                 formatting, clippy with warnings denied, documentation
+  test  [--only STEP]   installs what the tests drive, builds, runs every test; steps: unit, sim, fuzz, daemons
+  sim   [ARGUMENT]...   the simulator (arguments go to it: --seeds N, --seed N, ...)
+  fuzz  [ARGUMENT]...   the fuzz targets (--seconds N, --target NAME, --replay)
+  bench [ARGUMENT]...   our figures beside nbdkit's and QEMU's (--quick, --json)
+  ci                    check, then test";
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    let verb = arguments.next().and_then(|v| v.into_string().ok()).unwrap_or_default();
+    let rest: Vec<OsString> = arguments.collect();
+    match run(&verb, &rest) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("xtask: {failure}");
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+fn run(verb: &str, rest: &[OsString]) -> Result<(), Failure> {
+    std::env::set_current_dir(workspace_root()).map_err(|e| Failure::start("the workspace's folder", e))?;
+    match verb {
+        "demo" => demo(rest),
+        "check" => check::run(),
+        "test" => test::run(rest),
+        "sim" => built_and_run("rep-sim", "rep-sim", rest),
+        "fuzz" => fuzz(rest),
+        "bench" => bench(rest),
+        "ci" => check::run().and_then(|()| test::run(rest)),
+        "" | "help" | "--help" | "-h" => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        other => Err(Failure::usage(format!("there is no verb '{other}'\n{USAGE}"))),
+    }
+}
+
+/// The README's first command.
+fn demo(rest: &[OsString]) -> Result<(), Failure> {
+    test::build_daemons()?;
+    Tool::new(release_binary("repctl")).arg("demo").args(rest).run()
+}
+
+/// Builds a package's binary in release mode and hands the arguments to it.
+fn built_and_run(package: &str, binary: &str, rest: &[OsString]) -> Result<(), Failure> {
+    cargo(["build", "--release", "--quiet", "-p", package, "--bin", binary]).run()?;
+    Tool::new(release_binary(binary)).args(rest).run()
+}
+
+/// Runs the fuzz targets. They are a package of their own, outside the workspace (see fuzz/Cargo.toml).
+fn fuzz(rest: &[OsString]) -> Result<(), Failure> {
+    test::fuzz_driver()?.args(rest).run()
+}
+
+/// Runs the comparison with other programs.
+fn bench(rest: &[OsString]) -> Result<(), Failure> {
+    packages::install(packages::BENCHED)?;
+    test::build_daemons()?;
+    built_and_run("rep-bench", "rep-bench", rest)
+}

@@ -1,0 +1,54 @@
+//! Steps one after another, a failed one doesn't hide the next, and a table at the end.
+
+use crate::process::Failure;
+use std::time::{Duration, Instant};
+
+/// How one step ended.
+#[derive(Debug)]
+struct Ended {
+    name: &'static str,
+    took: Duration,
+    failure: Option<Failure>,
+}
+
+/// The steps so far.
+#[derive(Debug)]
+pub struct Summary {
+    title: &'static str,
+    began: Instant,
+    steps: Vec<Ended>,
+}
+
+impl Summary {
+    /// No steps yet.
+    pub fn new(title: &'static str) -> Self {
+        Summary { title, began: Instant::now(), steps: Vec::new() }
+    }
+
+    /// Runs a step and notes how it ended.
+    pub fn step(&mut self, name: &'static str, what: impl FnOnce() -> Result<(), Failure>) {
+        println!("\n=== {}: {name}", self.title);
+        let began = Instant::now();
+        let failure = what().err();
+        if let Some(failure) = &failure {
+            eprintln!("=== {name} failed: {failure}");
+        }
+        self.steps.push(Ended { name, took: began.elapsed(), failure });
+    }
+
+    /// Prints the table; fails if a step did.
+    pub fn end(self) -> Result<(), Failure> {
+        println!("\n=== {}: summary", self.title);
+        for step in &self.steps {
+            let (word, why) = match &step.failure {
+                None => ("passed", String::new()),
+                Some(failure) => ("FAILED", format!("  {failure}")),
+            };
+            println!("{word}  {:>6.1} s  {}{why}", step.took.as_secs_f64(), step.name);
+        }
+        let failed: Vec<_> = self.steps.iter().filter(|step| step.failure.is_some()).map(|step| step.name).collect();
+        println!("steps in {:.0} s:", self.began.elapsed().as_secs_f64());
+        println!("{} passed, {} failed", self.steps.len() - failed.len(), failed.len());
+        if failed.is_empty() { Ok(()) } else { Err(Failure::Steps(failed)) }
+    }
+}

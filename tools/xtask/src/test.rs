@@ -1,0 +1,83 @@
+//! `cargo xtask test`: everything, on a fresh machine, in one command.
+
+use crate::packages::{self, is_root};
+use crate::process::{Failure, Tool, cargo, release_binary, target_directory};
+use crate::summary::Summary;
+use std::ffi::OsString;
+
+/// The seeds the simulator runs in every test; `cargo xtask sim --seeds N` runs more.
+const SIMULATED_SEEDS: &str = "1000";
+
+/// Installs what the tests drive, builds, runs every step (or the one named by `--only`), sums up.
+pub fn run(rest: &[OsString]) -> Result<(), Failure> {
+    let only = only(rest)?;
+    let wanted = |name: &str| only.as_deref().is_none_or(|only| only == name);
+    let mut summary = Summary::new("test");
+    if wanted("daemons") {
+        summary.step("packages", || packages::install(packages::TESTED));
+    }
+    if wanted("unit") {
+        summary.step("unit tests", unit_tests);
+    }
+    if wanted("sim") {
+        summary.step("simulation", || {
+            cargo(["build", "--release", "--quiet", "-p", "rep-sim", "--bin", "rep-sim"]).run()?;
+            Tool::new(release_binary("rep-sim")).args(["--seeds", SIMULATED_SEEDS]).run()
+        });
+    }
+    if wanted("fuzz") {
+        summary.step("fuzz corpus", || fuzz_driver()?.arg("--replay").run());
+    }
+    if wanted("daemons") {
+        summary.step("release build", build_daemons);
+        summary.step("real daemons", daemon_tests);
+    }
+    if !is_root() {
+        println!(
+            "\nnot run, because only root can make network namespaces: every scenario about losing the link, and mounts"
+        );
+    }
+    summary.end()
+}
+
+fn only(rest: &[OsString]) -> Result<Option<String>, Failure> {
+    let words: Vec<_> = rest.iter().map(|word| word.to_string_lossy()).collect();
+    match words.iter().map(AsRef::as_ref).collect::<Vec<&str>>().as_slice() {
+        [] => Ok(None),
+        ["--only", step @ ("unit" | "sim" | "fuzz" | "daemons")] => Ok(Some((*step).to_owned())),
+        _ => Err(Failure::usage("'cargo xtask test' takes '--only unit|sim|fuzz|daemons' or nothing")),
+    }
+}
+
+/// Every crate's own tests, with debug assertions; those with daemons are a step of their own.
+fn unit_tests() -> Result<(), Failure> {
+    let selection = ["--workspace", "--exclude", "rep-tests", "--quiet"];
+    if cargo(["nextest", "--version"]).succeeds() {
+        let profile =
+            ["--no-tests", "pass", "--status-level", "fail", "--final-status-level", "fail", "--no-fail-fast"];
+        cargo(["nextest", "run"]).args(&selection[..3]).args(profile).run()?;
+        return cargo(["test", "--doc"]).args(selection).run();
+    }
+    cargo(["test", "--no-fail-fast"]).args(selection).run()
+}
+
+/// The daemon and its command in release mode: what the tests, the demo and the benches run.
+pub fn build_daemons() -> Result<(), Failure> {
+    cargo(["build", "--release", "--quiet", "-p", "repd", "-p", "repctl"]).run()
+}
+
+/// The scenarios: real daemons, real tools. They limit how many run at once by themselves.
+fn daemon_tests() -> Result<(), Failure> {
+    cargo(["test", "--release", "-p", "rep-tests", "--no-fail-fast"])
+        .env("REP_TESTS_BIN_DIR", target_directory().join("release"))
+        .run()
+}
+
+/// The fuzz driver, built.
+pub fn fuzz_driver() -> Result<Tool, Failure> {
+    let target = target_directory().join("fuzz");
+    cargo(["build", "--release", "--quiet", "--manifest-path", "fuzz/Cargo.toml", "--target-dir"])
+        .arg(&target)
+        .run()?;
+    Ok(Tool::new(target.join("release").join("rep-fuzz")))
+}
