@@ -1,0 +1,109 @@
+//! The configuration as TOML again: `repctl config show`.
+
+use super::types::{Config, NetConfig, NodeConfig, ResourceConfig, ResyncConfig, SplitBrainConfig, VolumeConfig};
+use super::types::{Device, Durability, Fencing, MetaDisk, StartMode};
+use super::value::{format_duration, format_size};
+use std::fmt::{self, Write};
+
+impl Config {
+    /// The configuration as one TOML file. Keys that have their default value are left out unless `defaults`.
+    pub fn to_toml(&self, defaults: bool) -> String {
+        let mut out = Writer { text: String::new(), defaults };
+        for resource in &self.resources {
+            out.resource(resource);
+        }
+        out.text
+    }
+}
+
+struct Writer {
+    text: String,
+    defaults: bool,
+}
+
+impl Writer {
+    fn resource(&mut self, resource: &ResourceConfig) {
+        let name = key(resource.name.as_str());
+        self.section(&format!("resource.{name}"), |out| {
+            out.key("protocol", "C", None);
+            out.key("start", resource.start, Some(&StartMode::default()));
+            out.key("durability", resource.durability, Some(&Durability::default()));
+            out.key("fencing", resource.fencing, Some(&Fencing::default()));
+        });
+        self.section(&format!("resource.{name}.net"), |out| out.net(&resource.net));
+        let rate = resource.resync.max_rate_bytes_per_s;
+        let rate_default = format_size(ResyncConfig::default().max_rate_bytes_per_s);
+        self.section(&format!("resource.{name}.resync"), |out| {
+            out.key("max-rate", format_size(rate), Some(&rate_default));
+        });
+        self.section(&format!("resource.{name}.split-brain"), |out| out.split_brain(resource.split_brain));
+        for node in &resource.nodes {
+            self.node(&name, node);
+        }
+    }
+
+    fn net(&mut self, net: &NetConfig) {
+        let default = NetConfig::default();
+        let durations = [
+            ("timeout", net.timeout, default.timeout),
+            ("ping-interval", net.ping_interval, default.ping_interval),
+            ("ping-timeout", net.ping_timeout, default.ping_timeout),
+            ("connect-interval", net.connect_interval, default.connect_interval),
+        ];
+        for (key, value, default) in durations {
+            self.key(key, format_duration(value), Some(&format_duration(default)));
+        }
+        if self.defaults || net.ko_count != default.ko_count {
+            let _ = writeln!(self.text, "ko-count = {}", net.ko_count);
+        }
+        if let Some(path) = &net.shared_secret_file {
+            self.key("shared-secret-file", path.display(), None);
+        }
+    }
+
+    fn split_brain(&mut self, policies: SplitBrainConfig) {
+        let default = SplitBrainConfig::default();
+        self.key("after-0-primaries", policies.after_0_primaries, Some(&default.after_0_primaries));
+        self.key("after-1-primary", policies.after_1_primary, Some(&default.after_1_primary));
+        self.key("after-2-primaries", policies.after_2_primaries, Some(&default.after_2_primaries));
+    }
+
+    fn node(&mut self, resource: &str, node: &NodeConfig) {
+        let path = format!("resource.{resource}.node.{}", key(node.name.as_str()));
+        self.section(&path, |out| out.key("address", node.address, None));
+        for volume in &node.volumes {
+            self.section(&format!("{path}.volume.{}", volume.number), |out| out.volume(volume));
+        }
+    }
+
+    fn volume(&mut self, volume: &VolumeConfig) {
+        self.key("disk", volume.disk.display(), None);
+        self.key("meta-disk", &volume.meta_disk, Some(&&MetaDisk::default()));
+        self.key("device", &volume.device, Some(&&Device::default()));
+    }
+
+    /// A table; left out when nothing stands in it.
+    fn section(&mut self, title: &str, body: impl FnOnce(&mut Self)) {
+        let before = self.text.len();
+        let separator = if before == 0 { "" } else { "\n" };
+        let _ = writeln!(self.text, "{separator}[{title}]");
+        let empty = self.text.len();
+        body(self);
+        if self.text.len() == empty {
+            self.text.truncate(before);
+        }
+    }
+
+    /// A key with a string.
+    fn key<V: fmt::Display>(&mut self, key: &str, value: V, default: Option<&V>) {
+        let value = value.to_string();
+        if self.defaults || default.is_none_or(|default| default.to_string() != value) {
+            let _ = writeln!(self.text, "{key} = {}", toml::Value::String(value));
+        }
+    }
+}
+
+/// A name as a key: quoted where it isn't a bare one.
+fn key(name: &str) -> String {
+    if name.contains('.') { format!("\"{name}\"") } else { name.to_owned() }
+}

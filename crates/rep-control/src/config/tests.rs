@@ -1,0 +1,174 @@
+//! The configuration as operators write it, and as they miswrite it.
+
+use super::*;
+use proptest::prelude::*;
+use std::time::Duration;
+
+const GOOD: &str = r#"
+[resource.vz]
+protocol = "C"
+[resource.vz.net]
+timeout = "7s"
+ko-count = 3
+[resource.vz.resync]
+max-rate = "100M"
+[resource.vz.node.alpha]
+address = "192.168.255.1:7788"
+[resource.vz.node.alpha.volume.0]
+disk = "/dev/vg0/vz"
+[resource.vz.node.beta]
+address = "192.168.255.2:7788"
+[resource.vz.node.beta.volume.0]
+disk = "/dev/vg0/vz"
+meta-disk = "/dev/vg0/vz.meta"
+device = "nbd:unix:/run/repd/vz.sock"
+"#;
+
+fn problems_of(text: &str) -> Vec<String> {
+    match parse("repd.toml", text.as_bytes()) {
+        Ok(_) => Vec::new(),
+        Err(errors) => errors.0.iter().map(|problem| format!("{}: {problem}", problem.line().unwrap_or(0))).collect(),
+    }
+}
+
+#[test]
+fn a_good_configuration_becomes_values() {
+    let config = parse("repd.toml", GOOD.as_bytes()).unwrap();
+    let vz = config.resource("vz").unwrap();
+    assert_eq!(vz.net.timeout, Duration::from_secs(7));
+    assert_eq!(vz.net.ping_interval, Duration::from_secs(10));
+    assert_eq!(vz.net.ko_count, 3);
+    assert_eq!(vz.resync.max_rate_bytes_per_s, 100 << 20);
+    assert_eq!(vz.node("alpha").unwrap().volumes[0].device, Device::Ublk);
+    assert_eq!(vz.peer_of("alpha").unwrap().name.as_str(), "beta");
+    assert_eq!(vz.node("beta").unwrap().volumes[0].meta_disk, MetaDisk::External("/dev/vg0/vz.meta".into()));
+    assert!(vz.peer_of("gamma").is_none());
+}
+
+#[test]
+fn what_is_shown_is_read_back() {
+    let config = parse("repd.toml", GOOD.as_bytes()).unwrap();
+    for defaults in [false, true] {
+        let shown = config.to_toml(defaults);
+        let again = parse("shown.toml", shown.as_bytes()).unwrap();
+        assert_eq!(again.resources, config.resources, "{shown}");
+    }
+    insta::assert_snapshot!("shown_with_defaults", config.to_toml(true));
+}
+
+#[test]
+fn every_problem_is_told_at_once_with_its_line() {
+    let text = GOOD
+        .replace("protocol = \"C\"", "protocol = \"A\"")
+        .replace("timeout = \"7s\"", "timout = \"7s\"\nping-timeout = \"fast\"")
+        .replace("ko-count = 3", "ko-count = \"3\"")
+        .replace("\"100M\"", "\"100 megs\"")
+        .replace("192.168.255.2:7788", "192.168.255.1:7788");
+    assert_eq!(
+        problems_of(&text),
+        [
+            "3: protocol: \"A\" is not supported",
+            "6: ping-timeout: \"fast\" can't stand here",
+            "7: ko-count: a string can't stand here",
+            "5: [resource.vz.net] has no key \"timout\"",
+            "9: max-rate: \"100 megs\" can't stand here",
+            "15: the address 192.168.255.1:7788 is taken twice",
+        ]
+    );
+}
+
+#[test]
+fn a_problem_shows_file_line_text_and_what_is_expected() {
+    let text = GOOD.replace("timeout = \"7s\"", "timout = \"7s\"");
+    let errors = parse("/etc/repd/repd.toml", text.as_bytes()).unwrap_err();
+    insta::assert_snapshot!("unknown_key", errors.render(false));
+}
+
+#[test]
+fn nodes_are_two_with_the_same_volumes() {
+    let three =
+        format!("{GOOD}\n[resource.vz.node.gamma]\naddress = \"10.0.0.3:7788\"\nvolume.0.disk = \"/dev/sdb\"\n");
+    assert_eq!(problems_of(&three), ["2: the resource \"vz\" has 3 nodes; exactly two are expected"]);
+    assert_eq!(problems_of("[resource.vz]\n"), ["1: the resource \"vz\" has 0 nodes; exactly two are expected"]);
+    let uneven = format!("{GOOD}\n[resource.vz.node.beta.volume.1]\ndisk = \"/dev/sdb\"\n");
+    assert_eq!(problems_of(&uneven), ["2: the nodes of \"vz\" have different volumes"]);
+    let bare = GOOD.replace("[resource.vz.node.alpha.volume.0]\ndisk = \"/dev/vg0/vz\"\n", "");
+    assert_eq!(problems_of(&bare), ["9: [resource.vz.node.alpha] has no volume"]);
+}
+
+#[test]
+fn a_disk_has_one_owner_on_a_node() {
+    let second = GOOD.replace("resource.vz", "resource.two").replace(":7788", ":7789");
+    let told = problems_of(&format!("{GOOD}{second}"));
+    assert_eq!(told.len(), 4, "{told:?}");
+    assert!(told.iter().filter(|problem| problem.contains("the disk /dev/vg0/vz is taken twice")).count() == 2);
+    assert!(told.iter().any(|problem| problem.contains("the disk /dev/vg0/vz.meta is taken twice")));
+    assert!(told.iter().any(|problem| problem.contains("the socket /run/repd/vz.sock is taken twice")));
+}
+
+#[test]
+fn names_numbers_and_words_are_checked() {
+    let text = GOOD
+        .replace("volume.0", "volume.00")
+        .replace("protocol = \"C\"", "fencing = \"resource-only\"\nstart = \"no\"");
+    assert_eq!(
+        problems_of(&text),
+        [
+            "4: start: \"no\" can't stand here",
+            "3: fencing: \"resource-only\" isn't implemented in this version",
+            "12: \"00\" is no volume number",
+            "16: \"00\" is no volume number",
+        ]
+    );
+    assert_eq!(problems_of("resource = 3"), ["1: resource: a whole number can't stand here"]);
+    assert_eq!(problems_of("[resource.\"a b\"]").len(), 2);
+}
+
+#[test]
+fn syntax_errors_have_a_line() {
+    let told = problems_of("[resource.vz]\nprotocol = C\n");
+    assert!(told[0].starts_with("2: not TOML:"), "{told:?}");
+    assert!(!problems_of("a = 1\na = 2\n").is_empty());
+    assert_eq!(parse("x", b"\n\xff").unwrap_err().to_string(), "x:2: not UTF-8 text");
+}
+
+#[test]
+fn includes_are_relative_to_their_file_and_may_be_patterns() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("repd.d")).unwrap();
+    let main = dir.path().join("repd.toml");
+    std::fs::write(&main, "include = [\"repd.d/*.toml\", \"none.d/*.toml\"]").unwrap();
+    std::fs::write(dir.path().join("repd.d/vz.toml"), GOOD).unwrap();
+    assert_eq!(load(&main).unwrap().resources.len(), 1);
+
+    std::fs::write(dir.path().join("repd.d/again.toml"), GOOD).unwrap();
+    let errors = load(&main).unwrap_err();
+    assert!(errors.to_string().contains("stands in two files"), "{errors}");
+
+    std::fs::write(&main, "include = [\"missing.toml\", \"repd.toml\", 3]").unwrap();
+    let errors = load(&main).unwrap_err();
+    assert!(errors.to_string().contains("missing.toml doesn't exist"), "{errors}");
+    assert!(load(dir.path()).unwrap_err().to_string().contains("it is a directory"));
+    assert!(parse("x", b"include = [\"a\"]").is_err());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        if let Err(errors) = parse("x", &bytes) {
+            errors.render(false);
+        }
+    }
+
+    #[test]
+    fn no_damage_panics(at in 0usize..500, length in 0usize..20, with in ".{0,8}") {
+        let at = at.min(GOOD.len());
+        let end = (at + length).min(GOOD.len());
+        let text = format!("{}{with}{}", &GOOD[..at], &GOOD[end..]);
+        if let Err(errors) = parse("x", text.as_bytes()) {
+            errors.render(true);
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! The configuration as values.
+
+use super::problem::Problem;
+use rep_types::{NodeName, ResourceName, VolumeNumber};
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A whole, checked configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// The resources, by name.
+    pub resources: Vec<ResourceConfig>,
+    /// What is odd but no error.
+    pub warnings: Vec<Problem>,
+}
+
+impl Config {
+    /// The resource of that name.
+    pub fn resource(&self, name: &str) -> Option<&ResourceConfig> {
+        self.resources.iter().find(|resource| resource.name.as_str() == name)
+    }
+
+    /// The resources that have a node of that name.
+    pub fn resources_of<'a>(&'a self, node: &'a str) -> impl Iterator<Item = &'a ResourceConfig> {
+        self.resources.iter().filter(move |resource| resource.node(node).is_some())
+    }
+
+    /// Every node's name, sorted, each once.
+    pub fn node_names(&self) -> Vec<&NodeName> {
+        let mut names: Vec<_> = self.resources.iter().flat_map(|r| r.nodes.iter().map(|node| &node.name)).collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+}
+
+/// A resource.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ResourceConfig {
+    /// Its name.
+    pub name: ResourceName,
+    /// Whether the daemon brings it up when it starts.
+    pub start: StartMode,
+    /// What an answered write means.
+    pub durability: Durability,
+    /// What must be known of an absent peer before promotion.
+    pub fencing: Fencing,
+    /// The link.
+    pub net: NetConfig,
+    /// Resync.
+    pub resync: ResyncConfig,
+    /// Split brain.
+    pub split_brain: SplitBrainConfig,
+    /// The two nodes, by name.
+    pub nodes: [NodeConfig; 2],
+}
+
+impl ResourceConfig {
+    /// The node of that name.
+    pub fn node(&self, name: &str) -> Option<&NodeConfig> {
+        self.nodes.iter().find(|node| node.name.as_str() == name)
+    }
+
+    /// The other node than the one of that name.
+    pub fn peer_of(&self, name: &str) -> Option<&NodeConfig> {
+        self.node(name)?;
+        self.nodes.iter().find(|node| node.name.as_str() != name)
+    }
+}
+
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+        pub enum $name {
+            $($(#[$vdoc])* $variant,)+
+        }
+
+        impl $name {
+            /// Every word of the configuration, in order.
+            pub const WORDS: &'static [(&'static str, $name)] = &[$(($word, $name::$variant),)+];
+        }
+
+        impl fmt::Display for $name {
+            /// As the configuration writes it.
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self { $(Self::$variant => $word,)+ })
+            }
+        }
+    };
+}
+
+words! {
+    /// Whether the daemon brings a resource up when it starts.
+    StartMode {
+        /// Yes.
+        #[default]
+        Up = "up",
+        /// No: `repctl up` does.
+        Down = "down",
+    }
+}
+words! {
+    /// What an answered write means.
+    Durability {
+        /// Both disks took it; a flush makes it stable on both.
+        #[default]
+        Std = "std",
+        /// It is stable on both.
+        Stable = "stable",
+    }
+}
+words! {
+    /// What must be known of an absent peer before promotion (R29).
+    Fencing {
+        /// Nothing.
+        #[default]
+        DontCare = "dont-care",
+        /// That it is Outdated.
+        ResourceOnly = "resource-only",
+        /// That it is Outdated or fenced; client I/O waits until then.
+        ResourceAndStonith = "resource-and-stonith",
+    }
+}
+words! {
+    /// What is done about a split brain without asking.
+    SplitBrainPolicy {
+        /// Nothing: the operator decides.
+        #[default]
+        Disconnect = "disconnect",
+        /// The node that became Primary later gives its data up.
+        DiscardYoungerPrimary = "discard-younger-primary",
+        /// The node that became Primary earlier gives its data up.
+        DiscardOlderPrimary = "discard-older-primary",
+        /// The node that wrote nothing gives its data up; if both wrote, nothing is done.
+        DiscardZeroChanges = "discard-zero-changes",
+        /// The node that wrote less gives its data up.
+        DiscardLeastChanges = "discard-least-changes",
+        /// As `after-0-primaries` decides, unless it is the Primary's data that would go.
+        Consensus = "consensus",
+        /// The Secondary gives its data up.
+        DiscardSecondary = "discard-secondary",
+    }
+}
+
+/// The link to the peer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NetConfig {
+    /// The peer is asked for a sign of life when an answer is due for so long.
+    pub timeout: Duration,
+    /// An idle link is pinged this often.
+    pub ping_interval: Duration,
+    /// A ping is answered within this.
+    pub ping_timeout: Duration,
+    /// How long to wait at most between two attempts to connect.
+    pub connect_interval: Duration,
+    /// A peer whose disk answers nothing for this many `timeout`s is dropped.
+    pub ko_count: u32,
+    /// Both nodes prove to each other that they know what stands in this file.
+    pub shared_secret_file: Option<PathBuf>,
+}
+
+impl Default for NetConfig {
+    fn default() -> Self {
+        NetConfig {
+            timeout: Duration::from_secs(6),
+            ping_interval: Duration::from_secs(10),
+            ping_timeout: Duration::from_millis(500),
+            connect_interval: Duration::from_secs(10),
+            ko_count: 7,
+            shared_secret_file: None,
+        }
+    }
+}
+
+/// Resync.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ResyncConfig {
+    /// In bytes a second; 0: as fast as application latency allows.
+    pub max_rate_bytes_per_s: u64,
+}
+
+/// What is done about a split brain, by how many nodes are Primary when it is found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SplitBrainConfig {
+    /// Neither.
+    pub after_0_primaries: SplitBrainPolicy,
+    /// One.
+    pub after_1_primary: SplitBrainPolicy,
+    /// Both.
+    pub after_2_primaries: SplitBrainPolicy,
+}
+
+/// A node of a resource.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeConfig {
+    /// Its name.
+    pub name: NodeName,
+    /// Its address of the peer link.
+    pub address: SocketAddr,
+    /// Its volumes, by number.
+    pub volumes: Vec<VolumeConfig>,
+}
+
+/// A volume of a node.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct VolumeConfig {
+    /// Its number.
+    pub number: VolumeNumber,
+    /// The backing device.
+    pub disk: PathBuf,
+    /// Where the metadata lies.
+    pub meta_disk: MetaDisk,
+    /// What clients see.
+    pub device: Device,
+}
+
+/// Where a volume's metadata lies.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum MetaDisk {
+    /// At the end of the disk.
+    #[default]
+    Internal,
+    /// In a file or on a device of its own.
+    External(PathBuf),
+}
+
+impl fmt::Display for MetaDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Internal => f.write_str("internal"),
+            Self::External(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// What clients see of a volume.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Device {
+    /// `/dev/ublkbN`.
+    #[default]
+    Ublk,
+    /// The kernel's `/dev/nbdN`.
+    NbdKernel,
+    /// An NBD export on a unix socket.
+    NbdUnix(PathBuf),
+    /// An NBD export on a TCP address.
+    NbdTcp(SocketAddr),
+}
+
+impl fmt::Display for Device {
+    /// As the configuration writes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ublk => f.write_str("ublk"),
+            Self::NbdKernel => f.write_str("nbd"),
+            Self::NbdUnix(path) => write!(f, "nbd:unix:{}", path.display()),
+            Self::NbdTcp(address) => write!(f, "nbd:tcp:{address}"),
+        }
+    }
+}
