@@ -9,12 +9,14 @@ mod command;
 mod config;
 mod event;
 mod snapshot;
+mod sync_decision;
 
 pub use action::{Action, Notice, ReadInto, Why};
 pub use command::{Command, CommandError, CommandOutcome, PlannedSync, Side};
 pub use config::EngineConfig;
 pub use event::{DiskSuccess, Event, Timestamp};
 pub use snapshot::{Counters, IoSuspension, ResyncSnapshot, Snapshot, VolumeSnapshot};
+pub use sync_decision::{SyncSide, decide_sync, explain};
 
 /// The engine of one resource on one node. (Being written.)
 #[derive(Debug)]
