@@ -1,0 +1,110 @@
+//! A client's request after parsing: legal, within the export, on block boundaries.
+
+use rep_types::{ByteRange, REQUEST_LENGTH_MAX, ZERO_LENGTH_MAX, ZeroMode};
+
+/// What a client wants, with the flags that belong to it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Command {
+    /// Read; `unfragmented`: answer in one data chunk (DF).
+    Read {
+        /// The don't-fragment flag.
+        unfragmented: bool,
+    },
+    /// Write; the payload follows the request on the stream.
+    Write {
+        /// Force unit access.
+        fua: bool,
+    },
+    /// Make everything answered so far stable.
+    Flush,
+    /// Discard.
+    Trim {
+        /// Force unit access.
+        fua: bool,
+    },
+    /// Prefetch: may be answered at once.
+    Cache,
+    /// Write zeroes.
+    WriteZeroes {
+        /// Keep the space allocated.
+        no_hole: bool,
+        /// Only if faster than writing. Such requests arrive only where [`crate::FastZero::Done`] is set.
+        fast: bool,
+        /// Force unit access.
+        fua: bool,
+    },
+    /// Tell what is allocated.
+    BlockStatus {
+        /// One descriptor is enough.
+        one: bool,
+    },
+}
+
+/// A legal request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Request {
+    /// The client's name for it, given back in the reply.
+    pub cookie: u64,
+    /// What.
+    pub command: Command,
+    /// Where. Empty at 0 for a flush.
+    pub range: ByteRange,
+}
+
+impl Request {
+    /// How a trim or write-zeroes is put to the engine; `None` for other commands.
+    pub fn zero_mode(&self) -> Option<ZeroMode> {
+        match self.command {
+            Command::Trim { .. } => Some(ZeroMode::Discard),
+            Command::WriteZeroes { no_hole: true, .. } => Some(ZeroMode::ZeroNoUnmap),
+            Command::WriteZeroes { no_hole: false, .. } => Some(ZeroMode::ZeroMayUnmap),
+            _ => None,
+        }
+    }
+
+    /// Whether the client wants it stable before the answer.
+    pub fn fua(&self) -> bool {
+        match self.command {
+            Command::Write { fua } | Command::Trim { fua } | Command::WriteZeroes { fua, .. } => fua,
+            _ => false,
+        }
+    }
+
+    /// The pieces the engine takes: reads and writes of at most `REQUEST_LENGTH_MAX`, zeroes and trims of at most
+    /// `ZERO_LENGTH_MAX`. Every other command is one piece.
+    pub fn pieces(&self) -> Pieces {
+        let longest = match self.command {
+            Command::Read { .. } | Command::Write { .. } => REQUEST_LENGTH_MAX,
+            Command::Trim { .. } | Command::WriteZeroes { .. } => ZERO_LENGTH_MAX,
+            Command::Flush | Command::Cache | Command::BlockStatus { .. } => u32::MAX,
+        };
+        Pieces { rest: Some(self.range), longest }
+    }
+}
+
+/// The pieces of a request in order of offset, made as they are asked for: even 4 GiB of trim hold no memory, and the
+/// shell submits as many at a time as it has room for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pieces {
+    rest: Option<ByteRange>,
+    longest: u32,
+}
+
+impl Iterator for Pieces {
+    type Item = ByteRange;
+
+    fn next(&mut self) -> Option<ByteRange> {
+        let rest = self.rest?;
+        let piece = ByteRange::new(rest.offset, rest.length.min(self.longest));
+        let left = rest.length - piece.length;
+        self.rest = (left > 0).then(|| ByteRange::new(piece.end(), left));
+        Some(piece)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let count = self.rest.map_or(0, |rest| rest.length.div_ceil(self.longest).max(1) as usize);
+        (count, Some(count))
+    }
+}
+
+impl ExactSizeIterator for Pieces {}
