@@ -1,15 +1,25 @@
-//! rep-ring (being written)
+//! The ring and what goes with it: a thin layer over `io_uring` for a completion loop of one thread.
+//!
+//! - [`Ring`]: entries in, completions out, one system call a turn.
+//! - [`Slab`]: operations and connections in flight; a [`Key`] is a completion's `user_data`, checked by generation.
+//! - [`Pool`]: aligned buffers for user data, bounded, counted by use, in zones that can't starve each other.
+//! - [`Incoming`], [`Outgoing`]: the two halves of a stream socket; many messages a receive, one gathered send a turn.
+//!
+//! Nothing here knows what the bytes mean. Architecture invariant: memory handed to the kernel is owned by one of these
+//! types, is never moved or freed while an operation uses it, and is let go only when its completion was seen.
 
-/// Why a ring could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum RingError {
-    /// The kernel has no io_uring, or it is switched off here.
-    #[error("the kernel refuses io_uring (kernel.io_uring_disabled, or a seccomp filter): {0}")]
-    Refused(std::io::Error),
-    /// The kernel is too old.
-    #[error("the kernel's io_uring lacks an operation that is needed; Linux 6.1 or newer is")]
-    TooOld,
-    /// Something else.
-    #[error("{0}")]
-    System(std::io::Error),
-}
+mod error;
+mod incoming;
+mod outgoing;
+mod pool;
+mod ring;
+mod slab;
+
+pub use error::RingError;
+pub use incoming::{Incoming, Received};
+pub use outgoing::Outgoing;
+pub use pool::{Pool, PoolUse, SlotId, Zone, ZoneBytes};
+pub use ring::{Completion, Ring};
+pub use slab::{Key, Slab};
+
+pub use io_uring::{opcode, squeue::Entry, types};
