@@ -1,0 +1,202 @@
+//! Two nodes, alpha and beta, with one resource, `vz`.
+
+use crate::config::{ConfigFile, NodeSection, VolumeSection};
+use crate::net::{Network, NetworkKind};
+use crate::scratch::{Scratch, sparse_file};
+use crate::slots::{self, Slot};
+use crate::{Node, compare, logs};
+use std::path::PathBuf;
+
+pub use crate::scratch::Place;
+
+/// What a cluster is made of.
+#[derive(Clone, Debug)]
+pub struct ClusterOptions {
+    /// Bytes of each disk: alpha's, beta's.
+    pub disk_bytes: [u64; 2],
+    /// Metadata in a file of its own instead of the disk's end.
+    pub external_metadata: bool,
+    /// What the disks lie on.
+    pub place: Place,
+    /// What lies between the nodes.
+    pub network: NetworkKind,
+    /// Whether the nodes prove a secret to each other.
+    pub secret: bool,
+    /// Further lines of the resource.
+    pub resource_lines: Vec<String>,
+    /// Lines of its net section.
+    pub net_lines: Vec<String>,
+    /// Lines of its resync section.
+    pub resync_lines: Vec<String>,
+    /// Whether the scenario needs the machine for itself.
+    pub exclusive: bool,
+}
+
+impl Default for ClusterOptions {
+    fn default() -> Self {
+        ClusterOptions {
+            disk_bytes: [64 << 20; 2],
+            external_metadata: false,
+            place: Place::Disk,
+            network: NetworkKind::Loopback,
+            secret: true,
+            resource_lines: Vec::new(),
+            net_lines: ["timeout = \"2s\"", "ping-interval = \"2s\"", "connect-interval = \"1s\""]
+                .map(str::to_owned)
+                .into(),
+            resync_lines: Vec::new(),
+            exclusive: false,
+        }
+    }
+}
+
+/// The cluster. Dropped, it looks through the logs and takes everything away.
+#[derive(Debug)]
+pub struct Cluster {
+    /// The node that sorts first.
+    pub alpha: Node,
+    /// The other.
+    pub beta: Node,
+    /// What lies between them.
+    pub network: Network,
+    /// The configuration, changeable between a daemon's lives ([`Cluster::write_config`]).
+    pub config: ConfigFile,
+    config_path: PathBuf,
+    expected_logs: Vec<String>,
+    scratch: Scratch,
+    _slot: Slot,
+}
+
+impl Cluster {
+    /// Disks and configuration; no daemon runs yet, there is no metadata.
+    pub fn prepare(options: &ClusterOptions) -> Cluster {
+        let slot = if options.exclusive { slots::exclusive() } else { slots::shared() };
+        let scratch = Scratch::new(options.place);
+        let network = Network::new(options.network);
+        let config_path = scratch.path().join("repd.toml");
+        let node = |index: usize, name: &str| {
+            let node = Node::new(name, scratch.path().join(name), config_path.clone(), network.namespace(index), "vz");
+            sparse_file(&node.disk(), options.disk_bytes[index]);
+            node
+        };
+        let (alpha, beta) = (node(0, "alpha"), node(1, "beta"));
+        let section = |index: usize, node: &Node| NodeSection {
+            name: node.name().to_owned(),
+            address: network.address(index),
+            volumes: vec![VolumeSection {
+                disk: node.disk(),
+                meta_disk: options.external_metadata.then(|| node.meta_disk()),
+                socket: node.socket(),
+            }],
+        };
+        let mut net_lines = options.net_lines.clone();
+        if options.secret {
+            let path = scratch.path().join("secret");
+            write_secret(&path, "a secret of this scenario only");
+            net_lines.push(format!("shared-secret-file = \"{}\"", path.display()));
+        }
+        let config = ConfigFile {
+            resource: "vz".to_owned(),
+            resource_lines: options.resource_lines.clone(),
+            net_lines,
+            resync_lines: options.resync_lines.clone(),
+            nodes: vec![section(0, &alpha), section(1, &beta)],
+        };
+        let cluster =
+            Cluster { alpha, beta, network, config, config_path, expected_logs: Vec::new(), scratch, _slot: slot };
+        cluster.write_config();
+        cluster
+    }
+
+    /// Both daemons run; there is no metadata.
+    pub fn start(options: &ClusterOptions) -> Cluster {
+        let mut cluster = Cluster::prepare(options);
+        cluster.alpha.start();
+        cluster.beta.start();
+        cluster
+    }
+
+    /// Both nodes are up and in sync, the disks taken as equal without a first copy; both are Secondary.
+    pub fn in_sync(options: &ClusterOptions) -> Cluster {
+        let cluster = Cluster::start(options);
+        for node in [&cluster.alpha, &cluster.beta] {
+            node.ok("create-md");
+            node.ok("up");
+        }
+        cluster.alpha.ok("wait connected");
+        cluster.alpha.ok("new-generation --clear-bitmap");
+        cluster.alpha.wait_in_sync();
+        cluster.beta.wait_in_sync();
+        cluster
+    }
+
+    /// As [`Cluster::in_sync`], and alpha is Primary.
+    pub fn with_primary(options: &ClusterOptions) -> Cluster {
+        let cluster = Cluster::in_sync(options);
+        cluster.alpha.ok("primary");
+        cluster
+    }
+
+    /// Writes the configuration file anew.
+    pub fn write_config(&self) {
+        std::fs::write(&self.config_path, self.config.text()).expect("the config file");
+    }
+
+    /// Where the configuration file is.
+    pub fn config_path(&self) -> &std::path::Path {
+        &self.config_path
+    }
+
+    /// A path in the scenario's folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.scratch.path().join(name)
+    }
+
+    /// A WARN or ERROR with this text is part of the scenario.
+    pub fn expect_log(&mut self, text: &str) {
+        self.expected_logs.push(text.to_owned());
+    }
+
+    /// Bytes of the volume.
+    #[track_caller]
+    pub fn volume_bytes(&self) -> u64 {
+        self.alpha.resource().volume().size_bytes
+    }
+
+    /// Panics unless both replicas hold the same bytes. Both must be in sync, nothing in flight.
+    #[track_caller]
+    pub fn assert_identical(&self) {
+        compare::assert_identical(&self.alpha.disk(), &self.beta.disk(), self.volume_bytes());
+    }
+
+    fn unexpected_logs(&self) -> Vec<String> {
+        let of = |node: &Node| {
+            let log = node.log();
+            let lines = logs::unexpected(&log, &self.expected_logs);
+            lines.into_iter().map(|line| format!("{}: {line}", node.name())).collect::<Vec<_>>()
+        };
+        [of(&self.alpha), of(&self.beta)].concat()
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let unexpected = self.unexpected_logs();
+        if std::thread::panicking() || !unexpected.is_empty() {
+            for node in [&self.alpha, &self.beta] {
+                eprintln!("--- the end of {}'s log\n{}", node.name(), logs::tail(&node.log(), 40));
+            }
+            self.scratch.keep();
+        }
+        if !std::thread::panicking() {
+            assert!(unexpected.is_empty(), "unlisted warnings or errors:\n{}", unexpected.join("\n"));
+        }
+    }
+}
+
+/// Writes a secret as the daemon wants it: for its owner's eyes only.
+pub fn write_secret(path: &std::path::Path, secret: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::write(path, secret).expect("the secret");
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).expect("its mode");
+}

@@ -1,0 +1,243 @@
+//! One node: its daemon, its disk, its command.
+
+use crate::nbd::{Address, Connection};
+use crate::process::Running;
+use crate::status::{Resource, Status};
+use crate::tools::{Outcome, finish};
+use crate::{binaries, logs};
+use nix::sys::signal::Signal;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// How long anything may take that isn't a matter of data volume.
+pub const SOON: Duration = Duration::from_secs(20);
+
+/// A node.
+#[derive(Debug)]
+pub struct Node {
+    name: String,
+    folder: PathBuf,
+    config: PathBuf,
+    namespace: Option<String>,
+    resource: String,
+    log: PathBuf,
+    daemon: Option<Running>,
+}
+
+impl Node {
+    /// A node that isn't running. `folder` holds everything of its own; its log lies with the config.
+    pub fn new(name: &str, folder: PathBuf, config: PathBuf, namespace: Option<String>, resource: &str) -> Node {
+        std::fs::create_dir_all(&folder).expect("the node's folder");
+        let log = config.with_file_name(format!("{name}.log"));
+        Node { name: name.to_owned(), folder, config, namespace, resource: resource.to_owned(), log, daemon: None }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its backing disk (of volume 0).
+    pub fn disk(&self) -> PathBuf {
+        self.folder.join("disk0")
+    }
+
+    /// Its metadata, where that is a file of its own.
+    pub fn meta_disk(&self) -> PathBuf {
+        self.folder.join("meta0")
+    }
+
+    /// The socket of its export.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.join("nbd0.sock")
+    }
+
+    /// Its folder, for a daemon's run-time files too.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The socket its command speaks to.
+    pub fn control_socket(&self) -> PathBuf {
+        self.folder.join("control.sock")
+    }
+
+    /// Its export, for our client.
+    pub fn address(&self) -> Address {
+        Address::Unix(self.socket())
+    }
+
+    /// Its export, for tools.
+    pub fn uri(&self) -> String {
+        format!("nbd+unix:///{}?socket={}", self.resource, self.socket().display())
+    }
+
+    /// A connection to its export.
+    #[track_caller]
+    pub fn connection(&self) -> Connection {
+        let opened = Connection::open(&self.address(), &self.resource, Duration::from_secs(30));
+        opened.unwrap_or_else(|e| panic!("{}: {e}", self.uri()))
+    }
+
+    // ---- the daemon ----
+
+    /// Starts the daemon and waits until it answers.
+    #[track_caller]
+    pub fn start(&mut self) {
+        assert!(self.daemon.is_none(), "{} runs already", self.name);
+        let daemon = Running::start(self.daemon_command(), &self.name, &self.log);
+        self.daemon = Some(daemon);
+        crate::until(&format!("{}'s daemon answers", self.name), SOON, || {
+            let running = self.daemon.as_mut().is_some_and(Running::is_running);
+            assert!(running, "{}'s daemon ended at once:\n{}", self.name, logs::tail(&self.log(), 30));
+            self.try_status().map(drop)
+        });
+    }
+
+    /// The daemon's command line.
+    pub fn daemon_command(&self) -> Command {
+        let mut command = match &self.namespace {
+            None => Command::new(binaries::repd()),
+            Some(namespace) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", namespace]).arg(binaries::repd());
+                command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+                command
+            }
+        };
+        command.arg("--config").arg(&self.config).args(["--node", &self.name]).arg("--runtime-dir").arg(&self.folder);
+        command.env("NO_COLOR", "1");
+        command
+    }
+
+    /// Ends the daemon like a crash.
+    #[track_caller]
+    pub fn kill9(&mut self) {
+        self.running().kill9();
+    }
+
+    /// Ends the daemon politely; panics unless its exit code is 0.
+    #[track_caller]
+    pub fn stop(&mut self) {
+        let ended = self.running().terminate(SOON);
+        assert!(ended.success(), "{}'s daemon ended with {ended}:\n{}", self.name, logs::tail(&self.log(), 30));
+    }
+
+    /// Freezes the daemon: it holds its sockets and answers nothing.
+    pub fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    /// Lets a frozen daemon go on.
+    pub fn thaw(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    /// The daemon's process id.
+    #[track_caller]
+    pub fn pid(&self) -> u32 {
+        self.daemon.as_ref().unwrap_or_else(|| panic!("{} isn't running", self.name)).pid()
+    }
+
+    fn signal(&self, signal: Signal) {
+        self.daemon.as_ref().unwrap_or_else(|| panic!("{} isn't running", self.name)).signal(signal);
+    }
+
+    #[track_caller]
+    fn running(&mut self) -> Running {
+        self.daemon.take().unwrap_or_else(|| panic!("{} isn't running", self.name))
+    }
+
+    /// The daemon's log, of all its lives.
+    pub fn log(&self) -> String {
+        let bytes = std::fs::read(&self.log).unwrap_or_default();
+        logs::plain(&String::from_utf8_lossy(&bytes))
+    }
+
+    /// Waits for a text in the daemon's log.
+    #[track_caller]
+    pub fn wait_for_log(&self, text: &str) {
+        crate::until(&format!("'{text}' in {}'s log", self.name), SOON, || {
+            let log = self.log();
+            if log.contains(text) { Ok(()) } else { Err(logs::tail(&log, 10)) }
+        });
+    }
+
+    // ---- the command ----
+
+    /// Runs `repctl` with these arguments.
+    pub fn ctl<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Outcome {
+        let mut command = crate::tools::tool("env", [binaries::repctl()], Duration::from_secs(120));
+        command.arg("--socket").arg(self.control_socket()).args(arguments);
+        finish(command)
+    }
+
+    /// Runs `repctl VERB RESOURCE REST...` for this cluster's resource; panics unless it ends well.
+    #[track_caller]
+    pub fn ok(&self, line: &str) -> String {
+        self.verb(line).ok()
+    }
+
+    /// Runs `repctl VERB RESOURCE REST...`; panics unless the state refused it, naming this reason.
+    #[track_caller]
+    pub fn refused(&self, line: &str, reason: &str) {
+        let plain = self.verb(line).failed_with(10);
+        assert!(plain.contains(reason), "'{line}' was refused, but without naming {reason}: {plain}");
+    }
+
+    /// Runs `repctl VERB RESOURCE REST...`.
+    pub fn verb(&self, line: &str) -> Outcome {
+        let mut words: Vec<&str> = line.split_whitespace().collect();
+        words.insert(1, &self.resource);
+        self.ctl(words)
+    }
+
+    /// The whole status.
+    #[track_caller]
+    pub fn status(&self) -> Status {
+        self.try_status().unwrap_or_else(|e| panic!("{}: {e}", self.name))
+    }
+
+    /// The whole status, or why there is none.
+    pub fn try_status(&self) -> Result<Status, String> {
+        let outcome = self.ctl(["--json", "status"]);
+        if outcome.code != 0 {
+            return Err(format!("exit code {}: {}", outcome.code, outcome.stderr));
+        }
+        serde_json::from_str(&outcome.stdout).map_err(|e| format!("{e} in {}", outcome.stdout))
+    }
+
+    /// This cluster's resource.
+    #[track_caller]
+    pub fn resource(&self) -> Resource {
+        self.try_resource().unwrap_or_else(|e| panic!("{}: {e}", self.name))
+    }
+
+    fn try_resource(&self) -> Result<Resource, String> {
+        let mut resources = self.try_status()?.resources.into_iter();
+        resources.find(|resource| resource.name == self.resource).ok_or_else(|| "no such resource".to_owned())
+    }
+
+    /// Waits until the resource is as wanted.
+    #[track_caller]
+    pub fn wait_until(&self, what: &str, deadline: Duration, wanted: impl Fn(&Resource) -> bool) -> Resource {
+        crate::until(&format!("{}: {what}", self.name), deadline, || match self.try_resource()? {
+            resource if wanted(&resource) => Ok(resource),
+            resource => Err(resource.line()),
+        })
+    }
+
+    /// Waits until both replicas are the same and connected.
+    #[track_caller]
+    pub fn wait_in_sync(&self) -> Resource {
+        self.wait_until("in sync", Duration::from_secs(60), Resource::is_in_sync)
+    }
+
+    /// Waits for a connection state.
+    #[track_caller]
+    pub fn wait_connection(&self, state: &str) -> Resource {
+        self.wait_until(&format!("connection {state}"), SOON, |resource| resource.connection == state)
+    }
+}

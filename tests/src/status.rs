@@ -1,0 +1,135 @@
+//! The JSON that scripts read, as the contract lists its fields: a missing one fails to parse.
+
+use serde::Deserialize;
+
+/// `repctl status --json`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Status {
+    /// This node.
+    pub node: String,
+    /// The daemon's version.
+    pub version: String,
+    /// The resources.
+    pub resources: Vec<Resource>,
+}
+
+/// A resource.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Resource {
+    /// Its name.
+    pub name: String,
+    /// This node's role.
+    pub role: String,
+    /// The other node.
+    pub peer: Peer,
+    /// The link's state.
+    pub connection: String,
+    /// The state in words.
+    pub verdict: String,
+    /// Whether a promotion without force would be accepted.
+    pub safe_to_promote: bool,
+    /// Why client I/O waits.
+    #[serde(deserialize_with = "present")]
+    pub io_suspended: Option<serde_json::Value>,
+    /// The volumes.
+    pub volumes: Vec<Volume>,
+}
+
+/// The other node.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Peer {
+    /// Its name.
+    pub name: String,
+    /// Its role, where known.
+    #[serde(deserialize_with = "present")]
+    pub role: Option<String>,
+    /// Its address.
+    pub address: String,
+}
+
+/// A volume.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Volume {
+    /// Its number.
+    pub number: u16,
+    /// What clients connect to.
+    pub device: String,
+    /// Bytes.
+    pub size_bytes: u64,
+    /// Whether a client has it open.
+    pub open: bool,
+    /// This node's disk.
+    pub disk: String,
+    /// The other node's disk.
+    pub peer_disk: String,
+    /// What runs between the disks.
+    pub replication: String,
+    /// Bytes that differ, or may.
+    pub out_of_sync_bytes: u64,
+    /// A resync's progress.
+    #[serde(deserialize_with = "present")]
+    pub resync: Option<Resync>,
+    /// Counts.
+    pub io: Io,
+}
+
+/// A resync's progress.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Resync {
+    /// `SyncSource` or `SyncTarget`.
+    pub role: String,
+    /// Bytes to do when it began.
+    pub total_bytes: u64,
+    /// Bytes done.
+    pub done_bytes: u64,
+    /// Bytes a second.
+    pub rate_bytes_per_s: u64,
+    /// Seconds left.
+    #[serde(deserialize_with = "present")]
+    pub eta_s: Option<f64>,
+}
+
+/// Counts.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Io {
+    /// Bytes clients read.
+    pub read_bytes: u64,
+    /// Bytes clients wrote.
+    pub written_bytes: u64,
+    /// Bytes sent to the peer.
+    pub sent_bytes: u64,
+    /// Bytes received from the peer.
+    pub received_bytes: u64,
+}
+
+impl Resource {
+    /// The volume a scenario with one volume speaks of.
+    pub fn volume(&self) -> &Volume {
+        self.volumes.first().unwrap_or_else(|| panic!("no volume in {self:?}"))
+    }
+
+    /// Connected, both disks UpToDate, nothing differs.
+    pub fn is_in_sync(&self) -> bool {
+        let good = |v: &Volume| {
+            v.disk == "UpToDate"
+                && v.peer_disk == "UpToDate"
+                && v.out_of_sync_bytes == 0
+                && v.replication == "Established"
+        };
+        self.connection == "Connected" && !self.volumes.is_empty() && self.volumes.iter().all(good)
+    }
+
+    /// One line for messages.
+    pub fn line(&self) -> String {
+        let volume = |v: &Volume| {
+            format!("{}:{}/{} {} out-of-sync {}", v.number, v.disk, v.peer_disk, v.replication, v.out_of_sync_bytes)
+        };
+        let volumes: Vec<_> = self.volumes.iter().map(volume).collect();
+        format!("{} {} {} [{}]", self.role, self.connection, self.verdict, volumes.join(", "))
+    }
+}
+
+/// A field that may be null but not left out (serde takes a missing `Option` for null otherwise).
+fn present<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    Option::deserialize(deserializer)
+}
