@@ -33,7 +33,14 @@ use std::sync::Arc;
 pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
     let mut problems = Vec::new();
     let files = source::read_all(path, &mut problems);
-    build(&files, problems)
+    let parsed = parse::files(&files, &mut problems);
+    for (path, place) in &parsed.secrets {
+        // A secret that can't be read is told by the daemon that needs it; the peer's operator may well not have it.
+        if let Ok((_, Some(warning))) = read_secret(path) {
+            problems.push(Problem::error(warning).at(place.clone(), "named here").warning());
+        }
+    }
+    finish(parsed, problems)
 }
 
 /// Parses a configuration that stands in memory; `include` is an error there. `name` is what problems call it.
@@ -43,11 +50,12 @@ pub fn parse(name: &str, text: &[u8]) -> Result<Config, ConfigErrors> {
     for file in &files {
         source::refuse_includes(file, &mut problems);
     }
-    build(&files, problems)
+    let parsed = parse::files(&files, &mut problems);
+    finish(parsed, problems)
 }
 
-fn build(files: &[Arc<SourceFile>], mut problems: Vec<Problem>) -> Result<Config, ConfigErrors> {
-    let parse::Parsed { mut config, claims, .. } = parse::files(files, &mut problems);
+fn finish(parsed: parse::Parsed, mut problems: Vec<Problem>) -> Result<Config, ConfigErrors> {
+    let parse::Parsed { mut config, claims, .. } = parsed;
     check::claims(&claims, &mut problems);
     if problems.iter().any(|problem| problem.severity == Severity::Error) {
         return Err(ConfigErrors(problems));

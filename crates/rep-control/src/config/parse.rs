@@ -13,6 +13,7 @@ use super::value;
 use rep_types::{NodeName, ResourceName, VolumeNumber};
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use toml::de::DeTable;
@@ -24,6 +25,8 @@ pub(super) struct Parsed {
     pub config: Config,
     /// What every resource takes for itself, also those that don't hold.
     pub claims: Vec<Claim>,
+    /// The files with shared secrets, and where they are named.
+    pub secrets: Vec<(PathBuf, Place)>,
     /// Where each resource was first met.
     met: HashMap<String, Place>,
 }
@@ -69,18 +72,13 @@ impl Parsed {
             return;
         }
         self.met.insert(name.title.clone(), table.place());
-        if let Some(resource) = resource(&name.title, table, &mut self.claims, problems) {
+        if let Some(resource) = resource(&name.title, table, self, problems) {
             self.config.resources.push(resource);
         }
     }
 }
 
-fn resource(
-    name: &str,
-    mut t: Table<'_>,
-    claims: &mut Vec<Claim>,
-    problems: &mut Vec<Problem>,
-) -> Option<ResourceConfig> {
+fn resource(name: &str, mut t: Table<'_>, all: &mut Parsed, problems: &mut Vec<Problem>) -> Option<ResourceConfig> {
     let before = problems.len();
     let parsed_name = ResourceName::new(name);
     if let Err(error) = &parsed_name {
@@ -90,23 +88,15 @@ fn resource(
     let start = word(&mut t, "start", StartMode::WORDS, problems);
     let durability = word(&mut t, "durability", Durability::WORDS, problems);
     let fencing = only_default(&mut t, "fencing", Fencing::WORDS, problems);
-    let net = t.table("net", problems).map(|table| net(table, problems)).unwrap_or_default();
+    let net = t.table("net", problems).map(|table| net(table, &mut all.secrets, problems)).unwrap_or_default();
     let resync = t.table("resync", problems).map(|table| resync(table, problems)).unwrap_or_default();
     let split_brain = t.table("split-brain", problems).map(|table| split_brain(table, problems)).unwrap_or_default();
-    let nodes = nodes(name, &mut t, claims, problems);
+    let nodes = nodes(name, &mut t, &mut all.claims, problems);
     t.finish(problems);
     let nodes = nodes?;
     let name = parsed_name.ok()?;
-    (problems.len() == before).then(|| ResourceConfig {
-        name,
-        start,
-        durability,
-        fencing,
-        net,
-        resync,
-        split_brain,
-        nodes,
-    })
+    let resource = ResourceConfig { name, start, durability, fencing, net, resync, split_brain, nodes };
+    (problems.len() == before).then_some(resource)
 }
 
 fn protocol(table: &mut Table<'_>, problems: &mut Vec<Problem>) {
@@ -119,16 +109,18 @@ fn protocol(table: &mut Table<'_>, problems: &mut Vec<Problem>) {
     }
 }
 
-fn net(mut table: Table<'_>, problems: &mut Vec<Problem>) -> NetConfig {
+fn net(mut table: Table<'_>, secrets: &mut Vec<(PathBuf, Place)>, problems: &mut Vec<Problem>) -> NetConfig {
     let default = NetConfig::default();
+    let secret = parsed(&mut table, "shared-secret-file", value::parse_path, problems);
     let net = NetConfig {
         timeout: duration(&mut table, "timeout", default.timeout, problems),
         ping_interval: duration(&mut table, "ping-interval", default.ping_interval, problems),
         ping_timeout: duration(&mut table, "ping-timeout", default.ping_timeout, problems),
         connect_interval: duration(&mut table, "connect-interval", default.connect_interval, problems),
         ko_count: table.value("ko-count").and_then(|value| value.count(problems)).unwrap_or(default.ko_count),
-        shared_secret_file: parsed(&mut table, "shared-secret-file", value::parse_path, problems).map(|(path, _)| path),
+        shared_secret_file: secret.as_ref().map(|(path, _)| path.clone()),
     };
+    secrets.extend(secret);
     table.finish(problems);
     net
 }

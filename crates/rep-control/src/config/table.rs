@@ -88,7 +88,7 @@ impl<'a> Table<'a> {
             DeValue::Table(entries) => {
                 Some(Table { file: self.file, title, span: name.span(), entries, known: Vec::new() })
             }
-            _ => Value { file: self.file, title, value }.wrong_type("a table", problems),
+            _ => Value { file: self.file, title: name.get_ref().to_string(), value }.wrong_type("a table", problems),
         }
     }
 

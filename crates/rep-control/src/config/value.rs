@@ -34,12 +34,12 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
 /// A duration as the configuration writes it, in the largest unit that divides it.
 pub fn format_duration(duration: Duration) -> String {
     let ms = duration.as_millis();
-    match ms {
+    let units = [(3_600_000, "h"), (60_000, "min"), (1000, "s")];
+    let unit = units.iter().find(|(length, _)| ms.is_multiple_of(*length));
+    match unit {
         _ if ms == 0 => "0s".to_owned(),
-        _ if ms % 3_600_000 == 0 => format!("{}h", ms / 3_600_000),
-        _ if ms % 60_000 == 0 => format!("{}min", ms / 60_000),
-        _ if ms % 1000 == 0 => format!("{}s", ms / 1000),
-        _ => format!("{ms}ms"),
+        Some((length, name)) => format!("{}{name}", ms / length),
+        None => format!("{ms}ms"),
     }
 }
 

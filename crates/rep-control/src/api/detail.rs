@@ -1,0 +1,106 @@
+//! What goes beyond the status: generations, decisions, the activity log. `show-gi` and `split-brain show` are made
+//! of this.
+
+use rep_types::{ConnectionState, Generations, Role, SyncDecision};
+use serde::{Deserialize, Serialize};
+
+/// A resource's details.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Detail {
+    /// The resource.
+    pub name: String,
+    /// This node.
+    pub node: String,
+    /// The other node.
+    pub peer: String,
+    /// This node's role.
+    pub role: Role,
+    /// The link.
+    pub connection: ConnectionState,
+    /// Why there is no connection, if the last attempt failed.
+    pub link_problem: Option<String>,
+    /// Why a promotion would be refused now: the refusal's name.
+    pub promotion_refused: Option<String>,
+    /// The volumes, by number.
+    pub volumes: Vec<VolumeDetail>,
+}
+
+/// A volume's details.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct VolumeDetail {
+    /// Its number.
+    pub number: u16,
+    /// Our generations; `None` without a disk.
+    pub generations: Option<GenerationsDetail>,
+    /// The peer's as of the last handshake.
+    pub peer_generations: Option<GenerationsDetail>,
+    /// The last handshake's decision.
+    pub last_decision: Option<DecisionDetail>,
+    /// Bytes that differ, or may.
+    pub out_of_sync_bytes: u64,
+    /// Extents hot in the activity log.
+    pub hot_extents: u32,
+    /// How many can be.
+    pub hot_extents_max: u32,
+    /// Bytes of user data resyncs have copied since the resource came up.
+    pub resynced_bytes: u64,
+    /// Transactions of the activity log since the resource came up.
+    pub log_transactions: u64,
+    /// Client connections.
+    pub clients: u32,
+    /// Whether the device is offered now.
+    pub exported: bool,
+    /// Why the device isn't offered although it should be.
+    pub export_problem: Option<String>,
+    /// Whether the disk's I/O is direct; `None` without a disk.
+    pub direct_io: Option<bool>,
+}
+
+/// Generations, in hexadecimal as they are shown everywhere.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct GenerationsDetail {
+    /// Of the data.
+    pub current: String,
+    /// The last one shared with the peer, while it lacks something.
+    pub bitmap: Option<String>,
+    /// Past ones, newest first.
+    pub history: Vec<String>,
+}
+
+impl From<&Generations> for GenerationsDetail {
+    fn from(generations: &Generations) -> Self {
+        let real = |id: &rep_types::GenerationId| (!id.is_none()).then(|| id.to_string());
+        GenerationsDetail {
+            current: generations.current.to_string(),
+            bitmap: real(&generations.bitmap),
+            history: generations.history.iter().filter_map(real).collect(),
+        }
+    }
+}
+
+/// A handshake's decision.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DecisionDetail {
+    /// The rule of the decision table.
+    pub rule: String,
+    /// What followed for this node, in words.
+    pub verdict: String,
+}
+
+impl From<&SyncDecision> for DecisionDetail {
+    fn from(decision: &SyncDecision) -> Self {
+        DecisionDetail { rule: decision.rule.to_string(), verdict: verdict_words(decision) }
+    }
+}
+
+fn verdict_words(decision: &SyncDecision) -> String {
+    use rep_types::{ByBitmapOrFull::*, SyncVerdict::*};
+    match decision.verdict {
+        Nothing => "nothing to copy".into(),
+        Source(ByBitmap) => "fill the peer, by bitmap".into(),
+        Source(Full) => "fill the peer, every block".into(),
+        Target(ByBitmap) => "be filled by the peer, by bitmap".into(),
+        Target(Full) => "be filled by the peer, every block".into(),
+        Refuse(refusal) => format!("refused: {refusal:?}"),
+    }
+}

@@ -1,0 +1,148 @@
+//! `status --json`: the fields that scripts use, exactly the contract's.
+
+use rep_types::{ConnectionState, DiskState, ReplicationState, Role};
+use serde::{Deserialize, Serialize};
+
+/// A node's state.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// This node.
+    pub node: String,
+    /// The daemon's version.
+    pub version: String,
+    /// Its resources, by name.
+    pub resources: Vec<ResourceStatus>,
+}
+
+/// A resource's state.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ResourceStatus {
+    /// Its name.
+    pub name: String,
+    /// This node's role.
+    pub role: Role,
+    /// The other node.
+    pub peer: PeerStatus,
+    /// The link.
+    pub connection: ConnectionState,
+    /// How things stand, in one sentence.
+    pub verdict: String,
+    /// Whether `primary` without `--force` would be granted now.
+    pub safe_to_promote: bool,
+    /// Why client I/O waits; `None` while it doesn't.
+    pub io_suspended: Option<String>,
+    /// The volumes, by number.
+    pub volumes: Vec<VolumeStatus>,
+}
+
+/// The other node.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// Its name.
+    pub name: String,
+    /// Its role; `None` while it isn't known.
+    pub role: Option<Role>,
+    /// Its address.
+    pub address: String,
+}
+
+/// A volume's state.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct VolumeStatus {
+    /// Its number.
+    pub number: u16,
+    /// What clients see.
+    pub device: String,
+    /// Its size; 0 while unknown.
+    pub size_bytes: u64,
+    /// Whether a client has it open.
+    pub open: bool,
+    /// This node's disk.
+    pub disk: DiskState,
+    /// The peer's disk.
+    pub peer_disk: DiskState,
+    /// What runs between the disks.
+    pub replication: ReplicationState,
+    /// Bytes that differ, or may.
+    pub out_of_sync_bytes: u64,
+    /// A resync under way or paused.
+    pub resync: Option<ResyncStatus>,
+    /// Bytes moved since the resource came up.
+    pub io: IoStatus,
+}
+
+/// Which side of a resync this node is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum ResyncRole {
+    /// This node's disk fills the peer's.
+    SyncSource,
+    /// The peer's disk fills this node's.
+    SyncTarget,
+}
+
+/// A resync's progress.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ResyncStatus {
+    /// Which side this node is.
+    pub role: ResyncRole,
+    /// Bytes out-of-sync when it began.
+    pub total_bytes: u64,
+    /// Bytes done.
+    pub done_bytes: u64,
+    /// Bytes a second over the last seconds.
+    pub rate_bytes_per_s: u64,
+    /// Seconds to go at that rate; `None` while there is none.
+    pub eta_s: Option<u64>,
+}
+
+impl ResyncStatus {
+    /// How much is done, from 0 to 100.
+    pub fn percent(&self) -> u64 {
+        let done = self.done_bytes.min(self.total_bytes);
+        (u128::from(done) * 100).checked_div(u128::from(self.total_bytes)).map_or(100, |percent| percent as u64)
+    }
+}
+
+/// Bytes moved since the resource came up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct IoStatus {
+    /// Read by clients.
+    pub read_bytes: u64,
+    /// Written by clients.
+    pub written_bytes: u64,
+    /// User data sent to the peer.
+    pub sent_bytes: u64,
+    /// User data received from the peer.
+    pub received_bytes: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The contract's own example: what scripts were written against.
+    const CONTRACT: &str = concat!(
+        r#"{"node":"alpha","version":"0.1.0","resources":[{"name":"vz","role":"Primary","#,
+        r#""peer":{"name":"beta","role":"Secondary","address":"192.168.255.2:7788"},"#,
+        r#""connection":"Connected","verdict":"in sync","safe_to_promote":true,"io_suspended":null,"#,
+        r#""volumes":[{"number":0,"device":"/dev/ublkb0","size_bytes":1073741824,"open":true,"#,
+        r#""disk":"UpToDate","peer_disk":"UpToDate","replication":"Established","out_of_sync_bytes":0,"#,
+        r#""resync":null,"#,
+        r#""io":{"read_bytes":0,"written_bytes":0,"sent_bytes":0,"received_bytes":0}}]}]}"#
+    );
+
+    #[test]
+    fn the_contract_is_read_and_written_byte_for_byte() {
+        let status: Status = serde_json::from_str(CONTRACT).unwrap();
+        assert_eq!(serde_json::to_string(&status).unwrap(), CONTRACT);
+    }
+
+    #[test]
+    fn a_resync_has_the_contract_s_fields() {
+        let text = r#"{"role":"SyncSource","total_bytes":100,"done_bytes":42,"rate_bytes_per_s":7,"eta_s":9}"#;
+        let resync: ResyncStatus = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_string(&resync).unwrap(), text);
+        assert_eq!(resync.percent(), 42);
+        assert_eq!(ResyncStatus { total_bytes: 0, ..resync }.percent(), 100);
+    }
+}
