@@ -21,6 +21,8 @@
 //! Architecture invariant: bytes from a client never make this crate panic, and never make it allocate more than
 //! [`limits`] says.
 
+pub mod blocking_client;
+pub mod client;
 pub mod limits;
 pub mod protocol;
 

@@ -1,5 +1,6 @@
 //! A client's request after parsing: legal, within the export, on block boundaries.
 
+use crate::protocol::{REQUEST_LENGTH, REQUEST_MAGIC, command, command_flag as flag};
 use rep_types::{ByteRange, REQUEST_LENGTH_MAX, ZERO_LENGTH_MAX, ZeroMode};
 
 /// What a client wants, with the flags that belong to it.
@@ -40,6 +41,25 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// The command's number and flags on the wire.
+    fn encode(self) -> (u16, u16) {
+        let when = |condition: bool, bit: u16| if condition { bit } else { 0 };
+        match self {
+            Command::Read { unfragmented } => (command::READ, when(unfragmented, flag::DF)),
+            Command::Write { fua } => (command::WRITE, when(fua, flag::FUA)),
+            Command::Flush => (command::FLUSH, 0),
+            Command::Trim { fua } => (command::TRIM, when(fua, flag::FUA)),
+            Command::Cache => (command::CACHE, 0),
+            Command::WriteZeroes { no_hole, fast, fua } => {
+                let flags = when(no_hole, flag::NO_HOLE) | when(fast, flag::FAST_ZERO) | when(fua, flag::FUA);
+                (command::WRITE_ZEROES, flags)
+            }
+            Command::BlockStatus { one } => (command::BLOCK_STATUS, when(one, flag::REQ_ONE)),
+        }
+    }
+}
+
 /// A legal request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Request {
@@ -68,6 +88,19 @@ impl Request {
             Command::Write { fua } | Command::Trim { fua } | Command::WriteZeroes { fua, .. } => fua,
             _ => false,
         }
+    }
+
+    /// The request's bytes, as a client sends them.
+    pub fn encode(&self) -> [u8; REQUEST_LENGTH] {
+        let (number, flags) = self.command.encode();
+        let mut bytes = [0; REQUEST_LENGTH];
+        bytes[0..4].copy_from_slice(&REQUEST_MAGIC.to_be_bytes());
+        bytes[4..6].copy_from_slice(&flags.to_be_bytes());
+        bytes[6..8].copy_from_slice(&number.to_be_bytes());
+        bytes[8..16].copy_from_slice(&self.cookie.to_be_bytes());
+        bytes[16..24].copy_from_slice(&self.range.offset.to_be_bytes());
+        bytes[24..28].copy_from_slice(&self.range.length.to_be_bytes());
+        bytes
     }
 
     /// The pieces the engine takes: reads and writes of at most `REQUEST_LENGTH_MAX`, zeroes and trims of at most
