@@ -147,7 +147,7 @@ fn remove_left_over() {
 }
 
 /// Two ports nobody listens on now.
-fn free_ports() -> [u16; 2] {
+pub fn free_ports() -> [u16; 2] {
     let listen = || TcpListener::bind("127.0.0.1:0").expect("a free port");
     let both = [listen(), listen()];
     both.map(|listener| listener.local_addr().expect("its address").port())
