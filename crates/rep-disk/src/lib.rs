@@ -1,35 +1,23 @@
-//! rep-disk (being written)
+//! The backing device: opening and locking it, and its operations, for the ring or at once.
+//!
+//! - [`Disk`]: an open disk or file, locked against everybody else, direct wherever it can be (R37).
+//! - [`Operation`]: a write, read, zeroing or flush that goes on by itself until it is whole or has failed.
+//! - [`BlockingStorage`]: the same disk for those who read and write metadata at attach and may wait.
+//! - [`allocation`]: what a sparse file has allocated.
+//!
+//! No replication decision is made here. Architecture invariant: an operation ends well only when every byte of it was
+//! taken; a flush that failed is never tried again (I-D6).
 
-/// Why a disk can't be used.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// There is nothing at the path.
-    #[error("there is no such disk")]
-    Missing,
-    /// Neither a file nor a block device.
-    #[error("it is neither a block device nor a file")]
-    WrongKind,
-    /// Another program holds it.
-    #[error("it is in use by another program")]
-    InUse,
-    /// It is mounted.
-    #[error("it is mounted")]
-    Mounted,
-    /// It has no room.
-    #[error("it is too small: {size_bytes} bytes, at least {needed_bytes} are needed")]
-    TooSmall {
-        /// What it has.
-        size_bytes: u64,
-        /// What is needed.
-        needed_bytes: u64,
-    },
-    /// This user may not open it.
-    #[error("permission denied")]
-    Permission,
-    /// It is read-only.
-    #[error("it is read-only")]
-    ReadOnly,
-    /// Something else.
-    #[error("{0}")]
-    System(std::io::Error),
-}
+pub mod allocation;
+mod error;
+mod in_use;
+mod open;
+mod operation;
+mod storage;
+mod zero;
+
+pub use error::{OpenError, io_error_of};
+pub use open::{Disk, DiskFacts, boot_id};
+pub use operation::{Buffer, Kind, Operation, Progress};
+pub use storage::BlockingStorage;
+pub use zero::is_all_zero;
