@@ -5,9 +5,15 @@
 //! simulator, so what is proven is what ships.
 
 mod action;
+mod activity_log;
+mod bitmap_runs;
+mod bitmap_store;
 mod command;
 mod config;
+mod dirty_bitmap;
 mod event;
+mod idle_list;
+mod page_set;
 mod snapshot;
 mod sync_decision;
 

@@ -23,6 +23,9 @@ pub(crate) const SECTOR_CONTENT: usize = SECTOR - size_of::<SealHeader>();
 /// Bytes of content in a block.
 pub(crate) const BLOCK_CONTENT: usize = SECTORS * SECTOR_CONTENT;
 
+/// No sequence is larger, so that counting on from one that was read never overflows.
+pub(crate) const SEQUENCE_MAX: u64 = 1 << 62;
+
 /// Tells the blocks of one `create-md` from those of another: the low half of the device's uuid.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct DeviceTag(pub u64);
@@ -127,7 +130,8 @@ fn open_sector(sector: &[u8; SECTOR], expected: Expected, index: usize) -> Optio
     let (header, content) = SealHeader::ref_from_prefix(sector).ok()?;
     let belongs = header.magic == expected.kind.magic()
         && header.position.get() == position(expected.block, index)
-        && header.device_tag.get() == expected.tag.0;
+        && header.device_tag.get() == expected.tag.0
+        && header.sequence.get() <= SEQUENCE_MAX;
     if !belongs || header.crc.get() != sector_crc(sector) {
         return None;
     }

@@ -5,7 +5,7 @@
 //! built on the newer, so that a torn write can never bring back anything but the state just before it.
 
 use crate::layout::{Layout, LayoutError, LayoutOptions, Placement};
-use crate::sealed::DeviceTag;
+use crate::sealed::{DeviceTag, SEQUENCE_MAX};
 use crate::superblock::{BootId, DataState, PrimaryMark, Superblock};
 use crate::{META_BLOCK_SIZE, MetaBlock};
 use rep_types::{
@@ -186,7 +186,7 @@ impl Superblock {
         let superblock = bytes.superblock().ok_or(SuperblockError::Damaged)?;
         let sizes_agree =
             superblock.available_bytes == layout.available_bytes && superblock.agreed_bytes <= layout.available_bytes;
-        if !sizes_agree {
+        if !sizes_agree || superblock.update_count > SEQUENCE_MAX {
             return Err(SuperblockError::Damaged);
         }
         Ok((superblock, layout))
