@@ -69,6 +69,8 @@ pub struct BlockingClient<S> {
     read_bytes: HashMap<u64, u64>,
     read_bytes_due: u64,
     depth: usize,
+    /// Sending failed in the middle of something: nothing may be sent behind it.
+    cut_short: bool,
 }
 
 impl<S: Read + Write> BlockingClient<S> {
@@ -100,6 +102,7 @@ impl<S: Read + Write> BlockingClient<S> {
                         read_bytes: HashMap::new(),
                         read_bytes_due: 0,
                         depth: DEPTH_MAX,
+                        cut_short: false,
                     });
                 }
             }
@@ -156,18 +159,30 @@ impl<S: Read + Write> BlockingClient<S> {
             return Ok(cookie);
         }
         self.send()?;
-        self.stream.write_all(data)?;
-        self.stream.flush()?;
+        self.write_out(data)?;
         Ok(cookie)
     }
 
     /// Sends everything submitted so far.
     pub fn send(&mut self) -> Result<(), ClientError> {
-        if !self.unsent.is_empty() {
-            self.stream.write_all(&self.unsent)?;
-            self.stream.flush()?;
-            self.unsent.clear();
+        if self.unsent.is_empty() {
+            return Ok(());
         }
+        let mut unsent = std::mem::take(&mut self.unsent);
+        let sent = self.write_out(&unsent);
+        unsent.clear();
+        self.unsent = unsent;
+        sent
+    }
+
+    fn write_out(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
+        if self.cut_short {
+            return Err(ClientError::Closed);
+        }
+        self.cut_short = true;
+        self.stream.write_all(bytes)?;
+        self.stream.flush()?;
+        self.cut_short = false;
         Ok(())
     }
 
@@ -279,12 +294,13 @@ impl<S: Read + Write> BlockingClient<S> {
         Ok(())
     }
 
-    /// Sends what is unsent and takes what the server sends next. Every answer that came is kept even if the stream
-    /// fails behind it.
+    /// Sends what is unsent and takes what the server sends next. Answers that came are taken even if sending fails or
+    /// the stream ends behind them.
     fn pump(&mut self) -> Result<(), ClientError> {
-        self.send()?;
+        let sent = self.send();
         if self.filled.is_empty() {
-            let count = receive(&mut self.stream, &mut self.input)?;
+            let received = receive(&mut self.stream, &mut self.input);
+            let count = if received.is_err() { sent.and(received)? } else { received? };
             self.filled = 0..count;
         }
         let mut bytes = &self.input[self.filled.clone()];

@@ -23,6 +23,7 @@
 
 pub mod blocking_client;
 pub mod client;
+pub mod fuzz;
 pub mod limits;
 pub mod protocol;
 
@@ -34,6 +35,8 @@ mod negotiation;
 mod pending;
 mod reply;
 mod request;
+#[cfg(test)]
+mod testing;
 mod transmission;
 
 pub use block_status::{Allocation, BlockStatusReply};

@@ -120,6 +120,11 @@ impl Negotiation {
         matches!(self.stage, Stage::Over)
     }
 
+    /// How many bytes of the client's are kept, at most [`OPTION_DATA_MAX`].
+    pub fn kept_bytes(&self) -> usize {
+        self.kept.len()
+    }
+
     /// Takes bytes off the front of `input` up to the end of one option at most, and appends what is to be sent to
     /// `out`. The catalog may be another at each call: a node may be promoted or demoted meanwhile.
     pub fn receive(&mut self, catalog: &ExportCatalog, input: &mut &[u8], out: &mut Vec<u8>) -> NegotiationStep {
