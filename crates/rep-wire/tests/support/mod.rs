@@ -1,0 +1,169 @@
+//! Messages for tests: one sample of each kind, and any message at all.
+#![allow(dead_code)] // each test uses some of it
+
+pub mod any;
+
+use rep_types::{
+    BlockIndex, ByBitmapOrFull, ByteRange, DiskState, GENERATION_HISTORY_LENGTH, GenerationId, Generations, IoError,
+    Role, SyncDecision, SyncRule, SyncVerdict, VolumeNumber, ZeroMode,
+};
+use rep_wire::{
+    ControlMessage, Frame, FrameReader, FrameWriter, Message, NodeView, Parsed, PriorEnd, TransferId, VolumeView,
+};
+
+/// The session of every frame in tests.
+pub const SESSION: u64 = 0x0123_4567_89ab_cdef;
+
+/// The payload that goes with a message in tests.
+pub fn payload_of(message: &Message) -> Vec<u8> {
+    (0..message.payload_length()).map(|index| (index % 251) as u8).collect()
+}
+
+/// Header and body of a message as the first frame of a connection.
+pub fn frame_of(message: &Message) -> Vec<u8> {
+    let crc = rep_wire::payload_crc(&payload_of(message));
+    let mut out = Vec::new();
+    FrameWriter::new(1, SESSION).encode(message, crc, &mut out).expect("a legal message");
+    out
+}
+
+/// The frame at the front of `bytes`, as the first of a connection.
+pub fn parse_first(bytes: &[u8]) -> Frame {
+    match FrameReader::new(1, SESSION).parse(bytes).expect("a legal frame") {
+        Parsed::Frame(frame) => frame,
+        Parsed::Incomplete { needed } => panic!("incomplete, {needed} needed of {}", bytes.len()),
+    }
+}
+
+const VOLUME: VolumeNumber = VolumeNumber(3);
+const ID: TransferId = TransferId(0x1122_3344_5566_7788);
+const RANGE: ByteRange = ByteRange::new(0x12_3456_7000, 4096);
+
+/// A sample of each kind of message, under the name of its golden file.
+pub fn samples() -> Vec<(&'static str, Message)> {
+    hot_samples()
+        .into_iter()
+        .chain(control_samples().into_iter().map(|(name, message)| (name, message.into())))
+        .collect()
+}
+
+/// A sample of each hot message.
+pub fn hot_samples() -> Vec<(&'static str, Message)> {
+    let (id, volume, range) = (ID, VOLUME, RANGE);
+    vec![
+        ("write", Message::Write { id, volume, range, durable: false }),
+        ("write-durable", Message::Write { id, volume, range, durable: true }),
+        ("zero-discard", Message::Zero { id, volume, range, mode: ZeroMode::Discard, durable: false }),
+        ("zero-may-unmap", Message::Zero { id, volume, range, mode: ZeroMode::ZeroMayUnmap, durable: true }),
+        ("zero-no-unmap", Message::Zero { id, volume, range, mode: ZeroMode::ZeroNoUnmap, durable: false }),
+        ("write-ack", Message::WriteAck { id, result: Ok(()) }),
+        ("write-ack-error", Message::WriteAck { id, result: Err(IoError::Io) }),
+        ("flush", Message::Flush { id }),
+        ("flush-ack", Message::FlushAck { id, result: Err(IoError::NoSpace) }),
+        ("read", Message::Read { id, volume, range }),
+        ("read-reply", Message::ReadReply { id, length: 512, result: Ok(()) }),
+        ("read-reply-error", Message::ReadReply { id, length: 0, result: Err(IoError::Invalid) }),
+        ("resync-request", Message::ResyncRequest { id, volume, range }),
+        ("resync-data", Message::ResyncData { id, length: 4096 }),
+        ("resync-zeroes", Message::ResyncZeroes { id }),
+        ("resync-refused", Message::ResyncRefused { id }),
+        ("resync-ack", Message::ResyncAck { id, result: Err(IoError::Unsupported) }),
+        ("ping", Message::Ping { id }),
+        ("pong", Message::Pong { id }),
+    ]
+}
+
+/// A sample of each control message, in the order of their numbers.
+pub fn control_samples() -> Vec<(&'static str, ControlMessage)> {
+    let volume = VOLUME;
+    vec![
+        ("view", ControlMessage::View { round: 1, view: sample_view() }),
+        ("decision", ControlMessage::Decision { round: 2, decisions: sample_decisions() }),
+        ("bitmap-request", ControlMessage::BitmapRequest { volume, from: BlockIndex(70_000) }),
+        (
+            "bitmap-part",
+            ControlMessage::BitmapPart {
+                volume,
+                from: BlockIndex(10),
+                next: Some(BlockIndex(500)),
+                runs: vec![0, 2, 0xc8, 0x01, 1],
+            },
+        ),
+        ("resync-start", ControlMessage::ResyncStart { volume, bitmap_generation: GenerationId(0xfeed) }),
+        ("resync-ready", ControlMessage::ResyncReady { volume }),
+        ("resync-finish", ControlMessage::ResyncFinish { volume }),
+        (
+            "resync-generations",
+            ControlMessage::ResyncGenerations {
+                volume,
+                current: GenerationId(0xdead_beef_0bad_cafe),
+                history: vec![GenerationId(7), GenerationId(6)],
+            },
+        ),
+        ("resync-finished", ControlMessage::ResyncFinished { volume }),
+        ("out-of-sync", ControlMessage::OutOfSync { volume, first: BlockIndex(1), count: 1024 }),
+        (
+            "state",
+            ControlMessage::State {
+                role: Role::Primary,
+                disks: vec![(VolumeNumber(0), DiskState::UpToDate), (volume, DiskState::Diskless)],
+            },
+        ),
+        ("promote-request", ControlMessage::PromoteRequest),
+        ("promote-reply", ControlMessage::PromoteReply { granted: true }),
+        ("disk-lost", ControlMessage::DiskLost { volume }),
+        ("disk-lost-noted", ControlMessage::DiskLostNoted { volume, carries_on: true }),
+        ("invalidate", ControlMessage::Invalidate { volume }),
+        ("new-generation", ControlMessage::NewGeneration { volume, id: GenerationId(0xabcd), clear_bitmap: true }),
+        ("new-generation-done", ControlMessage::NewGenerationDone { volume }),
+        ("pause-sync", ControlMessage::PauseSync { volume, paused: true }),
+        ("leave", ControlMessage::Leave),
+        ("leave-noted", ControlMessage::LeaveNoted { role: Role::Secondary }),
+    ]
+}
+
+/// Each value of each small enum stands somewhere in the samples, so that the golden bytes pin them.
+fn sample_view() -> NodeView {
+    let disks = [
+        DiskState::Diskless,
+        DiskState::Attaching,
+        DiskState::Failed,
+        DiskState::Inconsistent,
+        DiskState::Outdated,
+        DiskState::Consistent,
+        DiskState::UpToDate,
+        DiskState::DUnknown,
+    ];
+    let ends = [PriorEnd::LinkLoss, PriorEnd::Clean, PriorEnd::DaemonCrash, PriorEnd::NodeCrash];
+    let volumes = disks.into_iter().enumerate().map(|(index, disk)| {
+        let mut history = [GenerationId::NONE; GENERATION_HISTORY_LENGTH];
+        history[0] = GenerationId(0x1000 + index as u64);
+        VolumeView {
+            volume: VolumeNumber(index as u16),
+            available_bytes: 1 << 40,
+            agreed_bytes: (1 << 40) - 4096,
+            logical_block_bytes: 512,
+            disk,
+            generations: Generations { current: GenerationId(0x3000), bitmap: GenerationId(0x2000), history },
+            crashed_primary: index % 2 == 0,
+            prior_end: ends[index % ends.len()],
+            last_primary: index % 3 == 0,
+            out_of_sync_blocks: 300 * index as u64,
+            discard_my_data: index == 5,
+        }
+    });
+    NodeView { role: Role::Secondary, sorts_first: true, plan: false, volumes: volumes.collect() }
+}
+
+fn sample_decisions() -> Vec<(VolumeNumber, SyncDecision)> {
+    let rules = any::SYNC_RULES.into_iter().map(|rule| SyncDecision { rule, verdict: SyncVerdict::Nothing });
+    let verdicts = [
+        SyncVerdict::Source(ByBitmapOrFull::ByBitmap),
+        SyncVerdict::Source(ByBitmapOrFull::Full),
+        SyncVerdict::Target(ByBitmapOrFull::ByBitmap),
+    ]
+    .into_iter()
+    .chain(any::SYNC_REFUSALS.map(SyncVerdict::Refuse))
+    .map(|verdict| SyncDecision { rule: SyncRule::BothOff, verdict });
+    rules.chain(verdicts).enumerate().map(|(index, decision)| (VolumeNumber(index as u16), decision)).collect()
+}
