@@ -45,6 +45,8 @@ pub struct Incoming {
     message: Box<Message>,
     busy: bool,
     expect_empty: bool,
+    /// A slot the owner has given up while it was being filled.
+    abandoned: Option<SlotId>,
 }
 
 impl Incoming {
@@ -60,7 +62,17 @@ impl Incoming {
             message: Box::new(message),
             busy: false,
             expect_empty: false,
+            abandoned: None,
         }
+    }
+
+    /// Takes over what another, smaller stream half of the same socket has received and not consumed.
+    pub fn take_over(&mut self, other: &mut Incoming) {
+        assert!(!self.busy && !other.busy && other.fill.is_none(), "a receive is under way");
+        let bytes = other.bytes();
+        self.end = bytes.len();
+        self.buffer[..bytes.len()].copy_from_slice(bytes);
+        (other.start, other.end) = (0, 0);
     }
 
     /// Bytes that arrived and aren't consumed. Empty while a slot is being filled.
@@ -96,6 +108,19 @@ impl Incoming {
             self.fill = Some(Fill { slot, offset: offset + count, end: offset + length });
         }
         count == length
+    }
+
+    /// The owner gives up the slot that is being filled, with its one use. Nothing more may be received.
+    pub fn release_when_idle(&mut self, slot: SlotId) {
+        self.abandoned = Some(slot);
+    }
+
+    /// Lets go of everything. Not while an operation is with the kernel.
+    pub fn clear(&mut self, pool: &mut Pool) {
+        assert!(!self.busy, "the kernel still writes here");
+        self.abandoned.take().into_iter().for_each(|slot| pool.release(slot));
+        self.fill = None;
+        (self.start, self.end) = (0, 0);
     }
 
     /// Whether a slot is being filled.
@@ -145,7 +170,10 @@ impl Incoming {
     /// Takes a receive's result. `more`: whether the socket is known to hold more.
     pub fn received(&mut self, result: io::Result<usize>, more: bool) -> io::Result<Received> {
         self.busy = false;
-        let mut count = result?;
+        let mut count = match result {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(Received::Bytes),
+            other => other?,
+        };
         if count == 0 {
             return Ok(Received::End);
         }

@@ -10,6 +10,7 @@
 
 mod error;
 mod incoming;
+mod listener;
 mod outgoing;
 mod pool;
 mod ring;
@@ -17,9 +18,10 @@ mod slab;
 
 pub use error::RingError;
 pub use incoming::{Incoming, Received};
+pub use listener::Listener;
 pub use outgoing::Outgoing;
 pub use pool::{Pool, PoolUse, SlotId, Zone, ZoneBytes};
-pub use ring::{Completion, Ring};
+pub use ring::{Completion, Ring, Submit};
 pub use slab::{Key, Slab};
 
 pub use io_uring::{opcode, squeue::Entry, types};

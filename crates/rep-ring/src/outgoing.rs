@@ -141,7 +141,10 @@ impl Outgoing {
     /// Takes a send's result. An error means the connection is gone; the queue is to be cleared.
     pub fn sent(&mut self, result: io::Result<usize>, pool: &mut Pool) -> io::Result<()> {
         self.busy = false;
-        let mut count = result?;
+        let mut count = match result {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            other => other?,
+        };
         if count == 0 {
             return Err(io::ErrorKind::WriteZero.into());
         }

@@ -129,6 +129,15 @@ impl Ring {
     }
 }
 
+/// Where a port puts its operations: the loop's ring, which knows the operations of all ports.
+pub trait Submit<Operation> {
+    /// Adds an entry for the next turn; its completion will be handed back with `operation`.
+    ///
+    /// # Safety
+    /// As for [`Ring::push`].
+    unsafe fn submit(&mut self, entry: Entry, operation: Operation) -> Key;
+}
+
 fn build(entries: u32) -> io::Result<IoUring> {
     let deferred = |builder: &mut io_uring::Builder| {
         builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag();
