@@ -1,2 +1,108 @@
-//! repd (being written)
-fn main() {}
+//! `repd`: the daemon of one node. Arguments, configuration, runtime directory; then the control thread runs.
+//!
+//! Everything that can be wrong before the first thread starts is told here, on stderr, with the contract's exit
+//! codes (2 usage, 3 configuration, 1 the rest).
+
+mod control;
+
+use clap::Parser;
+use control::{Daemon, RuntimeDir, Sockets, StartError};
+use rep_control::api::ExitCode;
+use rep_control::config::{self, Config};
+use rep_types::NodeName;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+/// Mirrors disks between two nodes: the daemon of one node.
+#[derive(Parser)]
+#[command(version, about)]
+struct Arguments {
+    /// The configuration, the same on both nodes
+    #[arg(long, value_name = "FILE", default_value = rep_control::CONFIG_PATH_DEFAULT)]
+    config: PathBuf,
+    /// This node's name in the configuration [default: the host name]
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
+    /// Where the control socket lies; one daemon a directory
+    #[arg(long, value_name = "DIR", default_value = rep_control::RUNTIME_DIR_DEFAULT)]
+    runtime_dir: PathBuf,
+}
+
+fn main() -> std::process::ExitCode {
+    let arguments = Arguments::parse();
+    // Before any thread: systemd's variables are read and forgotten, and the mask of new files is changed for a moment.
+    let sockets = Sockets::from_systemd();
+    start_logging();
+    let result = run(arguments, sockets);
+    // Threads that are stuck in the kernel must not keep the process: what had to be left cleanly has been.
+    std::process::exit(result as i32)
+}
+
+fn run(arguments: Arguments, sockets: Sockets) -> ExitCode {
+    let config = match config::load(&arguments.config) {
+        Ok(config) => config,
+        Err(errors) => {
+            eprint!("{}", errors.render(std::io::stderr().is_terminal()));
+            return ExitCode::Config;
+        }
+    };
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let node = match choose_node(&config, arguments.node) {
+        Ok(node) => node,
+        Err(sentence) => {
+            eprintln!("repd: {sentence}");
+            return ExitCode::Config;
+        }
+    };
+    match serve(&config, node, &arguments.runtime_dir, sockets) {
+        Ok(()) => ExitCode::Done,
+        Err(error) => {
+            eprintln!("repd: {error}");
+            ExitCode::Failed
+        }
+    }
+}
+
+fn serve(config: &Config, node: NodeName, runtime_dir: &std::path::Path, sockets: Sockets) -> Result<(), StartError> {
+    let runtime_dir = RuntimeDir::lock(runtime_dir)?;
+    let listener = runtime_dir.bind_control_socket()?;
+    let runtime = tokio_uring::Runtime::new(&tokio_uring::builder()).map_err(StartError::Ring)?;
+    runtime.block_on(async {
+        let daemon = Daemon::new(config, node, sockets);
+        control::run(daemon, listener).await
+    })
+}
+
+/// The node this daemon is: as told, or by host name, with or without its domain.
+fn choose_node(config: &Config, told: Option<String>) -> Result<NodeName, String> {
+    let known = |name: &str| config.resources_of(name).next().is_some();
+    let host = || nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
+    let (name, origin) = match told {
+        Some(name) => (name, "--node says so"),
+        None => (host(), "the host name"),
+    };
+    let short = name.split('.').next().unwrap_or_default().to_owned();
+    let found = [name.clone(), short].into_iter().find(|name| known(name));
+    if let Some(name) = found {
+        return NodeName::new(name).map_err(|error| error.to_string());
+    }
+    let names: Vec<_> = config.node_names().into_iter().map(NodeName::as_str).collect();
+    Err(format!(
+        "no resource has a node named \"{name}\" ({origin}); the configuration knows: {}; name one with --node NAME",
+        if names.is_empty() { "none".into() } else { names.join(", ") }
+    ))
+}
+
+fn start_logging() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("REPD_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false);
+    // The journal has a clock of its own.
+    if std::env::var_os("JOURNAL_STREAM").is_some() { builder.without_time().init() } else { builder.init() }
+}

@@ -1,0 +1,105 @@
+//! Notices of the engine become events.
+
+use rep_control::api::{Event, format_time};
+use rep_engine::{Notice, Why};
+use rep_types::{ResourceName, VolumeNumber};
+use std::time::SystemTime;
+use tokio::sync::broadcast::{self, error::RecvError};
+
+/// Passes a resource's notices on until its data thread ends.
+pub async fn forward(
+    resource: ResourceName,
+    mut notices: broadcast::Receiver<Notice>,
+    events: broadcast::Sender<Event>,
+) {
+    loop {
+        let event = match notices.recv().await {
+            Ok(notice) => event(&resource, &notice),
+            Err(RecvError::Lagged(missed)) => {
+                let mut event = blank(&resource, "missed");
+                event.reason = Some(format!("{missed} events came too fast to be told"));
+                event
+            }
+            Err(RecvError::Closed) => return,
+        };
+        // Nobody listening is no error.
+        let _ = events.send(event);
+    }
+}
+
+fn blank(resource: &ResourceName, kind: &str) -> Event {
+    Event {
+        time: format_time(SystemTime::now()),
+        resource: resource.to_string(),
+        volume: None,
+        kind: kind.to_owned(),
+        from: None,
+        to: None,
+        reason: None,
+        bytes: None,
+    }
+}
+
+/// A notice as an event.
+fn event(resource: &ResourceName, notice: &Notice) -> Event {
+    let none = |role: &Option<rep_types::Role>| role.map_or("Unknown".to_owned(), |role| role.to_string());
+    let change = |kind: &str, volume: Option<VolumeNumber>, from: String, to: String, why: &Why| Event {
+        volume: volume.map(|volume| volume.0),
+        from: Some(from),
+        to: Some(to),
+        reason: Some(why_words(*why)),
+        ..blank(resource, kind)
+    };
+    let told = |kind: &str, volume: VolumeNumber, reason: Option<String>, bytes: Option<u64>| Event {
+        volume: Some(volume.0),
+        reason,
+        bytes,
+        ..blank(resource, kind)
+    };
+    match notice {
+        Notice::Role { from, to, why } => change("role", None, from.to_string(), to.to_string(), why),
+        Notice::PeerRole { from, to, why } => change("peer_role", None, none(from), none(to), why),
+        Notice::Connection { from, to, why } => change("connection", None, from.to_string(), to.to_string(), why),
+        Notice::Disk { volume, from, to, why } => change("disk", Some(*volume), from.to_string(), to.to_string(), why),
+        Notice::PeerDisk { volume, from, to, why } => {
+            change("peer_disk", Some(*volume), from.to_string(), to.to_string(), why)
+        }
+        Notice::Replication { volume, from, to, why } => {
+            change("replication", Some(*volume), from.to_string(), to.to_string(), why)
+        }
+        Notice::Decided { volume, decision, out_of_sync_bytes } => {
+            let words = format!("{}: {:?}", decision.rule, decision.verdict);
+            told("decided", *volume, Some(words), Some(*out_of_sync_bytes))
+        }
+        Notice::DecisionMismatch { volume, mine, peer } => {
+            let words = format!("mine {}: {:?}, peer's {}: {:?}", mine.rule, mine.verdict, peer.rule, peer.verdict);
+            told("decision_mismatch", *volume, Some(words), None)
+        }
+        Notice::CrashRecovered { volume, hot_extents, out_of_sync_bytes } => {
+            let words = format!("{hot_extents} hot extents after a crash as Primary");
+            told("crash_recovered", *volume, Some(words), Some(*out_of_sync_bytes))
+        }
+        Notice::MetadataDamaged { volume } => told("metadata_damaged", *volume, None, None),
+        Notice::ResyncFinished { volume, copied_bytes } => told("resync_finished", *volume, None, Some(*copied_bytes)),
+        Notice::IoSuspended { suspended } => Event {
+            to: Some(suspended.to_string()),
+            from: Some((!suspended).to_string()),
+            ..blank(resource, "io_suspended")
+        },
+    }
+}
+
+/// Why a state changed, in words.
+fn why_words(why: Why) -> String {
+    match why {
+        Why::Operator => "operator".into(),
+        Why::Attached => "attached".into(),
+        Why::DiskError => "disk error".into(),
+        Why::MetadataError => "metadata error".into(),
+        Why::LinkUp => "link up".into(),
+        Why::Handshake => "handshake".into(),
+        Why::LinkLost(cause) => cause.to_string(),
+        Why::Peer => "the peer said so".into(),
+        Why::ResyncDone => "resync done".into(),
+    }
+}

@@ -1,0 +1,86 @@
+//! From a configuration to a data thread's options.
+
+use rep_control::api::ApiError;
+use rep_control::config::{self, Device, Durability, MetaDisk, NodeConfig, ResourceConfig, VolumeConfig};
+use rep_engine::EngineConfig;
+use rep_types::NodeName;
+use repd::resource::{DeviceOptions, MEMORY_BYTES_DEFAULT, MetaPlacement, ResourceOptions, Secret, VolumeOptions};
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+
+/// Everything a data thread must know. Reads the secret's file.
+pub fn options(
+    config: &ResourceConfig,
+    node: &NodeName,
+    sockets: &BTreeMap<u16, OwnedFd>,
+) -> Result<ResourceOptions, ApiError> {
+    let unknown = || ApiError::failed("NoSuchNode", format!("{} has no node {node}", config.name));
+    let own = config.node(node.as_str()).ok_or_else(unknown)?;
+    let peer = config.peer_of(node.as_str()).ok_or_else(unknown)?;
+    Ok(ResourceOptions {
+        name: config.name.clone(),
+        node: own.name.clone(),
+        peer: peer.name.clone(),
+        engine: engine(config),
+        secret: secret(config)?,
+        listen: own.address,
+        peer_address: peer.address,
+        connect_interval: config.net.connect_interval,
+        volumes: volumes(own, sockets)?,
+        memory_bytes_max: MEMORY_BYTES_DEFAULT,
+    })
+}
+
+fn engine(config: &ResourceConfig) -> EngineConfig {
+    EngineConfig {
+        timeout: config.net.timeout,
+        ping_interval: config.net.ping_interval,
+        ping_timeout: config.net.ping_timeout,
+        ko_count: config.net.ko_count,
+        stable: config.durability == Durability::Stable,
+        resync_rate_max: config.resync.max_rate_bytes_per_s,
+        // Volumes, order and seed are the data thread's to fill in.
+        ..EngineConfig::new(false, 0)
+    }
+}
+
+fn secret(config: &ResourceConfig) -> Result<Option<Secret>, ApiError> {
+    let Some(path) = &config.net.shared_secret_file else { return Ok(None) };
+    let (secret, warning) =
+        config::read_secret(path).map_err(|error| ApiError::failed("SecretUnreadable", error.to_string()))?;
+    if let Some(warning) = warning {
+        tracing::warn!(resource = %config.name, "{warning}");
+    }
+    Ok(Some(Secret(secret.into_bytes())))
+}
+
+fn volumes(node: &NodeConfig, sockets: &BTreeMap<u16, OwnedFd>) -> Result<Vec<VolumeOptions>, ApiError> {
+    node.volumes.iter().map(|config| volume(config, sockets.get(&config.number.0))).collect()
+}
+
+fn volume(config: &VolumeConfig, socket: Option<&OwnedFd>) -> Result<VolumeOptions, ApiError> {
+    let listen_fd = socket.map(OwnedFd::try_clone).transpose();
+    Ok(VolumeOptions {
+        number: config.number,
+        disk: config.disk.clone(),
+        meta: match &config.meta_disk {
+            MetaDisk::Internal => MetaPlacement::Internal,
+            MetaDisk::External(path) => MetaPlacement::External(path.clone()),
+        },
+        device: device(config)?,
+        listen_fd: listen_fd.map_err(|error| ApiError::failed("SystemError", format!("a passed socket: {error}")))?,
+    })
+}
+
+fn device(config: &VolumeConfig) -> Result<DeviceOptions, ApiError> {
+    match &config.device {
+        Device::NbdUnix(path) => Ok(DeviceOptions::NbdUnix(path.clone())),
+        Device::NbdTcp(address) => Ok(DeviceOptions::NbdTcp(*address)),
+        Device::Ublk | Device::NbdKernel => {
+            let message =
+                format!("device = \"{}\" of volume {} isn't supported by this version", config.device, config.number);
+            Err(ApiError::failed("NotSupported", message)
+                .with_hint("use \"nbd:unix:/PATH\" or \"nbd:tcp:IP:PORT\" in the configuration"))
+        }
+    }
+}

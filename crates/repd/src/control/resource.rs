@@ -1,0 +1,272 @@
+//! One resource as the control thread holds it: down with a reason, or up with its data thread.
+
+use crate::control::options;
+use rep_control::api::{ApiError, Event};
+use rep_control::config::ResourceConfig;
+use rep_engine::{Command, CommandError, CommandOutcome};
+use rep_types::{NodeName, Refusal, VolumeNumber};
+use repd::resource::{AttachError, ControlRequest, ResourceHandle, ResourceReport, spawn};
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tokio::sync::{broadcast, oneshot};
+use tokio::time::timeout;
+
+/// How long a report may take; a thread that needs longer is stuck.
+const REPORT_DEADLINE: Duration = Duration::from_millis(500);
+/// How much longer than the data thread the control thread waits for an answer that was promised by a deadline.
+const GRACE: Duration = Duration::from_millis(500);
+/// How long a command is tried again while a handshake or another command is under way.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// The pause between two tries.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+
+/// A resource of this node.
+pub struct Resource {
+    /// As configured.
+    pub config: ResourceConfig,
+    /// This node.
+    pub node: NodeName,
+    /// Listening sockets passed by systemd, by volume.
+    sockets: Arc<BTreeMap<u16, OwnedFd>>,
+    pub(super) events: broadcast::Sender<Event>,
+    life: Mutex<Life>,
+    /// Held while the resource comes up, goes down, or attaches: these go one after another.
+    pub(super) turn: tokio::sync::Mutex<()>,
+}
+
+/// Whether there is a data thread.
+#[derive(Clone)]
+pub enum Life {
+    /// There is none; why, if it isn't just that nobody asked.
+    Down(Option<String>),
+    /// There is one.
+    Up(Arc<Running>),
+}
+
+/// A data thread and what the control thread remembers of it.
+pub struct Running {
+    handle: ResourceHandle,
+    pub(super) thread: Mutex<Option<JoinHandle<()>>>,
+    /// Why a volume has no disk, by number.
+    problems: Mutex<BTreeMap<u16, String>>,
+    last: Mutex<Option<Arc<ResourceReport>>>,
+}
+
+/// A report, or why there is none.
+pub enum Report {
+    /// As things are.
+    Fresh(Arc<ResourceReport>),
+    /// The data thread doesn't answer; how things were when it last did.
+    Stale(Option<Arc<ResourceReport>>),
+}
+
+/// A lock whose holder panicked still holds what it held: plain values, never half-changed.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Resource {
+    /// A resource that is down.
+    pub fn new(
+        config: ResourceConfig,
+        node: NodeName,
+        sockets: BTreeMap<u16, OwnedFd>,
+        events: broadcast::Sender<Event>,
+    ) -> Self {
+        let (life, turn) = (Mutex::new(Life::Down(None)), tokio::sync::Mutex::new(()));
+        Resource { config, node, sockets: Arc::new(sockets), events, life, turn }
+    }
+
+    /// Whether it is up.
+    pub fn life(&self) -> Life {
+        lock(&self.life).clone()
+    }
+
+    /// The data thread, or the refusal that there is none.
+    pub fn running(&self) -> Result<Arc<Running>, ApiError> {
+        match self.life() {
+            Life::Up(running) => Ok(running),
+            Life::Down(reason) => {
+                let mut error = ApiError::refused(Refusal::ResourceIsDown, self.config.name.as_str());
+                if let Some(reason) = reason {
+                    error.message = format!("{} ({reason})", error.message);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    pub(super) fn set_life(&self, life: Life) {
+        *lock(&self.life) = life;
+    }
+
+    /// This resource's name.
+    pub fn name(&self) -> &str {
+        self.config.name.as_str()
+    }
+
+    /// This node's volumes.
+    pub fn volumes(&self) -> Vec<VolumeNumber> {
+        let node = self.config.node(self.node.as_str());
+        node.map(|node| node.volumes.iter().map(|volume| volume.number).collect()).unwrap_or_default()
+    }
+
+    /// Starts the data thread unless there is one. The caller has the turn.
+    pub(super) async fn ensure_running(&self) -> Result<Arc<Running>, ApiError> {
+        if let Life::Up(running) = self.life() {
+            return Ok(running);
+        }
+        let (config, node, sockets) = (self.config.clone(), self.node.clone(), self.sockets.clone());
+        let started = tokio::task::spawn_blocking(move || {
+            let options = options::options(&config, &node, &sockets)?;
+            spawn(options).map_err(|error| ApiError::failed("SpawnFailed", error.to_string()))
+        });
+        let started = started.await.unwrap_or_else(|error| Err(ApiError::failed("SpawnFailed", error.to_string())));
+        match started {
+            Ok((handle, thread)) => {
+                tokio::spawn(super::events::forward(self.config.name.clone(), handle.subscribe(), self.events.clone()));
+                let running = Arc::new(Running {
+                    handle,
+                    thread: Mutex::new(Some(thread)),
+                    problems: Mutex::default(),
+                    last: Mutex::default(),
+                });
+                self.set_life(Life::Up(running.clone()));
+                Ok(running)
+            }
+            Err(error) => {
+                self.set_life(Life::Down(Some(error.sentence())));
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Running {
+    /// Hands a request over and waits for its answer, at most for `deadline`.
+    async fn ask<T>(
+        &self,
+        deadline: Duration,
+        request: impl FnOnce(oneshot::Sender<T>) -> ControlRequest,
+    ) -> Result<T, ApiError> {
+        let (reply, answer) = oneshot::channel();
+        self.handle.request(request(reply));
+        match timeout(deadline, answer).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(_)) => Err(ApiError::failed("ThreadEnded", "the resource's data thread has ended")
+                .with_hint("look at repd's log, then run 'repctl up'")),
+            Err(_) => Err(ApiError::timed_out("the resource's data thread doesn't answer")
+                .with_hint("its disk may hang; look at the kernel's log")),
+        }
+    }
+
+    /// A command of the engine. While a handshake or another command is under way it is tried again for a moment.
+    pub async fn command(&self, command: Command, deadline: Duration, name: &str) -> Result<CommandOutcome, ApiError> {
+        let begun = Instant::now();
+        loop {
+            let left = deadline.saturating_sub(begun.elapsed());
+            let result = self.command_once(command.clone(), left).await?;
+            let passing = matches!(result, Err(CommandError::Refused(Refusal::HandshakeUnderWay | Refusal::Busy)));
+            if !passing || begun.elapsed() >= PATIENCE.min(deadline) {
+                return result.map_err(|error| command_error(error, name));
+            }
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
+    }
+
+    async fn command_once(
+        &self,
+        command: Command,
+        deadline: Duration,
+    ) -> Result<Result<CommandOutcome, CommandError>, ApiError> {
+        self.ask(deadline + GRACE, |reply| ControlRequest::Command { command, deadline, reply }).await
+    }
+
+    /// Attaches a volume's disk; why it can't be is remembered for the status.
+    pub async fn attach(&self, volume: VolumeNumber, deadline: Duration, name: &str) -> Result<(), ApiError> {
+        let answer = self.ask(deadline + GRACE, |reply| ControlRequest::Attach { volume, deadline, reply }).await;
+        let result = answer.and_then(|result| result.map_err(|error| attach_error(error, name)));
+        match &result {
+            Ok(()) => lock(&self.problems).remove(&volume.0),
+            Err(error) => lock(&self.problems).insert(volume.0, error.sentence()),
+        };
+        result
+    }
+
+    /// Leaves everything cleanly and ends the thread.
+    pub async fn stop(&self, deadline: Duration, name: &str) -> Result<(), ApiError> {
+        let answer = self.ask(deadline + GRACE, |reply| ControlRequest::Stop { deadline, reply }).await?;
+        answer.map(drop).map_err(|error| command_error(error, name))
+    }
+
+    /// The state.
+    pub async fn report(&self) -> Report {
+        match self.ask(REPORT_DEADLINE, |reply| ControlRequest::Snapshot { reply }).await {
+            Ok(report) => {
+                let report: Arc<ResourceReport> = Arc::from(report);
+                *lock(&self.last) = Some(report.clone());
+                Report::Fresh(report)
+            }
+            Err(_) => Report::Stale(lock(&self.last).clone()),
+        }
+    }
+
+    /// Why volumes have no disk.
+    pub fn problems(&self) -> BTreeMap<u16, String> {
+        lock(&self.problems).clone()
+    }
+
+    /// Whether the data thread has ended by itself.
+    pub fn has_ended(&self) -> bool {
+        lock(&self.thread).as_ref().is_none_or(JoinHandle::is_finished)
+    }
+}
+
+/// A command's failure in words.
+fn command_error(error: CommandError, name: &str) -> ApiError {
+    match error {
+        CommandError::Refused(refusal) => ApiError::refused(refusal, name),
+        CommandError::DiskFailed => ApiError::failed("DiskFailed", "the disk or its metadata failed")
+            .with_hint("see repd's log and the kernel's log for the disk's error"),
+        CommandError::PeerLost => ApiError::failed("PeerLost", "the connection to the peer was lost under the command")
+            .with_hint(format!("see 'repctl status {name}', then try again")),
+        CommandError::TimedOut => ApiError::timed_out("the command wasn't done in time")
+            .with_hint(format!("see 'repctl status {name}'; --timeout gives it longer")),
+    }
+}
+
+/// A failed attach in words.
+fn attach_error(error: AttachError, name: &str) -> ApiError {
+    match error {
+        AttachError::NoSuchVolume => ApiError::refused(Refusal::NoSuchVolume, name),
+        AttachError::Busy => ApiError::refused(Refusal::Busy, name),
+        AttachError::Refused(error) => command_error(error, name),
+        AttachError::TimedOut => {
+            ApiError::timed_out("the disk didn't answer in time").with_hint("it may hang; look at the kernel's log")
+        }
+        AttachError::Disk { path, source } => {
+            ApiError::failed(&variant(&source), format!("the disk {} can't be used: {source}", path.display()))
+        }
+        AttachError::Metadata { path, source } => match source.downcast_ref::<rep_meta::LoadError>() {
+            Some(rep_meta::LoadError::NotMetadata) => {
+                ApiError::failed("NoMetadata", format!("no metadata on {}", path.display()))
+                    .with_hint(format!("run 'repctl create-md {name}'"))
+            }
+            Some(error) => {
+                ApiError::failed(&variant(error), format!("the metadata on {} can't be used: {error}", path.display()))
+            }
+            None => ApiError::failed(
+                "MetadataFailed",
+                format!("the metadata on {} can't be used: {source}", path.display()),
+            ),
+        },
+    }
+}
+
+/// The name of an error's variant.
+fn variant(error: &impl std::fmt::Debug) -> String {
+    format!("{error:?}").split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default().to_owned()
+}

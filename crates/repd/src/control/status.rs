@@ -1,0 +1,203 @@
+//! What a data thread reports, in the contract's words.
+
+use super::resource::{Life, Report, Resource};
+use super::{VERSION, verdict};
+use rep_control::api::{
+    ApiError, Detail, IoStatus, PeerStatus, ResourceStatus, ResyncRole, ResyncStatus, Status, VolumeDetail,
+    VolumeStatus,
+};
+use rep_control::config::{NodeConfig, VolumeConfig};
+use rep_engine::{IoSuspension, Timestamp, VolumeSnapshot};
+use rep_types::{ConnectionState, DiskState, NodeName, ReplicationState, Role};
+use repd::resource::{ResourceReport, VolumeReport};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::task::JoinSet;
+
+/// The state of resources, asked for side by side: one that is stuck doesn't hold up the others.
+pub async fn status(node: &NodeName, resources: &[Arc<Resource>]) -> Status {
+    let mut tasks = JoinSet::new();
+    for resource in resources.iter().cloned() {
+        tasks.spawn(async move { resource_status(&resource).await });
+    }
+    let mut resources = tasks.join_all().await;
+    resources.sort_by(|a, b| a.name.cmp(&b.name));
+    Status { node: node.to_string(), version: VERSION.to_owned(), resources }
+}
+
+async fn resource_status(resource: &Resource) -> ResourceStatus {
+    resource.forget_ended();
+    let seen = Seen::of(resource).await;
+    let (role, peer_role, connection) = match &seen.report {
+        Some(report) => (report.engine.role, report.engine.peer_role, report.engine.connection),
+        None => (Role::Secondary, None, ConnectionState::StandAlone),
+    };
+    let peer = peer_config(resource);
+    ResourceStatus {
+        name: resource.name().to_owned(),
+        role,
+        peer: PeerStatus {
+            name: peer.map(|peer| peer.name.to_string()).unwrap_or_default(),
+            role: peer_role,
+            address: peer.map(|peer| peer.address.to_string()).unwrap_or_default(),
+        },
+        connection,
+        verdict: verdict::sentence(&seen, resource),
+        safe_to_promote: seen.fresh
+            && seen.report.as_ref().is_some_and(|report| report.engine.promotion_refused.is_none()),
+        io_suspended: seen.report.as_ref().and_then(|report| report.engine.io_suspended).map(suspension_words),
+        volumes: volumes(resource, seen.report.as_deref()),
+    }
+}
+
+/// What is known of a resource at this moment.
+pub struct Seen {
+    /// The last report of its data thread, if it has one.
+    pub report: Option<Arc<ResourceReport>>,
+    /// Whether that report is of this moment.
+    pub fresh: bool,
+    /// Why it is down.
+    pub down: Option<Option<String>>,
+    /// Why volumes have no disk.
+    pub problems: BTreeMap<u16, String>,
+}
+
+impl Seen {
+    async fn of(resource: &Resource) -> Seen {
+        match resource.life() {
+            Life::Down(reason) => Seen { report: None, fresh: true, down: Some(reason), problems: BTreeMap::new() },
+            Life::Up(running) => {
+                let (report, fresh) = match running.report().await {
+                    Report::Fresh(report) => (Some(report), true),
+                    Report::Stale(report) => (report, false),
+                };
+                Seen { report, fresh, down: None, problems: running.problems() }
+            }
+        }
+    }
+}
+
+fn own_config(resource: &Resource) -> Option<&NodeConfig> {
+    resource.config.node(resource.node.as_str())
+}
+
+fn peer_config(resource: &Resource) -> Option<&NodeConfig> {
+    resource.config.peer_of(resource.node.as_str())
+}
+
+/// Why client I/O waits, in words.
+pub fn suspension_words(suspension: IoSuspension) -> String {
+    match suspension {
+        IoSuspension::Operator => "suspended by the operator",
+        IoSuspension::RecordingLoss => "the loss of the peer or of a disk is being made durable",
+        IoSuspension::Metadata => "the metadata is being written",
+    }
+    .to_owned()
+}
+
+fn volumes(resource: &Resource, report: Option<&ResourceReport>) -> Vec<VolumeStatus> {
+    let configs = own_config(resource).map(|node| node.volumes.as_slice()).unwrap_or_default();
+    configs.iter().map(|config| volume(config, report)).collect()
+}
+
+fn volume(config: &VolumeConfig, report: Option<&ResourceReport>) -> VolumeStatus {
+    let engine = report.and_then(|report| report.engine.volumes.iter().find(|volume| volume.number == config.number));
+    let shell = report.and_then(|report| report.volumes.iter().find(|volume| volume.number == config.number));
+    let device = shell.map_or_else(|| config.device.to_string(), |shell| shell.device.clone());
+    match engine {
+        Some(engine) => volume_status(engine, device, report.map(|report| report.now).unwrap_or_default()),
+        None => VolumeStatus {
+            number: config.number.0,
+            device,
+            size_bytes: 0,
+            open: false,
+            disk: DiskState::Diskless,
+            peer_disk: DiskState::DUnknown,
+            replication: ReplicationState::Off,
+            out_of_sync_bytes: 0,
+            resync: None,
+            io: IoStatus::default(),
+        },
+    }
+}
+
+fn volume_status(engine: &VolumeSnapshot, device: String, now: Timestamp) -> VolumeStatus {
+    VolumeStatus {
+        number: engine.number.0,
+        device,
+        size_bytes: engine.size_bytes,
+        open: engine.openers > 0,
+        disk: engine.disk,
+        peer_disk: engine.peer_disk,
+        replication: engine.replication,
+        out_of_sync_bytes: engine.out_of_sync_bytes,
+        resync: resync(engine, now),
+        io: IoStatus {
+            read_bytes: engine.counters.read_bytes,
+            written_bytes: engine.counters.written_bytes,
+            sent_bytes: engine.counters.sent_bytes,
+            received_bytes: engine.counters.received_bytes,
+        },
+    }
+}
+
+fn resync(engine: &VolumeSnapshot, now: Timestamp) -> Option<ResyncStatus> {
+    let resync = engine.resync?;
+    let role = if engine.replication.is_target() { ResyncRole::SyncTarget } else { ResyncRole::SyncSource };
+    let left = resync.total_bytes.saturating_sub(resync.done_bytes);
+    // Over the whole resync where the last seconds say nothing yet.
+    let elapsed_ms = now.since(resync.started).as_millis().max(1);
+    let mean = u64::try_from(u128::from(resync.done_bytes) * 1000 / elapsed_ms).unwrap_or(u64::MAX);
+    let rate = if resync.rate_bytes_per_s > 0 { resync.rate_bytes_per_s } else { mean };
+    Some(ResyncStatus {
+        role,
+        total_bytes: resync.total_bytes,
+        done_bytes: resync.done_bytes,
+        rate_bytes_per_s: rate,
+        eta_s: left.checked_div(rate),
+    })
+}
+
+/// A resource's details.
+pub async fn detail(resource: &Resource) -> Result<Detail, ApiError> {
+    let running = resource.running()?;
+    let Report::Fresh(report) = running.report().await else {
+        return Err(ApiError::timed_out("the resource's data thread doesn't answer")
+            .with_hint("its disk may hang; look at the kernel's log"));
+    };
+    let peer = peer_config(resource).map(|peer| peer.name.to_string()).unwrap_or_default();
+    let shells: BTreeMap<_, _> = report.volumes.iter().map(|volume| (volume.number, volume)).collect();
+    Ok(Detail {
+        name: resource.name().to_owned(),
+        node: resource.node.to_string(),
+        peer,
+        role: report.engine.role,
+        connection: report.engine.connection,
+        link_problem: report.link.problem.clone(),
+        promotion_refused: report.engine.promotion_refused.map(|refusal| format!("{refusal:?}")),
+        volumes: report
+            .engine
+            .volumes
+            .iter()
+            .map(|engine| volume_detail(engine, shells.get(&engine.number).copied()))
+            .collect(),
+    })
+}
+
+fn volume_detail(engine: &VolumeSnapshot, shell: Option<&VolumeReport>) -> VolumeDetail {
+    VolumeDetail {
+        number: engine.number.0,
+        generations: engine.generations.as_ref().map(Into::into),
+        peer_generations: engine.peer_generations.as_ref().map(Into::into),
+        last_decision: engine.last_decision.as_ref().map(Into::into),
+        out_of_sync_bytes: engine.out_of_sync_bytes,
+        hot_extents: engine.hot_extents,
+        hot_extents_max: engine.hot_extents_max,
+        resynced_bytes: engine.counters.resynced_bytes,
+        log_transactions: engine.counters.log_transactions,
+        clients: shell.map_or(0, |shell| shell.clients),
+        exported: shell.is_some_and(|shell| shell.exported),
+        export_problem: shell.and_then(|shell| shell.export_problem.clone()),
+        direct_io: shell.and_then(|shell| shell.disk).map(|disk| disk.direct),
+    }
+}

@@ -1,0 +1,273 @@
+//! How things stand, in one sentence an operator understands: the worst first.
+
+use super::resource::Resource;
+use super::status::{Seen, suspension_words};
+use rep_engine::{Snapshot, VolumeSnapshot};
+use rep_types::{ConnectionState, DiskState, ReplicationState, Role, SyncRefusal, SyncVerdict};
+use repd::resource::ResourceReport;
+
+/// The names a sentence is made with.
+struct Names<'a> {
+    resource: &'a str,
+    peer: &'a str,
+    address: String,
+}
+
+/// The sentence of a resource.
+pub fn sentence(seen: &Seen, resource: &Resource) -> String {
+    let peer = resource.config.peer_of(resource.node.as_str());
+    let names = Names {
+        resource: resource.name(),
+        peer: peer.map_or("the peer", |peer| peer.name.as_str()),
+        address: peer.map(|peer| peer.address.to_string()).unwrap_or_default(),
+    };
+    words(seen, &names)
+}
+
+fn words(seen: &Seen, names: &Names<'_>) -> String {
+    if let Some(reason) = &seen.down {
+        return match reason {
+            Some(reason) => reason.clone(),
+            None => format!("down: run 'repctl up {}'", names.resource),
+        };
+    }
+    let Some(report) = seen.report.as_deref().filter(|_| seen.fresh) else {
+        return "its data thread doesn't answer; its disk may hang, look at the kernel's log".into();
+    };
+    unsettled(report, names)
+        .or_else(|| seen.problems.values().next().map(|problem| format!("no disk: {problem}")))
+        .or_else(|| export_problem(report))
+        .or_else(|| report.engine.io_suspended.map(|why| format!("client I/O waits: {}", suspension_words(why))))
+        .or_else(|| resync(&report.engine, names))
+        .unwrap_or_else(|| link(report, names))
+}
+
+/// Nodes that refused each other.
+fn unsettled(report: &ResourceReport, names: &Names<'_>) -> Option<String> {
+    let (name, peer) = (names.resource, names.peer);
+    match report.engine.connection {
+        ConnectionState::SplitBrain => Some(format!(
+            "split brain: this node and {peer} went on apart, {} differ; see 'repctl split-brain {name} show'",
+            bytes(out_of_sync(&report.engine))
+        )),
+        ConnectionState::UnrelatedData => Some(format!(
+            "unrelated data: {peer} holds data with no common past; run 'repctl create-md {name}' on the node whose data may go"
+        )),
+        ConnectionState::StandAlone => refusal(&report.engine).map(|refusal| {
+            format!("refused at the handshake with {peer}: {}", refusal.as_refusal().to_string().replace("RES", name))
+        }),
+        _ => None,
+    }
+}
+
+fn refusal(engine: &Snapshot) -> Option<SyncRefusal> {
+    engine.volumes.iter().find_map(|volume| match volume.last_decision?.verdict {
+        SyncVerdict::Refuse(refusal) => Some(refusal),
+        _ => None,
+    })
+}
+
+fn export_problem(report: &ResourceReport) -> Option<String> {
+    let problem = report.volumes.iter().find_map(|volume| Some((&volume.device, volume.export_problem.as_ref()?)));
+    problem.map(|(device, problem)| format!("{device} can't be offered: {problem}"))
+}
+
+fn resync(engine: &Snapshot, names: &Names<'_>) -> Option<String> {
+    let volume = engine.volumes.iter().find(|volume| volume.replication.is_resync())?;
+    let percent = percent(volume);
+    let peer = names.peer;
+    Some(match volume.replication {
+        ReplicationState::SyncTarget => format!("resyncing from {peer}: {percent} %"),
+        ReplicationState::SyncSource => format!("resyncing {peer}: {percent} %"),
+        _ => format!("resync paused at {percent} %: run 'repctl resume-sync {}'", names.resource),
+    })
+}
+
+fn percent(volume: &VolumeSnapshot) -> u64 {
+    let resync = volume.resync.unwrap_or(rep_engine::ResyncSnapshot {
+        total_bytes: 0,
+        done_bytes: 0,
+        copied_bytes: 0,
+        started: Default::default(),
+        rate_bytes_per_s: 0,
+    });
+    let done = u128::from(resync.done_bytes.min(resync.total_bytes)) * 100;
+    done.checked_div(u128::from(resync.total_bytes)).map_or(0, |percent| percent as u64)
+}
+
+/// What there is to say when nothing is wrong with the disk or the data.
+fn link(report: &ResourceReport, names: &Names<'_>) -> String {
+    let (name, peer) = (names.resource, names.peer);
+    let behind = match out_of_sync(&report.engine) {
+        0 => String::new(),
+        differing => format!("; {} to resync", bytes(differing)),
+    };
+    match report.engine.connection {
+        ConnectionState::Connected => connected(&report.engine, names),
+        ConnectionState::Connecting => match &report.link.problem {
+            Some(problem) if problem.contains(&names.address) => format!("peer not reachable: {problem}{behind}"),
+            Some(problem) => format!("peer not reachable: {problem} ({}){behind}", names.address),
+            None => format!("connecting to {peer} ({}){behind}", names.address),
+        },
+        ConnectionState::Disconnecting => format!("leaving {peer}{behind}"),
+        _ => format!("not connected: run 'repctl connect {name}'{behind}"),
+    }
+}
+
+fn connected(engine: &Snapshot, names: &Names<'_>) -> String {
+    let (name, peer) = (names.resource, names.peer);
+    let numbered = |volume: &VolumeSnapshot| match engine.volumes.len() {
+        1 => String::new(),
+        _ => format!("volume {}: ", volume.number),
+    };
+    for volume in &engine.volumes {
+        let part = numbered(volume);
+        match (volume.disk, volume.peer_disk) {
+            (DiskState::UpToDate, DiskState::UpToDate) if volume.out_of_sync_bytes == 0 => {}
+            (DiskState::Inconsistent, DiskState::Inconsistent) => {
+                return format!(
+                    "{part}neither disk has data yet: run 'repctl new-generation {name} --clear-bitmap' if both are blank, \
+                     or 'repctl primary {name} --force' on the node whose data is to be kept"
+                );
+            }
+            (DiskState::Diskless | DiskState::Failed, _) => {
+                let on = if engine.role == Role::Primary { format!("; I/O goes to {peer}") } else { String::new() };
+                return format!("{part}this node has no disk{on}: run 'repctl attach {name}'");
+            }
+            (_, DiskState::Diskless | DiskState::Failed) => {
+                return format!("{part}{peer} has no disk: run 'repctl attach {name}' there");
+            }
+            (DiskState::UpToDate, DiskState::UpToDate) => {
+                return format!(
+                    "{part}{} are out-of-sync: run 'repctl resync {name}'",
+                    bytes(volume.out_of_sync_bytes)
+                );
+            }
+            (own, other) => return format!("{part}this disk is {own}, that of {peer} is {other}"),
+        }
+    }
+    "in sync".into()
+}
+
+fn out_of_sync(engine: &Snapshot) -> u64 {
+    engine.volumes.iter().map(|volume| volume.out_of_sync_bytes).sum()
+}
+
+/// Bytes for people: the unit that leaves at most four digits.
+fn bytes(bytes: u64) -> String {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+    let step = (0..units.len() - 1).find(|step| bytes >> (10 * step) < 10_000).unwrap_or(units.len() - 1);
+    format!("{} {}", bytes >> (10 * step), units[step])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rep_engine::{Counters, ResyncSnapshot, Timestamp};
+    use rep_types::{SyncDecision, SyncRule, VolumeNumber};
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    fn volume() -> VolumeSnapshot {
+        VolumeSnapshot {
+            number: VolumeNumber(0),
+            size_bytes: 1 << 30,
+            openers: 0,
+            disk: DiskState::UpToDate,
+            peer_disk: DiskState::UpToDate,
+            replication: ReplicationState::Established,
+            out_of_sync_bytes: 0,
+            resync: None,
+            last_decision: None,
+            peer_generations: None,
+            generations: None,
+            hot_extents: 0,
+            hot_extents_max: 0,
+            counters: Counters::default(),
+        }
+    }
+
+    fn report(connection: ConnectionState, volume: VolumeSnapshot) -> ResourceReport {
+        ResourceReport {
+            engine: Snapshot {
+                role: Role::Primary,
+                peer_role: None,
+                connection,
+                io_suspended: None,
+                promotion_refused: None,
+                volumes: vec![volume],
+            },
+            now: Timestamp(0),
+            link: Default::default(),
+            volumes: Vec::new(),
+            pool: Default::default(),
+        }
+    }
+
+    fn said(report: ResourceReport) -> String {
+        let seen = Seen { report: Some(Arc::new(report)), fresh: true, down: None, problems: BTreeMap::new() };
+        said_of(&seen)
+    }
+
+    fn said_of(seen: &Seen) -> String {
+        words(seen, &Names { resource: "vz", peer: "beta", address: "192.168.255.2:7788".into() })
+    }
+
+    #[test]
+    fn all_is_well() {
+        assert_eq!(said(report(ConnectionState::Connected, volume())), "in sync");
+    }
+
+    #[test]
+    fn a_resync_says_from_where_and_how_far() {
+        let resync = ResyncSnapshot {
+            total_bytes: 1000,
+            done_bytes: 429,
+            copied_bytes: 0,
+            started: Timestamp(0),
+            rate_bytes_per_s: 1,
+        };
+        let target = VolumeSnapshot { replication: ReplicationState::SyncTarget, resync: Some(resync), ..volume() };
+        assert_eq!(said(report(ConnectionState::Connected, target.clone())), "resyncing from beta: 42 %");
+        let paused = VolumeSnapshot { replication: ReplicationState::PausedSyncT, ..target };
+        assert_eq!(
+            said(report(ConnectionState::Connected, paused)),
+            "resync paused at 42 %: run 'repctl resume-sync vz'"
+        );
+    }
+
+    #[test]
+    fn an_unreachable_peer_is_named_with_the_reason() {
+        let mut lost = report(ConnectionState::Connecting, VolumeSnapshot { out_of_sync_bytes: 3 << 20, ..volume() });
+        lost.link.problem = Some("connection refused".into());
+        assert_eq!(said(lost), "peer not reachable: connection refused (192.168.255.2:7788); 3072 KiB to resync");
+    }
+
+    #[test]
+    fn split_brain_and_refusals_come_first() {
+        let mut split = report(ConnectionState::SplitBrain, VolumeSnapshot { out_of_sync_bytes: 4096, ..volume() });
+        split.link.problem = Some("whatever".into());
+        assert!(said(split).starts_with("split brain: this node and beta went on apart, 4096 B differ"));
+        let verdict = SyncVerdict::Refuse(SyncRefusal::PeerDiskTooSmall);
+        let decision = Some(SyncDecision { rule: SyncRule::JustCreatedPeer, verdict });
+        let refused = report(ConnectionState::StandAlone, VolumeSnapshot { last_decision: decision, ..volume() });
+        assert_eq!(
+            said(refused),
+            "refused at the handshake with beta: the peer's disk is smaller than the volume; give it a larger disk"
+        );
+    }
+
+    #[test]
+    fn down_and_stuck_are_told() {
+        let down = |reason: Option<&str>| Seen {
+            report: None,
+            fresh: true,
+            down: Some(reason.map(str::to_owned)),
+            problems: BTreeMap::new(),
+        };
+        assert_eq!(said_of(&down(None)), "down: run 'repctl up vz'");
+        assert_eq!(said_of(&down(Some("no metadata"))), "no metadata");
+        let stuck = Seen { report: None, fresh: false, down: None, problems: BTreeMap::new() };
+        assert!(said_of(&stuck).contains("doesn't answer"));
+    }
+}
