@@ -24,6 +24,9 @@
 //!   lost link, over another crash. They are cleared by the same durable write that makes the target Inconsistent
 //!   (target) or sets B (source), or when the verdict is `Nothing`; not by the decision itself. Else a node
 //!   that lost its cache comes back as merely reconnected, and as the last Primary it would become source.
+//! - A target drops its own B when it takes the source's as C, and a source that had none makes one first.
+//! - A Primary without a disk is judged by its role alone here: it must not be shown older data than its clients have
+//!   read, which only the generation it last went on at can tell.
 //! - `agreed_bytes` is set before a volume is first offered, also without a peer.
 //!
 //! Not here: bitmaps (the set of blocks is the union of both sides, R19), policies for split brain beyond

@@ -5,7 +5,7 @@
 //! every possible pattern: 3263 patterns stand for all values. They are crossed with everything that bears on
 //! different generations (disks, roles, bits, the operator's word), and those with equal C also with everything that
 //! bears on equal ones (crashes, ends, the last Primary, names). A deterministic sample crosses the rest: longer
-//! histories, sizes, all disk states. All in all 6 944 288 pairs: 5 220 800, 524 288, and 1 200 000 sampled.
+//! histories, sizes, all disk states. All in all 6 945 088 pairs: 5 220 800, 524 288, and 1 200 000 sampled.
 
 use super::*;
 
