@@ -83,7 +83,7 @@ impl BlockStatusReply {
     }
 
     fn extend_to(&mut self, end: u64, what: Allocation) {
-        let Some(length) = end.checked_sub(self.at).filter(|length| *length > 0) else { return };
+        let Some(length) = end.min(self.end).checked_sub(self.at).filter(|length| *length > 0) else { return };
         let length = length as u32; // no longer than the request, whose length is 32 bits
         let full = self.descriptors.len() == self.most;
         match self.descriptors.last_mut() {
@@ -94,7 +94,7 @@ impl BlockStatusReply {
             }
             _ => self.descriptors.push((length, what)),
         }
-        self.at = end;
+        self.at += u64::from(length);
     }
 
     /// Appends the whole reply. What no stretch told of counts as data if nothing at all was told, and is left out

@@ -53,6 +53,12 @@ fn one_descriptor_if_one_is_wanted() {
 }
 
 #[test]
+fn a_full_reply_takes_nothing_more() {
+    let told = [(0, 4096, Hole), (4097, 12287, Hole)];
+    assert_eq!(reply(4096, request(0, 16384, true), &told), [(4096, 3)]);
+}
+
+#[test]
 fn nothing_told_counts_as_data() {
     assert_eq!(reply(512, request(512, u32::MAX - 511, false), &[]), [(u32::MAX - 511, 0)]);
     assert_eq!(reply(512, request(0, 512, true), &[]), [(512, 0)]);

@@ -20,10 +20,6 @@ use rep_types::ByteRange;
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, ErrorKind, Read, Write};
 
-#[cfg(test)]
-#[path = "blocking_client_tests.rs"]
-mod tests;
-
 /// The most requests in flight unless [`BlockingClient::set_depth`] says less.
 pub const DEPTH_MAX: usize = 128;
 /// A payload is only sent while no more than this many bytes of read data are due.
@@ -122,6 +118,11 @@ impl<S: Read + Write> BlockingClient<S> {
     /// The stream, to set deadlines on it or to cut it.
     pub fn stream(&self) -> &S {
         &self.stream
+    }
+
+    /// The stream. Reading from it or writing to it breaks the session.
+    pub fn stream_mut(&mut self) -> &mut S {
+        &mut self.stream
     }
 
     /// Sets how many requests may be in flight, 1 to [`DEPTH_MAX`].

@@ -292,10 +292,13 @@ impl InFlight {
         if self.data.is_empty() {
             self.data = vec![0; self.range.length as usize];
         }
-        if index > 0 && self.come[index - 1].1 == at {
-            self.come[index - 1].1 = end;
-        } else {
-            self.come.insert(index, (at, end));
+        let joins_before = index > 0 && self.come[index - 1].1 == at;
+        let joins_behind = self.come.get(index).is_some_and(|(from, _)| *from == end);
+        match (joins_before, joins_behind) {
+            (true, true) => self.come[index - 1].1 = self.come.remove(index).1,
+            (true, false) => self.come[index - 1].1 = end,
+            (false, true) => self.come[index].0 = at,
+            (false, false) => self.come.insert(index, (at, end)),
         }
         Ok(())
     }
