@@ -7,6 +7,7 @@ use crate::summary::Summary;
 pub fn run() -> Result<(), Failure> {
     let mut summary = Summary::new("check");
     summary.step("formatting", || cargo(["fmt", "--all", "--check"]).run());
+    summary.step("formatting (fuzz)", || cargo(["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"]).run());
     summary.step("clippy", || {
         cargo(["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"]).run()
     });

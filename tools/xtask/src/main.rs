@@ -4,6 +4,7 @@
 //! that is tested lives here. It has no dependencies, so that the first command of a fresh checkout begins at once.
 
 mod check;
+mod fuzz;
 mod packages;
 mod process;
 mod summary;
@@ -20,7 +21,7 @@ usage: cargo xtask VERB [ARGUMENT]...
   check                 formatting, clippy with warnings denied, documentation
   test  [--only STEP]   installs what the tests drive, builds, runs every test; steps: unit, sim, fuzz, daemons
   sim   [ARGUMENT]...   the simulator (arguments go to it: --seeds N, --seed N, ...)
-  fuzz  [ARGUMENT]...   the fuzz targets (--seconds N, --target NAME, --replay)
+  fuzz  [ARGUMENT]...   the fuzz targets (--seconds N, --target NAME, --replay, --list)
   bench [ARGUMENT]...   our figures beside nbdkit's and QEMU's (--quick, --json)
   ci                    check, then test";
 
@@ -44,7 +45,7 @@ fn run(verb: &str, rest: &[OsString]) -> Result<(), Failure> {
         "check" => check::run(),
         "test" => test::run(rest),
         "sim" => built_and_run("rep-sim", "rep-sim", rest),
-        "fuzz" => fuzz(rest),
+        "fuzz" => fuzz::run(rest),
         "bench" => bench(rest),
         "ci" => check::run().and_then(|()| test::run(rest)),
         "" | "help" | "--help" | "-h" => {
@@ -65,11 +66,6 @@ fn demo(rest: &[OsString]) -> Result<(), Failure> {
 fn built_and_run(package: &str, binary: &str, rest: &[OsString]) -> Result<(), Failure> {
     cargo(["build", "--release", "--quiet", "-p", package, "--bin", binary]).run()?;
     Tool::new(release_binary(binary)).args(rest).run()
-}
-
-/// Runs the fuzz targets. They are a package of their own, outside the workspace (see fuzz/Cargo.toml).
-fn fuzz(rest: &[OsString]) -> Result<(), Failure> {
-    test::fuzz_driver()?.args(rest).run()
 }
 
 /// Runs the comparison with other programs.

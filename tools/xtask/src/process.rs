@@ -133,3 +133,9 @@ pub fn find(program: &str) -> Option<PathBuf> {
     let candidates = std::env::split_paths(&path).chain(system).map(|folder| folder.join(program));
     candidates.into_iter().find(|candidate| candidate.is_file())
 }
+
+/// What a program prints.
+pub fn output(program: &str, arguments: &[&str]) -> Result<String, Failure> {
+    let output = Command::new(program).args(arguments).output().map_err(|e| Failure::start(program, e))?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}

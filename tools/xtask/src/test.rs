@@ -1,5 +1,6 @@
 //! `cargo xtask test`: everything, on a fresh machine, in one command.
 
+use crate::fuzz;
 use crate::packages::{self, is_root};
 use crate::process::{Failure, Tool, cargo, release_binary, target_directory};
 use crate::summary::Summary;
@@ -26,7 +27,7 @@ pub fn run(rest: &[OsString]) -> Result<(), Failure> {
         });
     }
     if wanted("fuzz") {
-        summary.step("fuzz corpus", || fuzz_driver()?.arg("--replay").run());
+        summary.step("fuzz corpus", || fuzz::driver(fuzz::Build::Plain)?.arg("--replay").run());
     }
     if wanted("daemons") {
         summary.step("release build", build_daemons);
@@ -71,13 +72,4 @@ fn daemon_tests() -> Result<(), Failure> {
     cargo(["test", "--release", "-p", "rep-tests", "--no-fail-fast"])
         .env("REP_TESTS_BIN_DIR", target_directory().join("release"))
         .run()
-}
-
-/// The fuzz driver, built.
-pub fn fuzz_driver() -> Result<Tool, Failure> {
-    let target = target_directory().join("fuzz");
-    cargo(["build", "--release", "--quiet", "--manifest-path", "fuzz/Cargo.toml", "--target-dir"])
-        .arg(&target)
-        .run()?;
-    Ok(Tool::new(target.join("release").join("rep-fuzz")))
 }

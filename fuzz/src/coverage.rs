@@ -1,0 +1,132 @@
+//! What an input reached: the counters that LLVM's `sancov` pass puts on every edge of the program.
+//!
+//! `cargo xtask fuzz` builds with `-Cpasses=sancov-module` (a stable flag of rustc) and 8-bit counters inline. The
+//! instrumented code calls the functions below: once with the place of the counters, and at each comparison with its
+//! two operands, from which the mutator learns magic numbers and checksums. No sanitizer runtime is needed.
+
+use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+static FIRST: AtomicPtr<u8> = AtomicPtr::new(std::ptr::null_mut());
+static END: AtomicPtr<u8> = AtomicPtr::new(std::ptr::null_mut());
+
+const COMPARISONS_KEPT: usize = 512;
+static COMPARISONS: [[AtomicU64; 2]; COMPARISONS_KEPT] = [const { [const { AtomicU64::new(0) }; 2] }; COMPARISONS_KEPT];
+static COMPARISON_COUNT: AtomicUsize = AtomicUsize::new(0);
+
+/// Called by instrumented code before `main`. With several code units, the linker has put their counters in one row,
+/// and each unit tells the whole of it.
+#[unsafe(no_mangle)]
+pub extern "C" fn __sanitizer_cov_8bit_counters_init(first: *mut u8, end: *mut u8) {
+    FIRST.store(first, Relaxed);
+    END.store(end, Relaxed);
+}
+
+macro_rules! comparison {
+    ($($name:ident($kind:ty)),*) => {$(
+        /// Called by instrumented code at a comparison.
+        #[unsafe(no_mangle)]
+        pub extern "C" fn $name(one: $kind, other: $kind) {
+            compared(u64::from(one), u64::from(other));
+        }
+    )*};
+}
+comparison!(
+    __sanitizer_cov_trace_cmp2(u16),
+    __sanitizer_cov_trace_cmp4(u32),
+    __sanitizer_cov_trace_cmp8(u64),
+    __sanitizer_cov_trace_const_cmp2(u16),
+    __sanitizer_cov_trace_const_cmp4(u32),
+    __sanitizer_cov_trace_const_cmp8(u64)
+);
+
+/// Comparisons of single bytes and switches teach nothing that random bytes don't.
+#[unsafe(no_mangle)]
+pub extern "C" fn __sanitizer_cov_trace_cmp1(_one: u8, _other: u8) {}
+/// See above.
+#[unsafe(no_mangle)]
+pub extern "C" fn __sanitizer_cov_trace_const_cmp1(_one: u8, _other: u8) {}
+/// See above.
+#[unsafe(no_mangle)]
+pub extern "C" fn __sanitizer_cov_trace_switch(_value: u64, _cases: *const u64) {}
+
+fn compared(one: u64, other: u64) {
+    if one != other {
+        let slot = &COMPARISONS[COMPARISON_COUNT.fetch_add(1, Relaxed) % COMPARISONS_KEPT];
+        slot[0].store(one, Relaxed);
+        slot[1].store(other, Relaxed);
+    }
+}
+
+/// The operands of some comparisons of the last run that came out unequal.
+pub fn comparisons() -> Vec<[u64; 2]> {
+    let count = COMPARISON_COUNT.load(Relaxed).min(COMPARISONS_KEPT);
+    COMPARISONS[..count].iter().map(|pair| [pair[0].load(Relaxed), pair[1].load(Relaxed)]).collect()
+}
+
+fn counters() -> &'static mut [u8] {
+    let first = FIRST.load(Relaxed);
+    if first.is_null() {
+        return &mut [];
+    }
+    let length = END.load(Relaxed) as usize - first as usize;
+    // SAFETY: the compiler gave these bounds of a static array of bytes, which only the counters' increments and this
+    // module touch; one thread runs targets, and nobody holds the slice across a run.
+    unsafe { std::slice::from_raw_parts_mut(first, length) }
+}
+
+/// Counters looked at together.
+const ROW: usize = 128;
+
+/// What has been reached so far, over all runs.
+#[derive(Debug, Default)]
+pub struct Reached {
+    /// For each counter, the classes of counts that were seen, a bit each.
+    classes: Vec<u8>,
+    hit: usize,
+}
+
+impl Reached {
+    /// How many counters were ever hit.
+    pub fn count(&self) -> usize {
+        self.hit
+    }
+
+    /// Makes ready for a run.
+    pub fn before_run(&mut self) {
+        counters().fill(0);
+        COMPARISON_COUNT.store(0, Relaxed);
+    }
+
+    /// Takes in a run; whether it reached something new.
+    pub fn after_run(&mut self) -> bool {
+        let counters = counters();
+        self.classes.resize(counters.len(), 0);
+        let mut new = false;
+        // Nearly all counters are zero in any one run: looked at a row at a time.
+        for (row, seen) in counters.chunks(ROW).zip(self.classes.chunks_mut(ROW)) {
+            if row.iter().fold(0, |any, count| any | count) == 0 {
+                continue;
+            }
+            for (&count, seen) in row.iter().zip(seen) {
+                if class(count) & !*seen != 0 {
+                    self.hit += usize::from(*seen == 0);
+                    *seen |= class(count);
+                    new = true;
+                }
+            }
+        }
+        new
+    }
+}
+
+/// Once, twice, three times, a few, many: how often matters, but not exactly.
+fn class(count: u8) -> u8 {
+    match count {
+        0..=3 => 1 << count >> 1,
+        4..=7 => 8,
+        8..=15 => 16,
+        16..=31 => 32,
+        32..=127 => 64,
+        128..=255 => 128,
+    }
+}

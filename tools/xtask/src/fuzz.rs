@@ -1,0 +1,53 @@
+//! `cargo xtask fuzz`: builds the fuzz package and hands the arguments to its driver.
+//!
+//! It is a package of its own, outside the workspace: see `fuzz/Cargo.toml`.
+
+use crate::process::{Failure, Tool, cargo, output, target_directory};
+use std::ffi::OsString;
+
+/// How the driver is built.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Build {
+    /// As it is: enough to run inputs that are there.
+    Plain,
+    /// With the compiler's counters on every edge, so that the driver sees what an input reached.
+    Counting,
+}
+
+/// What makes the compiler count: LLVM's pass is reached by flags that are stable, and needs no runtime of its own
+/// because the driver brings the few functions that are called.
+const COUNTING: &str = "-Cpasses=sancov-module \
+    -Cllvm-args=-sanitizer-coverage-level=3 \
+    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+    -Cllvm-args=-sanitizer-coverage-trace-compares";
+
+/// Builds the driver and runs it.
+pub fn run(rest: &[OsString]) -> Result<(), Failure> {
+    let only_replays = rest.iter().any(|word| word == "--replay" || word == "--list");
+    driver(if only_replays { Build::Plain } else { Build::Counting })?.args(rest).run()
+}
+
+/// The driver, built.
+pub fn driver(build: Build) -> Result<Tool, Failure> {
+    let release = cargo(["build", "--release", "--quiet", "--manifest-path", "fuzz/Cargo.toml", "--target-dir"]);
+    match build {
+        Build::Plain => {
+            let target = target_directory().join("fuzz");
+            release.arg(&target).run()?;
+            Ok(Tool::new(target.join("release").join("rep-fuzz")))
+        }
+        Build::Counting => {
+            // Naming the host as the target keeps the flags away from build scripts and macros.
+            let host = host()?;
+            let target = target_directory().join("fuzz-counting");
+            release.arg(&target).args(["--target", &host]).env("RUSTFLAGS", COUNTING).run()?;
+            Ok(Tool::new(target.join(&host).join("release").join("rep-fuzz")))
+        }
+    }
+}
+
+fn host() -> Result<String, Failure> {
+    let version = output("rustc", &["-vV"])?;
+    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+    host.map(str::to_owned).ok_or_else(|| Failure::Missing("rustc doesn't tell its host".to_owned()))
+}
