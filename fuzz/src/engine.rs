@@ -30,6 +30,9 @@ impl Limits {
     }
 }
 
+/// The input that is being run, since when.
+type UnderWay = Mutex<Option<(Instant, Vec<u8>)>>;
+
 /// A target being fuzzed.
 #[derive(Debug)]
 pub struct Fuzzer {
@@ -38,7 +41,7 @@ pub struct Fuzzer {
     kept: Vec<Vec<u8>>,
     reached: Reached,
     executions: u64,
-    under_way: Arc<Mutex<Option<(Instant, Vec<u8>)>>>,
+    under_way: Arc<UnderWay>,
 }
 
 impl Fuzzer {
@@ -141,7 +144,7 @@ fn tell(target: &str, input: &[u8], how: &str) {
 }
 
 /// Ends the process when an input takes too long, having kept it.
-fn watch(target: &'static str, under_way: Arc<Mutex<Option<(Instant, Vec<u8>)>>>) {
+fn watch(target: &'static str, under_way: Arc<UnderWay>) {
     std::thread::spawn(move || {
         loop {
             std::thread::sleep(Duration::from_secs(1));

@@ -155,11 +155,9 @@ fn fuzz_all() -> Result<bool, String> {
 /// Waits until one has ended; whether it was clean.
 fn reap(running: &mut Vec<Child>) -> bool {
     loop {
-        for index in 0..running.len() {
-            if let Ok(Some(status)) = running[index].try_wait() {
-                running.remove(index);
-                return status.success();
-            }
+        let ended = running.iter_mut().position(|child| !matches!(child.try_wait(), Ok(None)));
+        if let Some(index) = ended {
+            return running.swap_remove(index).wait().is_ok_and(|status| status.success());
         }
         std::thread::sleep(Duration::from_millis(50));
     }
