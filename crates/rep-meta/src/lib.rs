@@ -15,6 +15,7 @@
 //!
 //! Architecture invariant: no I/O of its own ([`MetaStorage`] is the caller's), no clock, no randomness.
 
+mod bitmap_load;
 mod bitmap_page;
 mod create;
 mod dump;
@@ -40,7 +41,7 @@ pub use log_block::{LOG_CONTEXT_ENTRIES, LOG_UPDATES_MAX, LogUpdate, SLOT_FREE, 
 pub use log_recovery::{RecoveredLog, recover};
 pub use probe::{Probe, probe};
 pub use sealed::DeviceTag;
-pub use storage::{MetaIoError, MetaStorage};
+pub use storage::{MemoryStorage, MetaIoError, MetaStorage};
 pub use summary::{PAGES_PER_SUMMARY_BLOCK, PageState, encode_summary_block};
 pub use superblock::{BootId, DataState, PrimaryMark, Superblock};
 pub use superblock_codec::{FORMAT_VERSION, SuperblockError};

@@ -5,12 +5,12 @@
 //! thing written is a superblock copy that is older or damaged: it is made equal to the newer one before anything is
 //! built on that.
 
-use crate::bitmap_page::{LoadedBitmap, LoadedPage, decode_page};
+use crate::bitmap_load::load_bitmap;
+use crate::bitmap_page::LoadedBitmap;
 use crate::layout::{Layout, Placement, superblock_offsets};
 use crate::log_recovery::{RecoveredLog, recover};
 use crate::sealed::DeviceTag;
-use crate::storage::{MetaIoError, MetaStorage};
-use crate::summary::{PageState, decode_summary_block};
+use crate::storage::{MetaIoError, MetaStorage, read_blocks};
 use crate::superblock::Superblock;
 use crate::superblock_codec::SuperblockError;
 use crate::{META_BLOCK_SIZE, MetaBlock};
@@ -214,58 +214,10 @@ fn repair(
     Ok(())
 }
 
-/// Reads one block; `None` when the device can't.
-fn read_block(storage: &mut dyn MetaStorage, offset: u64) -> Option<MetaBlock> {
-    let mut block = MetaBlock::zeroed();
-    storage.read(offset, &mut block.0[..]).ok()?;
-    Some(block)
-}
-
 fn load_log(storage: &mut dyn MetaStorage, layout: &Layout, tag: DeviceTag) -> RecoveredLog {
-    let read = |position| read_block(storage, layout.log_block_offset(position));
-    let blocks: Vec<Option<MetaBlock>> = (0..layout.log_blocks).map(read).collect();
+    let mut blocks: Vec<Option<MetaBlock>> = Vec::with_capacity(layout.log_blocks as usize);
+    read_blocks(storage, layout.log_offset, layout.log_blocks, |_, block| {
+        blocks.push(block.map(|block| MetaBlock(Box::new(*block))));
+    });
     recover(layout, tag, blocks.iter().map(|block| block.as_ref().map(|block| &*block.0)))
-}
-
-fn load_bitmap(storage: &mut dyn MetaStorage, layout: &Layout, tag: DeviceTag) -> LoadedBitmap {
-    let mut bitmap = LoadedBitmap {
-        tag,
-        highest_sequence: 0,
-        pages: Vec::with_capacity(layout.pages as usize),
-        damaged_pages: Vec::new(),
-    };
-    for index in 0..layout.summary_blocks {
-        let block = read_block(storage, layout.summary_block_offset(index)).unwrap_or_else(MetaBlock::zeroed);
-        let summary = decode_summary_block(tag, index, &block.0);
-        bitmap.highest_sequence = bitmap.highest_sequence.max(summary.highest_sequence);
-        let missing = layout.pages as usize - bitmap.pages.len();
-        for (state, damaged) in summary.states.into_iter().take(missing) {
-            load_page(storage, layout, &mut bitmap, state, damaged);
-        }
-    }
-    bitmap
-}
-
-fn load_page(
-    storage: &mut dyn MetaStorage,
-    layout: &Layout,
-    bitmap: &mut LoadedBitmap,
-    state: PageState,
-    summary_damaged: bool,
-) {
-    let page = bitmap.pages.len() as u32;
-    let (loaded, damaged) = match state {
-        PageState::Clean => (LoadedPage::Clean, summary_damaged),
-        PageState::AllSet => (LoadedPage::AllSet, summary_damaged),
-        PageState::Mixed => {
-            let block = read_block(storage, layout.page_offset(page)).unwrap_or_else(MetaBlock::zeroed);
-            let decoded = decode_page(bitmap.tag, page, &block.0);
-            bitmap.highest_sequence = bitmap.highest_sequence.max(decoded.highest_sequence);
-            (LoadedPage::Mixed(decoded.bits), decoded.damaged)
-        }
-    };
-    bitmap.pages.push(loaded);
-    if damaged {
-        bitmap.damaged_pages.push(page);
-    }
 }
