@@ -1,1 +1,36 @@
-//! rep-sim (being written)
+//! The deterministic simulator: two engines, simulated disks, link, clients, operator and clock, on one thread.
+//!
+//! The engines are the ones that ship, over a second, simulated shell; what a seed does, it does again. A run is drawn
+//! from its seed ([`swarm`], [`plan`]), plays in a [`world`], is judged all along ([`history`], `truth`, `checks`) and
+//! ends by healing everything (`heal`).
+//!
+//! It is not a test of the real shell, of sockets or of the kernel: the torture of the real daemons is.
+
+mod checks;
+mod client;
+mod codec;
+pub mod counters;
+pub mod disk;
+pub mod failure;
+mod heal;
+pub mod history;
+mod lifecycle;
+mod link;
+pub mod minimize;
+mod network;
+mod node;
+mod operator;
+pub mod plan;
+pub mod rng;
+pub mod runner;
+mod shell;
+mod storage;
+pub mod swarm;
+pub mod trace;
+mod truth;
+pub mod world;
+
+pub use failure::{Failure, Kind};
+pub use plan::Plan;
+pub use runner::{Outcome, run};
+pub use swarm::{ShellBug, Swarm};

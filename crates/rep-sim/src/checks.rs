@@ -1,0 +1,295 @@
+//! What must hold at every moment, checked on the disks and by name.
+
+use crate::client::Outstanding;
+use crate::counters::Sometimes;
+use crate::disk::Sectors;
+use crate::failure::Kind;
+use crate::node::OpKind;
+use crate::truth::marks;
+use crate::world::World;
+use rep_engine::Command;
+use rep_meta::{DataState, Loaded};
+use rep_types::{
+    ByBitmapOrFull, ConnectionState, DiskState, IoError, ReplicationState, Role, SyncDecision, SyncVerdict,
+};
+use std::rc::Rc;
+
+/// Sectors of a block.
+const SECTORS_PER_BLOCK: u32 = 8;
+
+/// What is checked at a resync's end.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ResyncBudget {
+    /// Blocks marked on either disk when it was decided; `None`: a full one.
+    marked: Option<u64>,
+    /// Blocks clients had written by then.
+    written: u64,
+}
+
+fn blocks_of(sectors: Sectors) -> std::ops::Range<u64> {
+    u64::from(sectors.first / SECTORS_PER_BLOCK)..u64::from(sectors.end().div_ceil(SECTORS_PER_BLOCK))
+}
+
+/// Whether the next handshake of two nodes goes by their bitmaps: only then must they cover what differs.
+fn by_bitmap(a: &Loaded, b: &Loaded) -> bool {
+    let (a, b) = (&a.superblock.generations, &b.superblock.generations);
+    let real = a.current.is_real() && b.current.is_real();
+    real && (a.current == b.current || a.current == b.bitmap || b.current == a.bitmap)
+}
+
+impl World {
+    /// The durable metadata of both nodes, if their bitmaps must cover what differs now.
+    fn covering(&mut self, volume: usize) -> Option<[Rc<Loaded>; 2]> {
+        if self.history.forked {
+            return None;
+        }
+        let pair = [self.durable(0, volume)?, self.durable(1, volume)?];
+        by_bitmap(&pair[0], &pair[1]).then_some(pair)
+    }
+
+    /// An operation goes to a disk: in order with the others, and after what must be durable before it.
+    pub(crate) fn check_submit(&mut self, node: usize, volume: usize, kind: &OpKind, resync: bool) -> bool {
+        if !self.check_overlap(node, volume, kind) {
+            return false;
+        }
+        let Some(sectors) = kind.sectors().filter(|_| kind.writes_data()) else { return true };
+        if sectors.end() as usize > self.nodes[node].volumes[volume].data.cached().len() {
+            self.fail(Kind::WrongData, "I-F7", format!("node {node} writes {sectors:?}, beyond the disk"));
+            return false;
+        }
+        let Some(own) = self.durable(node, volume) else { return false };
+        if own.superblock.attached_boot != self.nodes[node].boot {
+            let detail = format!("node {node} writes {sectors:?} while its metadata call it cleanly detached");
+            self.fail(Kind::WrongData, "I-D8", detail);
+        }
+        if resync && own.superblock.data != DataState::Inconsistent {
+            let detail = format!("node {node} takes resync data while stably {:?}", own.superblock.data);
+            self.fail(Kind::WrongData, "I-B5", detail);
+        }
+        self.check_marked_before(node, volume, sectors);
+        true
+    }
+
+    fn check_marked_before(&mut self, node: usize, volume: usize, sectors: Sectors) {
+        let Some(pair) = self.covering(volume) else { return };
+        let bare = blocks_of(sectors).find(|block| !pair.iter().any(|loaded| marks(loaded, *block)));
+        if let Some(block) = bare {
+            let detail = format!("node {node} volume {volume} writes block {block}: no log entry or bit is stable");
+            self.fail(Kind::WrongData, "I-D5", detail);
+        }
+    }
+
+    fn check_overlap(&mut self, node: usize, volume: usize, kind: &OpKind) -> bool {
+        let clash = match (kind, kind.sectors()) {
+            (OpKind::Meta { offset, .. }, _) => self.nodes[node].ops.values().any(|op| {
+                op.volume == volume && matches!(&op.kind, OpKind::Meta { offset: other, .. } if other == offset)
+            }),
+            (_, Some(sectors)) => self.nodes[node].ops.values().any(|op| {
+                let both = kind.writes_data() || op.kind.writes_data();
+                op.volume == volume && both && op.kind.sectors().is_some_and(|other| other.overlaps(sectors))
+            }),
+            _ => false,
+        };
+        if clash {
+            let detail = format!("node {node} volume {volume}: {kind:?} overlaps an operation in flight");
+            self.fail(Kind::WrongData, "I-R6", detail);
+        }
+        !clash
+    }
+
+    /// A write was answered: each disk holds it, or the other's durable metadata mark it (R14).
+    pub(crate) fn check_answered(&mut self, node: usize, volume: usize, sectors: Sectors) {
+        let lacking: Vec<usize> = (0..2).filter(|holder| self.lacks(*holder, volume, sectors).is_some()).collect();
+        if lacking.len() == 2 && !self.history.forked {
+            let detail = format!("node {node} volume {volume} answers {sectors:?}, which no disk holds");
+            return self.fail(Kind::WrongData, "R14", detail);
+        }
+        let Some(pair) = self.covering(volume) else { return };
+        for holder in lacking {
+            let Some(sector) = self.lacks(holder, volume, sectors) else { continue };
+            let block = u64::from(sector / SECTORS_PER_BLOCK);
+            if !pair.iter().any(|loaded| marks(loaded, block)) {
+                let detail = format!("volume {volume} block {block}: answered, not on node {holder}, not marked");
+                self.fail(Kind::WrongData, "R14", detail);
+            }
+            self.check_degraded(node, holder, volume, block);
+        }
+    }
+
+    /// A node knows its peer lacks a write it answers: by then a generation says so, durably (I-G2, I-D7).
+    fn check_degraded(&mut self, node: usize, holder: usize, volume: usize, block: u64) {
+        let Some(snapshot) = self.snapshot(node) else { return };
+        let peer = &snapshot.volumes[volume];
+        let alone = snapshot.connection != ConnectionState::Connected || peer.peer_disk != DiskState::UpToDate;
+        if holder != node && alone && self.truth.is_current(holder, volume) {
+            let detail = format!("node {node} answers block {block} alone; node {holder} still passes for current");
+            self.fail(Kind::WrongData, "I-G2", detail);
+        }
+    }
+
+    fn lacks(&self, node: usize, volume: usize, sectors: Sectors) -> Option<u32> {
+        let cached = self.nodes[node].volumes[volume].data.cached();
+        (sectors.first..sectors.end()).find(|at| !self.history.is_current(volume, *at, cached[*at as usize]))
+    }
+
+    /// A flush was answered: every current disk has it stable.
+    pub(crate) fn check_flushed(&mut self, node: usize, volume: usize) {
+        if !self.history.forked {
+            self.check_kept(volume, "a flush was answered");
+            let current = (0..2).any(|node| self.truth.is_current(node, volume));
+            if !current {
+                self.fail(Kind::WrongData, "I-D2", format!("node {node} answers a flush; nobody's data is current"));
+            }
+        }
+    }
+
+    /// Every current disk keeps, through a power cut, what a flush covered (I-D2).
+    pub(crate) fn check_kept(&mut self, volume: usize, when: &str) {
+        for node in 0..2 {
+            if !self.truth.is_current(node, volume) {
+                continue;
+            }
+            let stable = self.nodes[node].volumes[volume].data.stable();
+            let kept = |sector, value| self.history.is_kept(volume, sector, value);
+            if let Some(sector) = self.misses(volume, stable, kept) {
+                let detail = format!(
+                    "{when}: node {node} volume {volume} sector {sector} would keep {}, known: {}",
+                    stable[sector as usize],
+                    self.history.describe(volume, sector)
+                );
+                return self.fail(Kind::WrongData, "I-D2", detail);
+            }
+        }
+    }
+
+    /// What differs between the disks, or might after a power cut now, is marked on one of them (I-B1).
+    pub(crate) fn check_coverage(&mut self, when: &str) {
+        for volume in 0..self.swarm.volumes {
+            let Some(pair) = self.covering(volume) else { continue };
+            if let Some((sector, why)) = self.uncovered(volume, &pair) {
+                let block = sector / u64::from(SECTORS_PER_BLOCK);
+                let detail = format!("after {when}: volume {volume} block {block} sector {sector} {why}, unmarked");
+                self.fail(Kind::WrongData, "I-B1", detail);
+            }
+        }
+    }
+
+    fn uncovered(&self, volume: usize, pair: &[Rc<Loaded>; 2]) -> Option<(u64, String)> {
+        let [a, b] = [0, 1].map(|node| &self.nodes[node].volumes[volume].data);
+        let bare = |sector: usize| {
+            let block = sector as u64 / u64::from(SECTORS_PER_BLOCK);
+            !pair.iter().any(|loaded| marks(loaded, block))
+        };
+        if a.cached() != b.cached() {
+            let mut pairs = a.cached().iter().zip(b.cached()).enumerate();
+            if let Some((sector, (x, y))) = pairs.find(|(sector, (x, y))| x != y && bare(*sector)) {
+                return Some((sector as u64, format!("differs ({x} and {y})")));
+            }
+        }
+        for (node, disk) in [a, b].into_iter().enumerate() {
+            if let Some(sector) = disk.dirty_sectors().find(|sector| bare(*sector)) {
+                return Some((sector as u64, format!("is in node {node}'s cache only")));
+            }
+        }
+        None
+    }
+
+    /// Both engines' states fit together.
+    pub(crate) fn check_states(&mut self, node: usize) {
+        let Some(mine) = self.snapshot(node) else { return };
+        for volume in &mine.volumes {
+            let synced = volume.disk == DiskState::UpToDate && volume.peer_disk == DiskState::UpToDate;
+            let settled = synced && volume.replication == ReplicationState::Established;
+            if mine.connection == ConnectionState::Connected && settled && volume.out_of_sync_bytes > 0 {
+                let detail = format!("node {node} is in sync with {} bytes out-of-sync", volume.out_of_sync_bytes);
+                self.fail(Kind::WrongData, "I-B10", detail);
+            }
+        }
+        if mine.role == Role::Primary && self.role(1 - node) == Role::Primary {
+            self.seen(Sometimes::TwoPrimaries);
+            if !self.operator.forced {
+                self.fail(Kind::WrongData, "I-G6", "both nodes are Primary; nobody forced one".into());
+            }
+        }
+    }
+
+    /// A node became Primary: by force, or with good data in reach (I-G5).
+    pub(crate) fn became_primary(&mut self, node: usize) {
+        let forced = self
+            .operator
+            .pending
+            .values()
+            .any(|pending| pending.node == node && pending.command == Some(Command::Promote { force: true }));
+        let Some(mine) = self.snapshot(node) else { return };
+        for volume in &mine.volumes {
+            let peer = mine.connection == ConnectionState::Connected && volume.peer_disk == DiskState::UpToDate;
+            if !forced && !peer && volume.disk != DiskState::UpToDate {
+                let detail = format!("node {node} is Primary with {:?} data and no better in reach", volume.disk);
+                self.fail(Kind::WrongData, "I-G5", detail);
+            }
+        }
+    }
+
+    /// A node says the pair diverged: only a forced promotion can have done that.
+    pub(crate) fn split_brain_seen(&mut self, node: usize) {
+        self.operator.split_brain[node] = true;
+        if !self.history.forked {
+            self.fail(Kind::WrongData, "I-G3", format!("node {node} sees a split brain that isn't one"));
+        }
+    }
+
+    /// A handshake decided on a resync.
+    pub(crate) fn decided(&mut self, node: usize, volume: usize, decision: SyncDecision) {
+        let extent = match decision.verdict {
+            SyncVerdict::Source(extent) | SyncVerdict::Target(extent) => extent,
+            SyncVerdict::Nothing => return self.check_nothing(node, volume),
+            SyncVerdict::Refuse(_) => return,
+        };
+        let marked = match (extent, self.covering(volume)) {
+            (ByBitmapOrFull::ByBitmap, Some(pair)) => {
+                let blocks = self.history.initial(volume).len() as u64 / u64::from(SECTORS_PER_BLOCK) + 1;
+                Some((0..blocks).filter(|block| pair.iter().any(|loaded| marks(loaded, *block))).count() as u64)
+            }
+            _ => None,
+        };
+        let written = self.clients.blocks_written[volume];
+        self.clients.budgets[volume][node] = Some(ResyncBudget { marked, written });
+    }
+
+    /// A handshake found nothing to do: then nothing differs that no hot extent covers.
+    fn check_nothing(&mut self, node: usize, volume: usize) {
+        if self.history.forked || self.clients.outstanding.values().any(|asked| asked.volume == volume) {
+            return;
+        }
+        let [a, b] = [0, 1].map(|node| self.nodes[node].volumes[volume].data.cached());
+        if self.nodes.iter().all(|state| state.volumes[volume].attached && state.in_flight(volume) == 0)
+            && let Some(sector) = (0..a.len()).find(|sector| a[*sector] != b[*sector])
+            && self.covering(volume).is_some()
+        {
+            let detail = format!("node {node} volume {volume} has nothing to sync, but sector {sector} differs");
+            self.fail(Kind::WrongData, "R16", detail);
+        }
+    }
+
+    /// A resync ended: it copied no more than it had to (I-B7).
+    pub(crate) fn resync_finished(&mut self, node: usize, volume: usize, copied_bytes: u64) {
+        let Some(ResyncBudget { marked: Some(marked), written }) = self.clients.budgets[volume][node].take() else {
+            return;
+        };
+        let blocks = marked + self.clients.blocks_written[volume] - written + 64;
+        if copied_bytes > blocks * rep_types::BLOCK_SIZE {
+            let detail = format!("node {node} volume {volume}: {copied_bytes} bytes copied for {marked} marked blocks");
+            self.fail(Kind::WrongData, "I-B7", detail);
+        }
+    }
+
+    /// A request failed: only when a disk did, or none was in reach.
+    pub(crate) fn check_error(&mut self, asked: &Outstanding, result: Result<(), IoError>) {
+        let Some(snapshot) = self.snapshot(asked.node) else { return };
+        let healthy = snapshot.volumes[asked.volume].disk == DiskState::UpToDate && snapshot.role == Role::Primary;
+        if healthy && !self.operator.disks_failed {
+            let detail = format!("node {} answers {:?} with {result:?} on a healthy disk", asked.node, asked.op);
+            self.fail(Kind::WrongData, "I-F1", detail);
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The rare states a range of seeds should have reached: a state never reached is a hole in the simulator.
+
+use rep_types::SyncRule;
+
+macro_rules! sometimes {
+    ($($name:ident = $text:literal,)*) => {
+        /// A rare state.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        #[allow(missing_docs)] // the text beside each says it
+        #[repr(usize)]
+        pub enum Sometimes { $($name,)* }
+
+        const NAMES: &[&str] = &[$($text,)*];
+    };
+}
+
+sometimes! {
+    WriteAnswered = "write answered",
+    FlushAnswered = "flush answered",
+    ReadJudged = "read judged",
+    ZeroAnswered = "zero answered",
+    RequestFailed = "request answered with an error",
+    RequestOrphaned = "request in flight at a crash",
+    Eviction = "extent left the activity log",
+    HotAtCrash = "extents hot at a crash",
+    MetaTorn = "metadata write torn",
+    DataTorn = "data write torn",
+    CacheLost = "unflushed data lost with a cache",
+    UnflushedLost = "answered writes legally lost",
+    FsyncFailed = "fsync failed",
+    DiskFault = "disk fault injected",
+    CrashRecovered = "crashed Primary recovered",
+    ResyncStarted = "resync started",
+    ResyncFinished = "resync finished",
+    ResyncInterrupted = "resync interrupted",
+    SplitBrain = "split brain detected",
+    Forked = "lineage forked by force",
+    RemoteRead = "read served by the peer",
+    ResyncZeroes = "resync of zeroes",
+    ResyncRefused = "resync block refused",
+    DiskLostUnderPrimary = "disk lost under a Primary",
+    NegativeAck = "negative acknowledgement",
+    DecisionRefused = "handshake refused",
+    LinkReplaced = "connection replaced",
+    StaleFrame = "frame of an old session seen",
+    PingTimeout = "ping timeout",
+    DiskStalled = "peer's disk stalled",
+    PrimaryWasTarget = "Primary while resync target",
+    Reinstalled = "node reinstalled",
+    PromoteRefused = "promotion refused",
+    CommandRefused = "command refused",
+    CommandAbandoned = "command abandoned",
+    DemoteWhileOpen = "demotion refused while open",
+    TwoPrimaries = "two Primaries at once",
+    Healed = "converged at the end",
+}
+
+/// The names of the decision table's rules, in the order of `rule_index`.
+const RULES: &[SyncRule] = &[
+    SyncRule::NoDisk,
+    SyncRule::JustCreatedBoth,
+    SyncRule::JustCreatedSelf,
+    SyncRule::JustCreatedPeer,
+    SyncRule::MissedFinish,
+    SyncRule::InterruptedResync,
+    SyncRule::Reconnected,
+    SyncRule::CrashedPrimary,
+    SyncRule::BothOff,
+    SyncRule::BitmapPeer,
+    SyncRule::BitmapSelf,
+    SyncRule::HistoryPeer,
+    SyncRule::HistorySelf,
+    SyncRule::SplitBrainBitmap,
+    SyncRule::SplitBrainHistory,
+    SyncRule::Unrelated,
+    SyncRule::Operator,
+];
+
+/// How often each state was reached, and some totals.
+#[derive(Clone, Debug)]
+pub struct Counters {
+    states: Vec<u64>,
+    rules: Vec<u64>,
+    /// Events handled by engines.
+    pub events: u64,
+    /// Simulated nanoseconds.
+    pub simulated_ns: u64,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Counters { states: vec![0; NAMES.len()], rules: vec![0; RULES.len()], events: 0, simulated_ns: 0 }
+    }
+}
+
+impl Counters {
+    /// Counts a state.
+    pub fn seen(&mut self, state: Sometimes) {
+        self.states[state as usize] += 1;
+    }
+
+    /// How often a state was reached.
+    pub fn count(&self, state: Sometimes) -> u64 {
+        self.states[state as usize]
+    }
+
+    /// Counts a rule of the decision table.
+    pub fn rule(&mut self, rule: SyncRule) {
+        if let Some(at) = RULES.iter().position(|known| *known == rule) {
+            self.rules[at] += 1;
+        }
+    }
+
+    /// Adds another run's.
+    pub fn add(&mut self, other: &Counters) {
+        for (mine, theirs) in self.states.iter_mut().zip(&other.states) {
+            *mine += theirs;
+        }
+        for (mine, theirs) in self.rules.iter_mut().zip(&other.rules) {
+            *mine += theirs;
+        }
+        self.events += other.events;
+        self.simulated_ns += other.simulated_ns;
+    }
+
+    /// Name and count of each.
+    pub fn rows(&self) -> Vec<(String, u64)> {
+        let states = NAMES.iter().zip(&self.states).map(|(name, count)| ((*name).to_owned(), *count));
+        let rules = RULES.iter().zip(&self.rules).map(|(rule, count)| (format!("rule {rule}"), *count));
+        states.chain(rules).collect()
+    }
+}

@@ -1,0 +1,205 @@
+//! The end of a run: everything is healed, and then all must come to rest (I-L1), equal (I-B7) and right.
+//!
+//! ```text
+//!  converge ──► a Primary reads every block clients used ──► demote, leave cleanly ──► compare the disks
+//! ```
+
+use crate::counters::Sometimes;
+use crate::failure::Kind;
+use crate::plan::ClientOp;
+use crate::swarm::{MS, SECOND};
+use crate::truth::marks;
+use crate::world::{Due, World};
+use rep_engine::{Command, Snapshot};
+use rep_types::{ConnectionState, DiskState, ReplicationState, Role};
+
+/// Healing rounds before a run counts as stuck.
+const ROUNDS_MAX: u32 = 60;
+/// Between two rounds.
+const ROUND: u64 = 10 * SECOND;
+/// Rounds after which Primaries are demoted, in case one stands in the way.
+const DEMOTE_AFTER: u32 = 8;
+
+fn is_settled(snapshot: &Snapshot) -> bool {
+    let volume_settled = |volume: &rep_engine::VolumeSnapshot| {
+        volume.disk == DiskState::UpToDate
+            && volume.peer_disk == DiskState::UpToDate
+            && volume.replication == ReplicationState::Established
+            && volume.out_of_sync_bytes == 0
+    };
+    snapshot.connection == ConnectionState::Connected && snapshot.volumes.iter().all(volume_settled)
+}
+
+impl World {
+    fn is_converged(&self) -> bool {
+        self.clients.outstanding.is_empty()
+            && (0..2).all(|node| self.snapshot(node).is_some_and(|snapshot| is_settled(&snapshot)))
+    }
+
+    /// A round of healing.
+    pub(crate) fn heal(&mut self, round: u32) {
+        if round == 0 {
+            self.line(|| "heal".to_owned());
+            self.operator.healing = true;
+            self.mend_disks();
+            self.network.muted_until = [0; 2];
+            self.nodes.iter_mut().for_each(|node| node.down_until = 0);
+        }
+        if round > ROUNDS_MAX {
+            return self.stuck();
+        }
+        match self.operator.heal_stage {
+            0 if self.is_converged() => self.read_everything(),
+            0 => self.repair(round),
+            1 if self.clients.outstanding.is_empty() => self.judge_rest(),
+            _ => {}
+        }
+        if !self.finished {
+            let span = if self.operator.heal_stage == 0 { ROUND } else { SECOND };
+            self.after(span, Due::Heal { round: round + 1 });
+        }
+    }
+
+    fn stuck(&mut self) {
+        let states: Vec<String> = (0..2).map(|node| format!("node {node}: {:?}", self.snapshot(node))).collect();
+        let waiting: Vec<_> = self.clients.outstanding.iter().take(4).collect();
+        let detail = format!("after the last fault the pair doesn't come to rest; waiting {waiting:?}; {states:?}");
+        self.fail(Kind::Liveness, "I-L1", detail);
+    }
+
+    fn repair(&mut self, round: u32) {
+        for node in 0..2 {
+            self.start_node(node);
+            for volume in 0..self.swarm.volumes {
+                self.attach(node, volume);
+            }
+            self.resume(node);
+        }
+        let states = [0, 1].map(|node| self.snapshot(node).map(|snapshot| snapshot.connection));
+        let apart = |state| matches!(state, Some(ConnectionState::SplitBrain | ConnectionState::UnrelatedData));
+        if self.history.forked && states.into_iter().any(apart) {
+            return self.resolve();
+        }
+        for node in 0..2 {
+            if states[node] == Some(ConnectionState::StandAlone) {
+                self.command(node, Command::Connect { discard_my_data: false });
+            }
+        }
+        if round > 0 && (0..self.swarm.volumes).all(|volume| self.truth_just_created(volume)) {
+            self.begin(0);
+        }
+        if round >= DEMOTE_AFTER {
+            for node in (0..2).filter(|node| self.role(*node) == Role::Primary).collect::<Vec<_>>() {
+                self.demote(node, false);
+            }
+        }
+    }
+
+    fn resume(&mut self, node: usize) {
+        let Some(snapshot) = self.snapshot(node) else { return };
+        if snapshot.io_suspended == Some(rep_engine::IoSuspension::Operator) {
+            self.command(node, Command::SuspendIo { suspended: false });
+        }
+        for volume in snapshot.volumes {
+            if matches!(volume.replication, ReplicationState::PausedSyncS | ReplicationState::PausedSyncT) {
+                self.command(node, Command::PauseSync { volume: volume.number, paused: false });
+            }
+        }
+    }
+
+    /// A split brain is settled: one node's data are discarded.
+    fn resolve(&mut self) {
+        let victim = if self.role(1) == Role::Primary && self.role(0) != Role::Primary { 0 } else { 1 };
+        self.line(|| format!("the data of node {victim} are discarded"));
+        self.demote(victim, false);
+        self.after(2 * SECOND, Due::Command { node: victim, command: Command::Connect { discard_my_data: true } });
+        let survivor = 1 - victim;
+        self.after(
+            2 * SECOND + 100 * MS,
+            Due::Command { node: survivor, command: Command::Connect { discard_my_data: false } },
+        );
+    }
+
+    /// Reads back, as clients, every block clients ever used.
+    fn read_everything(&mut self) {
+        let Some(node) = (0..2).find(|node| self.role(*node) == Role::Primary) else {
+            let node = self.dice.misc.below(2) as usize;
+            return self.command(node, Command::Promote { force: false });
+        };
+        let open = |volume: &crate::node::VolumeDisk| volume.exported.is_some() && volume.openers > 0;
+        if !self.nodes[node].volumes.iter().all(open) {
+            return;
+        }
+        for volume in 0..self.swarm.volumes {
+            let mut sectors = self.history.touched(volume).to_vec();
+            sectors.sort_unstable();
+            for (first, count) in runs(&sectors) {
+                self.ask(node, volume, ClientOp::Read { first, count });
+            }
+            self.ask(node, volume, ClientOp::Flush);
+        }
+        self.operator.heal_stage = 1;
+    }
+
+    fn judge_rest(&mut self) {
+        if self.clients.outstanding.is_empty() && self.operator.heal_stage == 1 {
+            self.operator.heal_stage = 2;
+            self.check_rest();
+        }
+        self.finished = true;
+        self.seen(Sometimes::Healed);
+    }
+
+    fn check_rest(&mut self) {
+        for volume in 0..self.swarm.volumes {
+            let [a, b] = [0, 1].map(|node| self.nodes[node].volumes[volume].data.cached());
+            if let Some(sector) = (0..a.len()).find(|sector| a[*sector] != b[*sector]) {
+                let detail = format!("volume {volume} sector {sector}: {} and {}", a[sector], b[sector]);
+                return self.fail(Kind::WrongData, "I-B7", format!("at rest the disks differ: {detail}"));
+            }
+            if !self.history.forked
+                && let Some(sector) = self.misses(volume, a, |s, value| self.history.is_current(volume, s, value))
+            {
+                let detail = format!("at rest volume {volume} sector {sector} holds {}", a[sector as usize]);
+                return self.fail(Kind::WrongData, "I-R2", detail);
+            }
+            self.check_rest_metadata(volume);
+        }
+        for node in 0..2 {
+            let held = self.nodes[node].payloads.held();
+            if held > 0 {
+                self.fail(Kind::Crash, "payload", format!("at rest node {node} holds {held} buffers"));
+            }
+        }
+    }
+
+    fn check_rest_metadata(&mut self, volume: usize) {
+        let (Some(a), Some(b)) = (self.durable(0, volume), self.durable(1, volume)) else { return };
+        let currents = [&a, &b].map(|loaded| loaded.superblock.generations.current);
+        if currents[0] != currents[1] {
+            self.fail(Kind::WrongData, "I-B7", format!("at rest the generations differ: {currents:?}"));
+        }
+        let blocks = self.history.initial(volume).len() as u64 / 8;
+        for (node, loaded) in [a, b].into_iter().enumerate() {
+            let marked = (0..blocks).find(|block| {
+                let hot = loaded.log.hot.contains(&rep_types::BlockIndex(*block).extent());
+                !hot && marks(&loaded, *block)
+            });
+            if let Some(block) = marked {
+                self.fail(Kind::WrongData, "I-B7", format!("at rest node {node} still marks block {block}"));
+            }
+        }
+    }
+}
+
+/// Sorted sectors as runs of at most 64.
+fn runs(sectors: &[u32]) -> Vec<(u32, u32)> {
+    let mut runs: Vec<(u32, u32)> = Vec::new();
+    for sector in sectors {
+        match runs.last_mut() {
+            Some((first, count)) if *first + *count == *sector && *count < 64 => *count += 1,
+            _ => runs.push((*sector, 1)),
+        }
+    }
+    runs
+}

@@ -1,0 +1,323 @@
+//! What clients may see: for every sector, the values it may hold now, judged from outside (I-R1 to I-R4, I-D1, I-D2).
+//!
+//! The model never looks into an engine. It knows when a write was asked for, when and how it was answered, and what
+//! reads saw. A write is a *version* of each of its sectors:
+//!
+//! ```text
+//!   asked ──────── answered ──────────────── overwritten ─────────── gone
+//!     inv             fin                        over               (the overwriting one is stable)
+//! ```
+//!
+//! - Answered well: whoever reads from now on sees it, or a version asked for before its answer came.
+//! - Answered with an error, or never (its Primary died): either value, until a read has settled it (I-R3, I-R4).
+//! - Overwritten, but by something no flush has covered: comes back if every disk that held it lost its cache
+//!   (`lose_unflushed`). Once the overwriting version is covered by a flush, it is `gone`.
+//!
+//! Time is a counter of events, so no two are at once.
+
+/// A moment of the model's time.
+pub type Tick = u64;
+
+/// Not yet.
+const NEVER: Tick = u64::MAX;
+
+/// What a read may not have returned.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BadRead {
+    /// The sector.
+    pub sector: u32,
+    /// What it returned.
+    pub value: u32,
+    /// Whether that value was ever written there (then it is stale; else it is garbage).
+    pub once_written: bool,
+    /// The versions it could have returned.
+    pub expected: Vec<u32>,
+}
+
+/// A write as the model knows it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WriteRef {
+    /// The volume.
+    pub volume: usize,
+    /// First sector.
+    pub first: u32,
+    /// Number of sectors.
+    pub count: u32,
+    /// Tick at which it was asked for; unique, hence its name.
+    pub inv: Tick,
+}
+
+#[derive(Clone, Debug)]
+struct Version {
+    value: u32,
+    inv: Tick,
+    fin: Tick,
+    over: Tick,
+    gone: bool,
+    /// On stable media wherever it is at all: seeing it settles the sector for good.
+    stable: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Sector {
+    versions: Vec<Version>,
+    written: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct VolumeHistory {
+    initial: Vec<u32>,
+    /// Per sector: 1 + its index in `sectors`; 0: never written.
+    index: Vec<u32>,
+    sectors: Vec<Sector>,
+    touched: Vec<u32>,
+}
+
+/// The model.
+#[derive(Debug)]
+pub struct History {
+    now: Tick,
+    volumes: Vec<VolumeHistory>,
+    /// After a fork only I-R1 can be judged: a value is what was once written there.
+    pub forked: bool,
+    reads_open: Vec<Tick>,
+}
+
+impl History {
+    /// A model of volumes that begin with this content.
+    pub fn new(initial: Vec<Vec<u32>>) -> Self {
+        let volumes = initial
+            .into_iter()
+            .map(|initial| VolumeHistory {
+                index: vec![0; initial.len()],
+                initial,
+                sectors: Vec::new(),
+                touched: Vec::new(),
+            })
+            .collect();
+        History { now: 1, volumes, forked: false, reads_open: Vec::new() }
+    }
+
+    fn tick(&mut self) -> Tick {
+        self.now += 1;
+        self.now
+    }
+
+    /// A moment, for an operation that begins.
+    pub fn begin(&mut self) -> Tick {
+        self.tick()
+    }
+
+    /// A read begins.
+    pub fn begin_read(&mut self) -> Tick {
+        let tick = self.tick();
+        self.reads_open.push(tick);
+        tick
+    }
+
+    /// A read ended without data.
+    pub fn drop_read(&mut self, began: Tick) {
+        self.reads_open.retain(|open| *open != began);
+    }
+
+    /// A write or zero of `count` sectors begins; sector `i` gets `value(i)`.
+    pub fn begin_write(&mut self, volume: usize, first: u32, count: u32, value: impl Fn(u32) -> u32) -> WriteRef {
+        let inv = self.tick();
+        for at in 0..count {
+            let value = value(at);
+            let sector = self.volumes[volume].sector_mut(first + at);
+            sector.written.push(value);
+            sector.versions.push(Version { value, inv, fin: NEVER, over: NEVER, gone: false, stable: false });
+        }
+        WriteRef { volume, first, count, inv }
+    }
+
+    /// The write was answered well. `stable`: the answer means stable (FUA, or `durability = "stable"`).
+    pub fn finish_write(&mut self, write: WriteRef, stable: bool) {
+        let now = self.tick();
+        let oldest_read = self.oldest_read();
+        for at in 0..write.count {
+            let sector = self.volumes[write.volume].sector_mut(write.first + at);
+            for version in &mut sector.versions {
+                if version.inv == write.inv {
+                    version.fin = now;
+                    version.stable = stable;
+                } else if version.fin < write.inv {
+                    version.over = version.over.min(now);
+                    version.gone |= stable;
+                }
+            }
+            sector.prune(oldest_read);
+        }
+    }
+
+    /// The write was answered with an error, or its Primary died: either value.
+    pub fn abandon_write(&mut self, write: WriteRef) {
+        let now = self.tick();
+        for at in 0..write.count {
+            let sector = self.volumes[write.volume].sector_mut(write.first + at);
+            for version in &mut sector.versions {
+                if version.inv == write.inv {
+                    version.fin = now;
+                }
+            }
+        }
+    }
+
+    /// A flush asked for at `began` was answered: what was answered before it was asked for is stable.
+    pub fn finish_flush(&mut self, volume: usize, began: Tick) {
+        self.tick();
+        let oldest_read = self.oldest_read();
+        for sector in &mut self.volumes[volume].sectors {
+            for version in &mut sector.versions {
+                version.gone |= version.over < began;
+                version.stable |= version.fin < began;
+            }
+            sector.prune(oldest_read);
+        }
+    }
+
+    /// Every disk that held everything answered lost its cache: what no flush covered may be there or not.
+    pub fn lose_unflushed(&mut self, volume: usize) {
+        let now = self.tick();
+        for sector in &mut self.volumes[volume].sectors {
+            if sector.versions.len() == 1 {
+                sector.versions[0].stable = true;
+                continue;
+            }
+            for version in &mut sector.versions {
+                if version.fin == NEVER {
+                    continue;
+                }
+                version.stable = true;
+                if !version.gone {
+                    version.over = NEVER;
+                    version.fin = version.fin.min(now);
+                }
+            }
+        }
+    }
+
+    /// A read that began at `began` returned these values from `first` on.
+    pub fn finish_read(&mut self, volume: usize, first: u32, values: &[u32], began: Tick) -> Result<(), BadRead> {
+        let now = self.tick();
+        let forked = self.forked;
+        self.drop_read(began);
+        for (at, value) in values.iter().enumerate() {
+            self.volumes[volume].judge(first + at as u32, *value, began, now, forked)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a disk that holds `value` in this sector holds everything that was answered.
+    pub fn is_current(&self, volume: usize, sector: u32, value: u32) -> bool {
+        self.volumes[volume].any(sector, value, |version| version.over == NEVER)
+    }
+
+    /// Whether a disk with `value` stable in this sector holds everything a flush covered.
+    pub fn is_kept(&self, volume: usize, sector: u32, value: u32) -> bool {
+        self.volumes[volume].any(sector, value, |version| !version.gone)
+    }
+
+    /// Whether `value` was ever in this sector.
+    pub fn was_written(&self, volume: usize, sector: u32, value: u32) -> bool {
+        let known = &self.volumes[volume];
+        known.initial[sector as usize] == value
+            || known.get(sector).is_some_and(|sector| sector.written.contains(&value))
+    }
+
+    /// The sectors clients ever wrote.
+    pub fn touched(&self, volume: usize) -> &[u32] {
+        &self.volumes[volume].touched
+    }
+
+    /// What stood in the volume when it began.
+    pub fn initial(&self, volume: usize) -> &[u32] {
+        &self.volumes[volume].initial
+    }
+
+    /// The values a sector may hold now, for a report.
+    pub fn describe(&self, volume: usize, sector: u32) -> String {
+        match self.volumes[volume].get(sector) {
+            None => format!("initial {}", self.volumes[volume].initial[sector as usize]),
+            Some(known) => format!("{:?}", known.versions),
+        }
+    }
+
+    fn oldest_read(&self) -> Tick {
+        self.reads_open.iter().copied().min().unwrap_or(NEVER)
+    }
+}
+
+impl VolumeHistory {
+    fn get(&self, sector: u32) -> Option<&Sector> {
+        let at = self.index[sector as usize].checked_sub(1)?;
+        Some(&self.sectors[at as usize])
+    }
+
+    fn sector_mut(&mut self, sector: u32) -> &mut Sector {
+        let slot = &mut self.index[sector as usize];
+        if *slot == 0 {
+            let first = Version {
+                value: self.initial[sector as usize],
+                inv: 0,
+                fin: 0,
+                over: NEVER,
+                gone: false,
+                stable: true,
+            };
+            self.sectors.push(Sector { versions: vec![first], written: Vec::new() });
+            self.touched.push(sector);
+            *slot = self.sectors.len() as u32;
+        }
+        &mut self.sectors[*slot as usize - 1]
+    }
+
+    fn any(&self, sector: u32, value: u32, holds: impl Fn(&Version) -> bool) -> bool {
+        match self.get(sector) {
+            None => self.initial[sector as usize] == value,
+            Some(known) => known.versions.iter().any(|version| version.value == value && holds(version)),
+        }
+    }
+
+    fn judge(&mut self, sector: u32, value: u32, began: Tick, now: Tick, forked: bool) -> Result<(), BadRead> {
+        let initial = self.initial[sector as usize];
+        let at = self.index[sector as usize];
+        if at == 0 {
+            let bad = BadRead { sector, value, once_written: false, expected: vec![initial] };
+            return if value == initial { Ok(()) } else { Err(bad) };
+        }
+        let known = &mut self.sectors[at as usize - 1];
+        let once_written = value == initial || known.written.contains(&value);
+        if forked && once_written {
+            return Ok(());
+        }
+        let legal = |version: &Version| version.value == value && version.over > began;
+        if !known.versions.iter().any(legal) {
+            let expected = known.versions.iter().filter(|v| v.over > began).map(|v| v.value).collect();
+            return Err(BadRead { sector, value, once_written, expected });
+        }
+        known.settle(value, began, now);
+        Ok(())
+    }
+}
+
+impl Sector {
+    /// A read that began at `began` saw `value`: what was over by then and isn't it never comes back.
+    fn settle(&mut self, value: u32, began: Tick, now: Tick) {
+        let stable = self.versions.iter().filter(|v| v.value == value && v.over > began).all(|v| v.stable);
+        for version in &mut self.versions {
+            if version.value != value && version.fin < began {
+                version.over = version.over.min(now);
+                version.gone |= stable;
+            }
+        }
+    }
+
+    /// Forgets what can't come back and no open read may still return.
+    fn prune(&mut self, oldest_read: Tick) {
+        if self.versions.len() > 1 {
+            self.versions.retain(|version| !version.gone || version.over > oldest_read.min(NEVER - 1));
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! The operator: commands at random times, and the arbiter that keeps a pair from splitting unless the run is to.
+//!
+//! The arbiter stands for the cluster manager: it never makes a node Primary while the other may be, nor one whose
+//! data it knows to be old. It is told by `truth`, not by an engine. Everything else the engines must refuse
+//! themselves.
+
+use crate::counters::Sometimes;
+use crate::failure::Kind;
+use crate::plan::{DiskFault, Step};
+use crate::swarm::{Beginning, MS, SECOND};
+use crate::world::{Due, World};
+use rep_engine::{Command, CommandError, CommandOutcome, Event, Side};
+use rep_types::{CommandId, ConnectionState, Refusal, Role};
+use std::collections::BTreeMap;
+
+/// How long an operator waits for a command.
+const PATIENCE: u64 = 30 * SECOND;
+
+/// A command not answered yet.
+#[derive(Clone, Debug)]
+pub struct Pending {
+    /// To which node.
+    pub node: usize,
+    /// What; `None`: an attach.
+    pub command: Option<Command>,
+}
+
+/// The operator.
+#[derive(Debug, Default)]
+pub struct Operator {
+    next: u64,
+    /// Commands not answered yet.
+    pub pending: BTreeMap<u64, Pending>,
+    /// The plan is over; everything is being healed.
+    pub healing: bool,
+    /// A promotion was forced against the arbiter: the lineage may fork.
+    pub forced: bool,
+    /// An engine has told of a split brain.
+    pub split_brain: [bool; 2],
+    /// How far the end has come.
+    pub heal_stage: u32,
+    /// Whether any disk was ever told to fail.
+    pub disks_failed: bool,
+}
+
+impl World {
+    /// A node's role as its engine shows it; Secondary while the daemon is dead.
+    pub fn role(&self, node: usize) -> Role {
+        self.snapshot(node).map_or(Role::Secondary, |snapshot| snapshot.role)
+    }
+
+    /// Whether a node's engine says it is connected.
+    pub fn is_connected(&self, node: usize) -> bool {
+        self.snapshot(node).is_some_and(|snapshot| snapshot.connection == ConnectionState::Connected)
+    }
+
+    /// Gives a node a command, and waits for its end for a while.
+    pub(crate) fn command(&mut self, node: usize, command: Command) {
+        if !self.nodes[node].is_up() {
+            return;
+        }
+        let id = self.next_command(node, Some(command.clone()));
+        self.line(|| format!("node {node} command {id}: {command:?}"));
+        self.feed(node, Event::Command { id: CommandId(id), command });
+    }
+
+    fn next_command(&mut self, node: usize, command: Option<Command>) -> u64 {
+        self.operator.next += 1;
+        let id = self.operator.next;
+        self.operator.pending.insert(id, Pending { node, command });
+        let life = self.nodes[node].life;
+        self.after(PATIENCE, Due::Abandon { node, life, command: id });
+        id
+    }
+
+    /// The operator no longer waits: the engine must answer at once.
+    pub(crate) fn abandon(&mut self, node: usize, life: u32, command: u64) {
+        if self.nodes[node].life != life || !self.operator.pending.contains_key(&command) {
+            return;
+        }
+        self.seen(Sometimes::CommandAbandoned);
+        self.line(|| format!("node {node} abandons command {command}"));
+        self.feed(node, Event::CommandAbandoned { id: CommandId(command) });
+        if let Some(pending) = self.operator.pending.get(&command) {
+            let detail = format!("node {node} doesn't answer the abandoned {:?}", pending.command);
+            self.fail(Kind::Liveness, "I-L3", detail);
+        }
+    }
+
+    pub(crate) fn command_done(&mut self, node: usize, id: u64, result: Result<CommandOutcome, CommandError>) {
+        let Some(pending) = self.operator.pending.remove(&id) else {
+            return self.fail(Kind::Crash, "answer", format!("node {node} ends command {id} twice"));
+        };
+        if let Err(CommandError::Refused(refusal)) = result {
+            self.seen(Sometimes::CommandRefused);
+            match (refusal, &pending.command) {
+                (Refusal::DeviceIsOpen, _) => self.seen(Sometimes::DemoteWhileOpen),
+                (_, Some(Command::Promote { .. })) => self.seen(Sometimes::PromoteRefused),
+                _ => {}
+            }
+        }
+        if matches!(pending.command, Some(Command::Demote | Command::Shutdown)) {
+            self.nodes[node].closing = false;
+        }
+    }
+
+    /// Forgets the commands of a daemon that died.
+    pub(crate) fn forget_commands(&mut self, node: usize) {
+        self.operator.pending.retain(|_, pending| pending.node != node);
+    }
+
+    /// Gives the engine a disk it doesn't have.
+    pub(crate) fn attach(&mut self, node: usize, volume: usize) {
+        let state = &self.nodes[node];
+        if !state.is_up() || state.volumes[volume].attached || state.in_flight(volume) > 0 {
+            return;
+        }
+        let Some(loaded) = self.load_for_attach(node, volume) else { return };
+        self.truth_refresh(node, volume);
+        self.nodes[node].volumes[volume].attached = true;
+        let id = CommandId(self.next_command(node, None));
+        let boot = self.nodes[node].boot;
+        self.line(|| format!("node {node} attaches vol {volume}: {:?} log {:?}", loaded.superblock, loaded.log.hot));
+        let event = Event::Attached { id, volume: Self::number(volume), loaded, boot, logical_block_bytes: 512 };
+        self.feed(node, event);
+    }
+
+    /// How the pair begins: both empty, or one holds the data.
+    pub(crate) fn begin(&mut self, stage: u32) {
+        if stage == 0 {
+            if !self.is_connected(0) || !self.is_connected(1) {
+                return if self.operator.healing { () } else { self.after(100 * MS, Due::Begin { stage: 0 }) };
+            }
+            if !(0..self.swarm.volumes).all(|volume| self.truth_just_created(volume)) {
+                return;
+            }
+            match self.swarm.beginning {
+                Beginning::SkipSync => {
+                    for volume in 0..self.swarm.volumes {
+                        let volume = Self::number(volume);
+                        self.command(0, Command::NewGeneration { volume, clear_bitmap: true });
+                    }
+                    self.after(500 * MS, Due::Begin { stage: 1 });
+                }
+                Beginning::FullSync => self.command(0, Command::Promote { force: true }),
+            }
+        } else if self.may_promote(0) {
+            self.command(0, Command::Promote { force: false });
+        }
+    }
+
+    fn promoting(&self, node: usize) -> bool {
+        let promotes = |command: &Option<Command>| matches!(command, Some(Command::Promote { .. }));
+        self.operator.pending.values().any(|pending| pending.node == node && promotes(&pending.command))
+    }
+
+    /// Whether the arbiter lets a node become Primary.
+    pub(crate) fn may_promote(&self, node: usize) -> bool {
+        let other = 1 - node;
+        if self.promoting(other) {
+            return false;
+        }
+        if self.is_connected(node) && self.is_connected(other) {
+            return true;
+        }
+        self.role(other) != Role::Primary && (0..self.swarm.volumes).all(|volume| self.truth.is_current(node, volume))
+    }
+
+    /// A node may be forced without harm: the other isn't Primary, and this one has all that was answered.
+    fn may_force(&self, node: usize) -> bool {
+        let complete = |volume| self.truth.is_current(node, volume) && self.is_full(node, volume);
+        !self.promoting(1 - node) && self.role(1 - node) != Role::Primary && (0..self.swarm.volumes).all(complete)
+    }
+
+    fn is_good(&self, node: usize, volume: usize) -> bool {
+        self.truth.is_current(node, volume) && self.is_full(node, volume)
+    }
+
+    /// Does a step of the plan, if it makes sense now.
+    pub(crate) fn step(&mut self, index: usize) {
+        let step = self.steps[index].1;
+        if let Step::Client { volume, client, op } = step {
+            return self.client(volume, client, op);
+        }
+        self.line(|| format!("step {index}: {step:?}"));
+        match step {
+            Step::Client { .. } => {}
+            Step::Promote { node } => self.promote(node),
+            Step::ForcePromote { node } => self.force_promote(node),
+            Step::Demote { node } => self.demote(node, false),
+            Step::DemoteWhileOpen { node } => self.command(node, Command::Demote),
+            Step::Switch => {
+                if let Some(node) = (0..2).find(|node| self.role(*node) == Role::Primary) {
+                    self.demote(node, true);
+                }
+            }
+            Step::Connect { node } => self.command(node, Command::Connect { discard_my_data: false }),
+            Step::Disconnect { node, force } => self.command(node, Command::Disconnect { force }),
+            Step::Plan { node } => self.command(node, Command::Plan),
+            Step::Crash { node, down_ns } => self.crash(node, false, down_ns),
+            Step::PowerLoss { node, down_ns } => self.crash(node, true, down_ns),
+            Step::PowerLossBoth { down_ns } => {
+                self.crash(0, true, down_ns[0]);
+                self.crash(1, true, down_ns[1]);
+            }
+            Step::Shutdown { node, down_ns } => self.shutdown(node, down_ns),
+            Step::Reinstall { node, down_ns } => {
+                if (0..self.swarm.volumes).all(|volume| self.is_good(1 - node, volume)) {
+                    self.reinstall(node, down_ns);
+                }
+            }
+            Step::Link { fault, for_ns } => self.break_link(fault, for_ns),
+            Step::Disk { node, volume, fault } => self.break_disk(node, volume, fault),
+            Step::Suspend { node, for_ns } => {
+                self.command(node, Command::SuspendIo { suspended: true });
+                self.after(for_ns, Due::Command { node, command: Command::SuspendIo { suspended: false } });
+            }
+            _ => self.volume_step(step),
+        }
+    }
+
+    fn volume_step(&mut self, step: Step) {
+        match step {
+            Step::Attach { node, volume } => self.attach(node, volume),
+            Step::Detach { node, volume } => self.command(node, Command::Detach { volume: Self::number(volume) }),
+            Step::Resync { node, volume } => self.command(node, Command::Resync { volume: Self::number(volume) }),
+            Step::ResyncFull { node, volume } => {
+                let from = match [self.is_good(node, volume), self.is_good(1 - node, volume)] {
+                    [true, _] => Some(Side::Local),
+                    [_, true] => Some(Side::Peer),
+                    _ => None,
+                };
+                self.command(node, Command::ResyncFull { volume: Self::number(volume), from });
+            }
+            Step::Pause { node, volume, for_ns } => {
+                let volume = Self::number(volume);
+                self.command(node, Command::PauseSync { volume, paused: true });
+                self.after(for_ns, Due::Command { node, command: Command::PauseSync { volume, paused: false } });
+            }
+            Step::Invalidate { node, volume } if self.is_good(1 - node, volume) => {
+                self.command(node, Command::Invalidate { volume: Self::number(volume) });
+            }
+            Step::InvalidatePeer { node, volume } if self.is_good(node, volume) => {
+                self.command(node, Command::InvalidatePeer { volume: Self::number(volume) });
+            }
+            Step::Outdate { node, volume } if self.is_good(1 - node, volume) => {
+                self.command(node, Command::Outdate { volume: Self::number(volume) });
+            }
+            _ => {}
+        }
+    }
+
+    fn promote(&mut self, node: usize) {
+        if self.may_promote(node) {
+            self.command(node, Command::Promote { force: false });
+        }
+    }
+
+    fn force_promote(&mut self, node: usize) {
+        let harmless = self.may_force(node);
+        if self.swarm.may_fork || harmless {
+            self.operator.forced |= !harmless;
+            self.command(node, Command::Promote { force: true });
+        }
+    }
+
+    /// Closes the device, waits for its requests, and demotes; then perhaps promotes the other.
+    pub(crate) fn demote(&mut self, node: usize, then_promote: bool) {
+        if self.nodes[node].is_up() && !self.nodes[node].closing {
+            self.nodes[node].closing = true;
+            self.demote_when_idle(node, 0, then_promote);
+        }
+    }
+
+    pub(crate) fn demote_when_idle(&mut self, node: usize, tries: u32, then_promote: bool) {
+        if !self.nodes[node].is_up() || !self.nodes[node].closing {
+            return;
+        }
+        if tries < 400 && self.clients.outstanding.values().any(|asked| asked.node == node) {
+            return self.after(25 * MS, Due::DemoteWhenIdle { node, tries: tries + 1, then_promote });
+        }
+        for volume in 0..self.swarm.volumes {
+            self.nodes[node].volumes[volume].openers = 0;
+            self.feed(node, Event::Openers { volume: Self::number(volume), count: 0 });
+        }
+        self.command(node, Command::Demote);
+        if then_promote {
+            self.after(200 * MS, Due::Command { node: 1 - node, command: Command::Promote { force: false } });
+        }
+    }
+
+    fn break_disk(&mut self, node: usize, volume: usize, fault: DiskFault) {
+        self.operator.disks_failed = true;
+        let now = self.now;
+        let faults = &mut self.nodes[node].volumes[volume].faults;
+        match fault {
+            DiskFault::ReadOnce => faults.reads_once += 1,
+            DiskFault::WriteOnce => faults.writes_once += 1,
+            DiskFault::FlushOnce => faults.flushes_once += 1,
+            DiskFault::MetaOnce => faults.metas_once += 1,
+            DiskFault::WritesSticky => faults.writes_sticky = true,
+            DiskFault::AllSticky => (faults.reads_sticky, faults.writes_sticky) = (true, true),
+            DiskFault::Hang { for_ns } => faults.hangs_until = now + for_ns,
+        }
+    }
+}

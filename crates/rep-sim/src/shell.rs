@@ -1,0 +1,184 @@
+//! The simulated shell: does what an engine asks for. The counterpart of `repd`'s data thread.
+
+use crate::counters::Sometimes;
+use crate::disk::Sectors;
+use crate::failure::Kind;
+use crate::node::{OpKind, Payload};
+use crate::rng::mix;
+use crate::swarm::MS;
+use crate::world::{Due, World};
+use rep_engine::{Action, Notice, ReadInto};
+use rep_types::{ConnectionState, LinkCause, PayloadId, ReplicationState, Role, SyncVerdict};
+use std::rc::Rc;
+
+impl World {
+    /// Does one action of a node's engine.
+    pub(crate) fn perform(&mut self, node: usize, action: Action, resync_zeroes: bool) {
+        self.digest(node, &action);
+        match action {
+            Action::WriteDisk { io, volume, range, payload, durable } => {
+                let Some(payload) = self.owned(node, payload) else { return };
+                if payload.sectors.len() as u64 * 512 != u64::from(range.length) {
+                    let detail = format!("node {node} writes {range:?} from {} sectors", payload.sectors.len());
+                    return self.fail(Kind::WrongData, "I-R7", detail);
+                }
+                let kind = OpKind::Write { sectors: Sectors::of(range), values: payload.sectors, durable };
+                self.submit(node, io, volume.0 as usize, kind, payload.resync);
+            }
+            Action::ZeroDisk { io, volume, range, durable, .. } => {
+                let kind = OpKind::Zero { sectors: Sectors::of(range), durable };
+                self.submit(node, io, volume.0 as usize, kind, resync_zeroes);
+            }
+            Action::ReadDisk { io, volume, range, into } => {
+                let into = match into {
+                    ReadInto::Payload(payload) => Some(payload),
+                    ReadInto::NewPayload => None,
+                };
+                let kind = OpKind::Read { sectors: Sectors::of(range), into, values: Vec::new() };
+                self.submit(node, io, volume.0 as usize, kind, false);
+            }
+            Action::FlushDisk { io, volume } => {
+                let covers_later = self.dice.disk.chance(500);
+                self.submit(node, io, volume.0 as usize, OpKind::Flush { covers_later }, false);
+            }
+            Action::WriteMeta { io, volume, offset, block } => {
+                self.submit(node, io, volume.0 as usize, OpKind::Meta { offset, block }, false);
+            }
+            Action::CloseDisk { volume } => self.nodes[node].volumes[volume.0 as usize].attached = false,
+            Action::Send { session, message, payload } => self.send(node, session.0, &message, payload),
+            Action::WantLink { wanted } => self.want_link(node, wanted),
+            Action::CloseLink { session, cause } => self.close_link(node, session.0, cause),
+            Action::Complete { request, result, payload } => self.complete(node, request.0, result, payload),
+            Action::Release { payload } => {
+                if self.nodes[node].payloads.take_back(payload).is_none() {
+                    self.fail(Kind::Crash, "payload", format!("node {node} releases {payload} it doesn't own"));
+                }
+            }
+            Action::Export { volume, size_bytes } => self.export(node, volume.0 as usize, size_bytes),
+            Action::CommandDone { id, result } => self.command_done(node, id.0, result),
+            Action::Notice(notice) => self.notice(node, notice),
+        }
+    }
+
+    fn owned(&mut self, node: usize, id: PayloadId) -> Option<Payload> {
+        let payload = self.nodes[node].payloads.get(id).cloned();
+        if payload.is_none() {
+            self.fail(Kind::Crash, "payload", format!("node {node} uses {id} it doesn't own"));
+        }
+        payload
+    }
+
+    fn send(&mut self, node: usize, session: u64, message: &rep_wire::Message, payload: Option<PayloadId>) {
+        let sectors = match payload {
+            None => None,
+            Some(id) => match self.owned(node, id) {
+                Some(payload) => Some(payload.sectors),
+                None => return,
+            },
+        };
+        let length = sectors.as_ref().map_or(0, |sectors| sectors.len() as u32 * 512);
+        if length != message.payload_length() {
+            let detail = format!("node {node} sends {message:?} with {length} bytes");
+            return self.fail(Kind::WrongData, "I-R7", detail);
+        }
+        self.send_frame(node, session, crate::codec::encode(message, sectors));
+    }
+
+    fn export(&mut self, node: usize, volume: usize, size_bytes: Option<u64>) {
+        self.line(|| format!("node {node} vol {volume}: export {size_bytes:?}"));
+        self.nodes[node].volumes[volume].exported = size_bytes;
+        if size_bytes.is_some() {
+            self.after(MS, Due::Open { node, volume });
+        } else {
+            self.nodes[node].volumes[volume].openers = 0;
+        }
+    }
+
+    fn notice(&mut self, node: usize, notice: Notice) {
+        self.line(|| format!("node {node} notice {notice:?}"));
+        match notice {
+            Notice::Role { to: Role::Primary, .. } => self.became_primary(node),
+            Notice::Connection { to: ConnectionState::SplitBrain | ConnectionState::UnrelatedData, .. } => {
+                self.seen(Sometimes::SplitBrain);
+                self.split_brain_seen(node);
+            }
+            Notice::Replication { from, to, .. } => self.replication_changed(node, from, to),
+            Notice::Decided { volume, decision, .. } => {
+                self.counters.rule(decision.rule);
+                if matches!(decision.verdict, SyncVerdict::Refuse(_)) {
+                    self.seen(Sometimes::DecisionRefused);
+                }
+                self.decided(node, volume.0 as usize, decision);
+            }
+            Notice::DecisionMismatch { mine, peer, .. } => {
+                let detail = format!("node {node} decided {mine:?}, its peer {peer:?}");
+                self.fail(Kind::WrongData, "I-G1", detail);
+            }
+            Notice::CrashRecovered { hot_extents, .. } => {
+                self.seen(Sometimes::CrashRecovered);
+                if hot_extents > 0 {
+                    self.seen(Sometimes::HotAtCrash);
+                }
+            }
+            Notice::MetadataDamaged { volume } => {
+                let detail = format!("node {node} volume {volume} calls metadata damaged that nothing damaged");
+                self.fail(Kind::WrongData, "I-F4", detail);
+            }
+            Notice::ResyncFinished { volume, copied_bytes } => {
+                self.seen(Sometimes::ResyncFinished);
+                self.resync_finished(node, volume.0 as usize, copied_bytes);
+            }
+            _ => {}
+        }
+    }
+
+    fn replication_changed(&mut self, node: usize, from: ReplicationState, to: ReplicationState) {
+        if to.is_resync() && !from.is_resync() {
+            self.seen(Sometimes::ResyncStarted);
+            if self.snapshot(node).is_some_and(|s| s.role == Role::Primary) && to.is_target() {
+                self.seen(Sometimes::PrimaryWasTarget);
+            }
+        }
+        if from.is_resync() && to == ReplicationState::Off {
+            self.seen(Sometimes::ResyncInterrupted);
+        }
+    }
+
+    /// What an engine shows of itself.
+    pub fn snapshot(&self, node: usize) -> Option<rep_engine::Snapshot> {
+        let engine = self.nodes[node].engine.as_ref()?;
+        Some(engine.snapshot(self.clock(node)))
+    }
+
+    pub(crate) fn count_close(&mut self, cause: LinkCause) {
+        match cause {
+            LinkCause::PingTimeout => self.seen(Sometimes::PingTimeout),
+            LinkCause::DiskStalled => self.seen(Sometimes::DiskStalled),
+            _ => {}
+        }
+    }
+
+    /// Adds an action to the trace's hash (and some to its lines).
+    fn digest(&mut self, node: usize, action: &Action) {
+        let value = match action {
+            Action::WriteDisk { io, range, payload, .. } => mix(io.0 ^ range.offset) ^ u64::from(payload.0),
+            Action::ZeroDisk { io, range, .. } | Action::ReadDisk { io, range, .. } => mix(io.0 ^ range.offset) ^ 1,
+            Action::FlushDisk { io, .. } => mix(io.0) ^ 2,
+            Action::WriteMeta { io, offset, .. } => mix(io.0 ^ offset) ^ 3,
+            Action::Complete { request, result, .. } => mix(request.0) ^ u64::from(result.is_ok()),
+            Action::Release { payload } => mix(u64::from(payload.0)) ^ 4,
+            Action::Send { session, message, .. } => mix(session.0) ^ u64::from(message.payload_length()),
+            Action::CommandDone { id, .. } => mix(id.0) ^ 5,
+            _ => 6,
+        };
+        self.trace.mix(value ^ ((node as u64) << 63));
+        if self.trace.on && !matches!(action, Action::Notice(_) | Action::Release { .. } | Action::Export { .. }) {
+            self.line(|| format!("node {node} -> {action:?}"));
+        }
+    }
+
+    /// A payload for the engine.
+    pub(crate) fn give(&mut self, node: usize, sectors: Rc<Vec<u32>>, resync: bool) -> PayloadId {
+        self.nodes[node].payloads.give(Payload { sectors, resync })
+    }
+}

@@ -1,0 +1,228 @@
+//! What the durable metadata of both nodes say, read from their disks with the real code, behind the engines' backs.
+//!
+//! A node is *current* for a volume when its durable metadata say Consistent and bear the newest generation: the one
+//! that was started on top of the newest so far. That is what the next handshake would go by, so it is what must be
+//! true: some current node must be *full*, which is looked up in its data.
+
+use crate::counters::Sometimes;
+use crate::failure::Kind;
+use crate::world::{World, identity};
+use rep_meta::{DataState, Loaded, LoadedPage, MetaIoError, MetaStorage, PAGE_BLOCKS, Placement};
+use rep_types::GenerationId;
+use std::rc::Rc;
+
+/// A volume's lineage.
+#[derive(Clone, Debug)]
+struct Lineage {
+    newest: GenerationId,
+    seen: Vec<GenerationId>,
+    current: [bool; 2],
+    last: [GenerationId; 2],
+}
+
+/// The durable state.
+#[derive(Debug)]
+pub struct Truth {
+    parsed: Vec<[Option<(u64, Rc<Loaded>)>; 2]>,
+    lineages: Vec<Lineage>,
+}
+
+/// Reads metadata without repairing it.
+struct ReadOnly<'a>(&'a mut crate::disk::MetaDisk);
+
+impl MetaStorage for ReadOnly<'_> {
+    fn size_bytes(&self) -> u64 {
+        self.0.size_bytes()
+    }
+
+    fn read(&mut self, offset: u64, buf: &mut [u8]) -> Result<(), MetaIoError> {
+        self.0.read(offset, buf)
+    }
+
+    fn write(&mut self, _offset: u64, _bytes: &[u8]) -> Result<(), MetaIoError> {
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), MetaIoError> {
+        Ok(())
+    }
+}
+
+impl Truth {
+    /// Nothing known yet.
+    pub fn new(volumes: usize) -> Self {
+        let lineage = Lineage {
+            newest: GenerationId::JUST_CREATED,
+            seen: Vec::new(),
+            current: [false; 2],
+            last: [GenerationId::JUST_CREATED; 2],
+        };
+        Truth { parsed: vec![[None, None]; volumes], lineages: vec![lineage; volumes] }
+    }
+
+    /// Whether a node is current for a volume.
+    pub fn is_current(&self, node: usize, volume: usize) -> bool {
+        self.lineages[volume].current[node]
+    }
+}
+
+/// Whether a block is marked in a node's durable metadata: a bit, a hot extent, or damage that counts as either.
+pub fn marks(loaded: &Loaded, block: u64) -> bool {
+    let extent = rep_types::BlockIndex(block).extent();
+    if loaded.log.damaged || loaded.log.hot.contains(&extent) {
+        return true;
+    }
+    let within = (block % PAGE_BLOCKS) as usize;
+    match loaded.bitmap.pages.get((block / PAGE_BLOCKS) as usize) {
+        None | Some(LoadedPage::Clean) => false,
+        Some(LoadedPage::AllSet) => true,
+        Some(LoadedPage::Mixed(bits)) => bits[within / 64] & (1 << (within % 64)) != 0,
+    }
+}
+
+impl World {
+    /// A volume's metadata as they are on a node's disk now.
+    pub(crate) fn durable(&mut self, node: usize, volume: usize) -> Option<Rc<Loaded>> {
+        let disk = &mut self.nodes[node].volumes[volume];
+        if let Some((version, loaded)) = &self.truth.parsed[volume][node]
+            && *version == disk.meta.version
+        {
+            return Some(loaded.clone());
+        }
+        let placement = if self.swarm.internal_metadata { Placement::Internal } else { Placement::External };
+        let version = disk.meta.version;
+        let device_bytes = disk.device_bytes;
+        match rep_meta::load(&mut ReadOnly(&mut disk.meta), &identity(node, volume), placement, device_bytes) {
+            Ok(loaded) => {
+                let loaded = Rc::new(loaded);
+                let before = self.truth.parsed[volume][node].replace((version, loaded.clone()));
+                self.note_evictions(before.map(|(_, loaded)| loaded), &loaded);
+                Some(loaded)
+            }
+            Err(error) => {
+                let detail = format!("node {node} volume {volume}: a crash now would leave no metadata: {error}");
+                self.fail(Kind::WrongData, "I-F4", detail);
+                None
+            }
+        }
+    }
+
+    fn note_evictions(&mut self, before: Option<Rc<Loaded>>, now: &Loaded) {
+        if before.is_some_and(|before| before.log.hot.iter().any(|extent| !now.log.hot.contains(extent))) {
+            self.seen(Sometimes::Eviction);
+        }
+    }
+
+    /// A metadata block of a node has changed on its disk.
+    pub(crate) fn meta_changed(&mut self, node: usize, volume: usize, offset: Option<u64>) {
+        let superblock = match (offset, &self.truth.parsed[volume][node]) {
+            (Some(offset), Some((_, loaded))) => loaded.layout.superblock_offsets.contains(&offset),
+            _ => true,
+        };
+        if superblock {
+            self.truth_refresh(node, volume);
+        }
+        if self.dice.misc.chance(250) {
+            self.check_coverage("a metadata write");
+        }
+    }
+
+    /// Follows the lineage of a volume after its superblock may have changed on a node.
+    pub(crate) fn truth_refresh(&mut self, node: usize, volume: usize) {
+        let Some(loaded) = self.durable(node, volume) else { return };
+        let current = loaded.superblock.generations.current;
+        let lineage = &mut self.truth.lineages[volume];
+        let last = std::mem::replace(&mut lineage.last[node], current);
+        if current.is_real() && !lineage.seen.contains(&current) {
+            lineage.seen.push(current);
+            if last == lineage.newest {
+                lineage.newest = current;
+            } else {
+                self.fork(node, volume, last, current);
+            }
+        }
+        self.membership(volume, false);
+    }
+
+    fn fork(&mut self, node: usize, volume: usize, last: GenerationId, current: GenerationId) {
+        self.seen(Sometimes::Forked);
+        self.history.forked = true;
+        if !self.operator.forced {
+            let newest = self.truth.lineages[volume].newest;
+            let detail = format!(
+                "node {node} volume {volume}, whose data is of {last}, starts {current} while the newest is {newest}"
+            );
+            self.fail(Kind::WrongData, "I-G6", detail);
+        }
+    }
+
+    /// Who is current; and that no full copy was given up for one that isn't.
+    fn membership(&mut self, volume: usize, expected: bool) {
+        let mut now = [false; 2];
+        for (node, current) in now.iter_mut().enumerate() {
+            let Some(loaded) = self.durable(node, volume) else { return };
+            let generation = loaded.superblock.generations.current;
+            *current = loaded.superblock.data == DataState::Consistent
+                && generation.is_real()
+                && generation == self.truth.lineages[volume].newest;
+        }
+        let before = std::mem::replace(&mut self.truth.lineages[volume].current, now);
+        if before == now || expected || self.history.forked {
+            return;
+        }
+        let full = |nodes: [bool; 2]| (0..2).find(|node| nodes[*node] && self.is_full(*node, volume));
+        if let (Some(lost), None) = (full(before), full(now)) {
+            let detail = format!(
+                "volume {volume}: node {lost} holds everything answered, yet only {now:?} (was {before:?}) are current"
+            );
+            self.fail(Kind::WrongData, "I-D1", detail);
+        }
+    }
+
+    /// A node's disk was replaced.
+    pub(crate) fn truth_reset(&mut self, node: usize, volume: usize) {
+        self.truth.parsed[volume][node] = None;
+        self.truth.lineages[volume].last[node] = GenerationId::JUST_CREATED;
+        self.membership(volume, true);
+    }
+
+    /// Whether no node has ever had data for this volume.
+    pub(crate) fn truth_just_created(&self, volume: usize) -> bool {
+        self.truth.lineages[volume].seen.is_empty()
+    }
+
+    /// Whether a node's data hold everything that was answered.
+    pub(crate) fn is_full(&self, node: usize, volume: usize) -> bool {
+        let cached = self.nodes[node].volumes[volume].data.cached();
+        self.misses(volume, cached, |sector, value| self.history.is_current(volume, sector, value)).is_none()
+    }
+
+    /// The first sector of some content that doesn't hold what it must.
+    pub(crate) fn misses(&self, volume: usize, content: &[u32], ok: impl Fn(u32, u32) -> bool) -> Option<u32> {
+        let initial = self.history.initial(volume);
+        if content != initial {
+            let differs = content.iter().zip(initial).enumerate().filter(|(_, (a, b))| a != b);
+            for (sector, (value, _)) in differs {
+                if !ok(sector as u32, *value) {
+                    return Some(sector as u32);
+                }
+            }
+        }
+        self.history.touched(volume).iter().copied().find(|sector| !ok(*sector, content[*sector as usize]))
+    }
+
+    /// A node's cache was lost: if no full copy is left, what no flush covered is lost, and nothing else.
+    pub(crate) fn cache_lost(&mut self, node: usize, volume: usize) {
+        if self.history.forked {
+            return;
+        }
+        let current: Vec<usize> = (0..2).filter(|node| self.truth.is_current(*node, volume)).collect();
+        if current.is_empty() || current.iter().any(|node| self.is_full(*node, volume)) {
+            return;
+        }
+        self.seen(Sometimes::UnflushedLost);
+        self.line(|| format!("volume {volume}: no full copy is left after node {node} lost its cache"));
+        self.history.lose_unflushed(volume);
+        self.check_kept(volume, "a cache was lost");
+    }
+}
