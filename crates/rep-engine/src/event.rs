@@ -132,6 +132,12 @@ pub enum Event {
         /// Why.
         cause: LinkCause,
     },
+    /// Bytes went over the connection, though no whole frame arrived: part of one came in, or the socket took more
+    /// of what waits to be sent. A sign of life on a slow link.
+    LinkAlive {
+        /// On which connection.
+        session: SessionId,
+    },
     /// A whole, checked frame arrived. If the message carries a payload, `payload` is that many bytes, and the engine
     /// owns it from here on.
     PeerMessage {

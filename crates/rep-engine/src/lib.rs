@@ -6,53 +6,43 @@
 
 mod action;
 mod activity_log;
+mod attach;
 mod bitmap_runs;
 mod bitmap_store;
+mod clock;
 mod command;
 mod config;
 mod dirty_bitmap;
+mod engine;
+mod epoch;
 mod event;
+mod generation;
+mod handshake;
 mod idle_list;
+mod invariants;
+mod limits;
+mod link;
+mod local_disk;
+mod loss;
+mod metadata;
+mod operation;
+mod operator;
+mod overlap;
 mod page_set;
+mod peer_requests;
+mod resync;
+mod role;
+mod slab;
 mod snapshot;
+mod status;
 mod sync_decision;
+mod volume;
+mod write_path;
 
 pub use action::{Action, Notice, ReadInto, Why};
 pub use command::{Command, CommandError, CommandOutcome, PlannedSync, Side};
 pub use config::EngineConfig;
+pub use engine::Engine;
 pub use event::{DiskSuccess, Event, Timestamp};
 pub use snapshot::{Counters, IoSuspension, ResyncSnapshot, Snapshot, VolumeSnapshot};
 pub use sync_decision::{SyncSide, decide_sync, explain};
-
-/// The engine of one resource on one node. (Being written.)
-#[derive(Debug)]
-pub struct Engine {
-    config: EngineConfig,
-}
-
-impl Engine {
-    /// An engine with nothing attached, StandAlone, Secondary.
-    pub fn new(config: EngineConfig) -> Self {
-        Engine { config }
-    }
-
-    /// Takes an event; appends what is to be done to `actions`.
-    pub fn handle(&mut self, _now: Timestamp, _event: Event, _actions: &mut Vec<Action>) {
-        unreachable!("being written")
-    }
-
-    /// When [`Event::Timeout`] is due; `None`: never, as things are.
-    pub fn next_timeout(&self) -> Option<Timestamp> {
-        None
-    }
-
-    /// The state as operators see it.
-    pub fn snapshot(&self, _now: Timestamp) -> Snapshot {
-        unreachable!("being written")
-    }
-
-    /// Panics when an invariant doesn't hold. For tests and the simulator: after every event.
-    pub fn assert_invariants(&self) {
-        let _ = &self.config;
-    }
-}

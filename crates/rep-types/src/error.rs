@@ -118,6 +118,12 @@ pub enum Refusal {
     /// Another command on this resource hasn't ended.
     #[error("another command on this resource hasn't ended yet")]
     Busy,
+    /// Both copies are good; which one stays must be said.
+    #[error("both copies are UpToDate; say whose data stays with --from NODE")]
+    DirectionNeeded,
+    /// A generation may be started on both nodes only over data that never was anything else.
+    #[error("only volumes just created on both nodes can skip the initial sync (new-generation --clear-bitmap)")]
+    NotJustCreated,
     /// The command is known but this build can't do it.
     #[error("not supported")]
     NotSupported,

@@ -1,0 +1,254 @@
+//! Attaching and detaching a disk.
+//!
+//! Attach: what was hot in the activity log when the daemon or the node went down may differ from the peer, so it is
+//! marked (R11), durably, before the log is emptied and the disk counts. What state the disk is in follows from the
+//! metadata alone (R28): UpToDate only if the peer is known not to have gone on.
+//!
+//! Detach on a Secondary is clean: nothing under way, bitmap durable, log empty, attachment mark gone. A Primary that
+//! detaches goes on through its peer, and its metadata stay as a crash would leave them: attaching the disk again
+//! marks the hot extents.
+
+use crate::Engine;
+use crate::action::{Notice, Why};
+use crate::command::{CommandError, CommandOutcome};
+use crate::local_disk::{BitmapTicket, LocalDisk, LogResetTicket, SuperblockTicket};
+use crate::operation::Leg;
+use crate::operator::{Progress, Step};
+use rep_meta::{BootId, DataState, Loaded, PrimaryMark};
+use rep_types::{BLOCK_SIZE, CommandId, DiskState, Refusal, Role, VolumeNumber};
+use rep_wire::PriorEnd;
+
+/// An attach that isn't finished.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attaching {
+    pub id: CommandId,
+    stage: AttachStage,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum AttachStage {
+    /// The marks from the log are being made durable (R11).
+    Bitmap(BitmapTicket),
+    /// The superblock says that we are attached, and that we crashed as Primary if so.
+    Superblock(SuperblockTicket),
+    /// The log is being emptied.
+    Log(LogResetTicket),
+}
+
+/// How far a detach is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum DetachStage {
+    Begin,
+    Drain,
+    Bitmap(BitmapTicket),
+    Log(LogResetTicket),
+    Superblock(SuperblockTicket),
+}
+
+impl Engine {
+    /// A disk's metadata has been read.
+    pub(crate) fn attached(
+        &mut self,
+        id: CommandId,
+        number: VolumeNumber,
+        loaded: Loaded,
+        boot: BootId,
+        logical_block_bytes: u32,
+    ) {
+        let Some(index) = self.volume_index(number) else {
+            return self.finish_command(id, Err(CommandError::Refused(Refusal::NoSuchVolume)));
+        };
+        if self.volumes[index].local.is_some() {
+            return self.finish_command(id, Err(CommandError::Refused(Refusal::Busy)));
+        }
+        self.restart_handshake_if_under_way();
+        let superblock = &loaded.superblock;
+        let size = if superblock.agreed_bytes > 0 { superblock.agreed_bytes } else { superblock.available_bytes };
+        let volume = &mut self.volumes[index];
+        if volume.size_bytes > 0 && superblock.available_bytes < volume.size_bytes && self.role == Role::Primary {
+            return self.finish_command(id, Err(CommandError::Refused(Refusal::DiskTooSmall)));
+        }
+        volume.prior_end = prior_end(superblock.attached_boot, boot);
+        volume.attachment += 1;
+        volume.detaching = false;
+        volume.adopting = None;
+        volume.logical_block_bytes = logical_block_bytes;
+        volume.set_size(size);
+        let mut local = LocalDisk::new(&loaded, size);
+        let marked = mark_hot_extents(&mut local, &loaded);
+        let stage = AttachStage::Bitmap(local.flush_bitmap());
+        volume.local = Some(local);
+        volume.attaching = Some(Attaching { id, stage });
+        self.set_disk(index, DiskState::Attaching, Why::Attached);
+        self.report_recovery(index, &loaded, marked);
+        let local = self.volumes[index].local.as_mut();
+        if let Some(local) = local {
+            local.update_superblock(|superblock| {
+                superblock.attached_boot = boot;
+                if superblock.primary == PrimaryMark::Primary {
+                    superblock.primary = PrimaryMark::Crashed;
+                }
+            });
+        }
+    }
+
+    fn report_recovery(&mut self, index: usize, loaded: &Loaded, marked: u64) {
+        let volume = self.volumes[index].number;
+        if loaded.log.damaged || !loaded.bitmap.damaged_pages.is_empty() {
+            self.report_damage(index);
+        }
+        if marked > 0 {
+            let out_of_sync_bytes = self.volumes[index].out_of_sync_blocks() * BLOCK_SIZE;
+            self.notice(Notice::CrashRecovered { volume, hot_extents: marked, out_of_sync_bytes });
+        }
+    }
+
+    pub(crate) fn progress_attach(&mut self, index: usize) -> bool {
+        let volume = &mut self.volumes[index];
+        let (Some(attaching), Some(local)) = (&mut volume.attaching, &mut volume.local) else { return false };
+        match attaching.stage {
+            AttachStage::Bitmap(ticket) if local.bitmap_durable(ticket) => {
+                attaching.stage = AttachStage::Superblock(local.update_superblock(|_| {}));
+            }
+            AttachStage::Superblock(ticket) if local.superblock_durable(ticket) => {
+                attaching.stage = AttachStage::Log(local.reset_log());
+            }
+            AttachStage::Log(ticket) if local.log_is_reset(ticket) => self.attach_ends(index),
+            _ => return false,
+        }
+        true
+    }
+
+    fn attach_ends(&mut self, index: usize) {
+        let volume = &mut self.volumes[index];
+        let Some(attaching) = volume.attaching.take() else { return };
+        let Some(local) = &volume.local else { return };
+        let superblock = local.superblock();
+        let state = match superblock.data {
+            DataState::Inconsistent => DiskState::Inconsistent,
+            DataState::Outdated => DiskState::Outdated,
+            DataState::Consistent if superblock.peer_outdated => DiskState::UpToDate,
+            DataState::Consistent => DiskState::Consistent,
+        };
+        self.set_disk(index, state, Why::Attached);
+        self.finish_command(attaching.id, Ok(CommandOutcome::Done));
+        if self.is_connected() {
+            self.begin_handshake();
+        }
+    }
+
+    // ---- detach ----
+
+    pub(crate) fn detach_command(
+        &mut self,
+        id: CommandId,
+        index: usize,
+    ) -> Option<Result<CommandOutcome, CommandError>> {
+        let volume = &self.volumes[index];
+        if volume.local.is_none() {
+            return Some(Ok(CommandOutcome::Done));
+        }
+        let refused = |refusal| Some(Err(CommandError::Refused(refusal)));
+        if volume.attaching.is_some() {
+            return refused(Refusal::Busy);
+        }
+        if self.role == Role::Primary {
+            if !self.is_connected() || volume.peer_disk != DiskState::UpToDate || self.handshake_under_way() {
+                return refused(Refusal::OnlyGoodCopy);
+            }
+            self.let_go_of_disk(index, Why::Operator);
+            return Some(Ok(CommandOutcome::Done));
+        }
+        let only_good = self.peer_role == Some(Role::Primary) && volume.peer_disk != DiskState::UpToDate;
+        if only_good && volume.disk == DiskState::UpToDate {
+            return refused(Refusal::OnlyGoodCopy);
+        }
+        self.begin_transition(id, [Step::Detach { index, stage: DetachStage::Begin }])
+    }
+
+    pub(crate) fn poll_detach(&mut self, index: usize, stage: DetachStage) -> Progress {
+        let next = match stage {
+            DetachStage::Begin => {
+                if self.volumes[index].local.is_none() || self.volumes[index].attaching.is_some() {
+                    return Progress::Done;
+                }
+                self.stop_resync(index, Why::Operator);
+                self.volumes[index].detaching = true;
+                self.restart_handshake_if_under_way();
+                if self.is_connected() {
+                    self.send_state_without(index);
+                }
+                Some(DetachStage::Drain)
+            }
+            DetachStage::Drain if self.disk_is_idle(index) => {
+                let local = self.volumes[index].local.as_mut();
+                local.map(|local| DetachStage::Bitmap(local.flush_bitmap()))
+            }
+            DetachStage::Drain => None,
+            _ => self.poll_detach_recording(index, stage),
+        };
+        if self.volumes[index].local.is_none() {
+            return Progress::Done;
+        }
+        match next {
+            Some(stage) => Progress::Moved(Step::Detach { index, stage }),
+            None => Progress::Waits,
+        }
+    }
+
+    fn poll_detach_recording(&mut self, index: usize, stage: DetachStage) -> Option<DetachStage> {
+        let local = self.volumes[index].local.as_mut()?;
+        match stage {
+            DetachStage::Bitmap(ticket) if local.bitmap_durable(ticket) => Some(DetachStage::Log(local.reset_log())),
+            DetachStage::Log(ticket) if local.log_is_reset(ticket) => {
+                let ticket = local.update_superblock(|superblock| superblock.attached_boot = BootId::NONE);
+                Some(DetachStage::Superblock(ticket))
+            }
+            DetachStage::Superblock(ticket) if local.superblock_durable(ticket) => {
+                self.let_go_of_disk(index, Why::Operator);
+                None
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether nothing is under way on the disk, and no log transaction either.
+    fn disk_is_idle(&self, index: usize) -> bool {
+        let ops = self.ops.iter().any(|(_, op)| op.volume == index && (op.local == Leg::Open || op.holds_log));
+        let requests = self.peer_requests.iter().any(|(_, request)| request.volume == index && request.submitted);
+        let log = self.volumes[index].local.as_ref().is_some_and(|local| local.log_job.is_some());
+        !ops && !requests && !log && self.volumes[index].recording.is_none()
+    }
+
+    fn send_state_without(&mut self, index: usize) {
+        let disks = self.volumes.iter().enumerate().map(|(position, volume)| {
+            let disk = if position == index { DiskState::Diskless } else { volume.disk };
+            (volume.number, disk)
+        });
+        let disks = disks.collect();
+        self.send(rep_wire::ControlMessage::State { role: self.role, disks }, None);
+    }
+}
+
+/// What ended the attachment before this one.
+fn prior_end(attached: BootId, now: BootId) -> PriorEnd {
+    if attached == BootId::NONE {
+        PriorEnd::Clean
+    } else if attached == now {
+        PriorEnd::DaemonCrash
+    } else {
+        PriorEnd::NodeCrash
+    }
+}
+
+/// Marks every hot extent (R11); returns how many there were. A log that can't be read may have held any.
+fn mark_hot_extents(local: &mut LocalDisk, loaded: &Loaded) -> u64 {
+    if loaded.log.damaged {
+        local.mark_all_out_of_sync();
+        return u64::from(loaded.layout.extents());
+    }
+    for extent in &loaded.log.hot {
+        local.mark_out_of_sync(extent.blocks());
+    }
+    loaded.log.hot.len() as u64
+}

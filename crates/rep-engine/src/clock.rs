@@ -1,0 +1,82 @@
+//! What happens because time passes, and the completions of disk operations.
+
+use crate::action::Why;
+use crate::event::{DiskSuccess, Timestamp};
+use crate::operation::IoPurpose;
+use crate::slab::Key;
+use crate::volume::Volume;
+use crate::{Engine, limits};
+use rep_types::{IoError, IoId};
+
+impl Engine {
+    /// When [`crate::Event::Timeout`] is due; `None`: never, as things are.
+    pub fn next_timeout(&self) -> Option<Timestamp> {
+        let cooling = self.volumes.iter().any(Volume::may_cool).then_some(self.next_cooling.max(Timestamp(1)));
+        let times = [
+            self.link_timeout(),
+            self.epochs.close_due(),
+            self.resync_timeout(),
+            self.promotion_granted_until,
+            cooling,
+        ];
+        times.into_iter().flatten().min()
+    }
+
+    pub(crate) fn check_timers(&mut self) {
+        self.check_link();
+        if self.epochs.close_due().is_some_and(|due| due <= self.now) {
+            self.request_epoch_close();
+        }
+        if self.promotion_granted_until.is_some_and(|until| until <= self.now) {
+            self.promotion_granted_until = None;
+        }
+        if self.next_cooling <= self.now {
+            self.next_cooling = self.now.after(limits::COOLING_INTERVAL);
+            for index in 0..self.volumes.len() {
+                if self.volumes[index].may_cool() {
+                    self.cool_log(index, limits::COOLING_EXTENTS_MAX);
+                }
+            }
+        }
+    }
+
+    /// A data operation ended.
+    pub(crate) fn disk_done(&mut self, io: IoId, result: Result<DiskSuccess, IoError>) {
+        let payload = result.ok().and_then(|success| success.payload);
+        let Some(io) = self.ios.remove(Key(io.0)) else { return self.release(payload) };
+        let index = io.volume;
+        if io.attachment != self.volumes[index].attachment || self.volumes[index].local.is_none() {
+            return self.late_completion(io.purpose, payload);
+        }
+        let success = match result {
+            Ok(success) => success,
+            Err(_) => {
+                // The disk is detached (R32); that settles everything that hung on it, this operation included.
+                return self.local_disk_failed(index, Why::DiskError);
+            }
+        };
+        match io.purpose {
+            IoPurpose::ClientWrite(key) => self.local_leg_done(key),
+            IoPurpose::ClientRead(key) => self.local_read_done(key),
+            IoPurpose::PeerWrite(key) => self.end_peer_request(key, Ok(()), None),
+            IoPurpose::PeerRead(key) => self.end_peer_request(key, Ok(()), success.payload),
+            IoPurpose::ResyncRead(key) => self.resync_read_done(key, success),
+            IoPurpose::ResyncWrite(key) => self.resync_write_done(key),
+            IoPurpose::EpochFlush => self.epoch_flushed_locally(Ok(())),
+            IoPurpose::PeerFlush { session, id } => self.peer_flushed_locally(index, session, id, Ok(())),
+            IoPurpose::Meta(_) => {}
+        }
+    }
+
+    /// Something ended on a disk that has been let go of: nobody waits for it.
+    fn late_completion(&mut self, _purpose: IoPurpose, payload: Option<rep_types::PayloadId>) {
+        self.release(payload);
+    }
+}
+
+impl Volume {
+    /// Whether idle extents may be in the log.
+    fn may_cool(&self) -> bool {
+        self.attaching.is_none() && self.local.as_ref().is_some_and(|local| local.log.hot_count() > 0)
+    }
+}

@@ -1,0 +1,265 @@
+//! The engine: holds the parts, hands each event to the feature it belongs to, and keeps the rare work moving.
+//!
+//! Nothing is decided here. Features are files: `write_path`, `read_path`, `epoch`, `peer_requests`, `metadata`,
+//! `attach`, `link`, `handshake`, `resync/…`, `role`, `generation`, `loss`, `operator`.
+//!
+//! Rare work (attach, handshake, start and end of a resync, change of role) is written as steps that look at the state
+//! and go on when what they wait for has become true. `progress` polls them after every event; nobody registers a
+//! continuation, so nothing is lost when a disk or the link goes in the middle: the next poll sees that it has.
+
+use crate::action::{Action, Notice, Why};
+use crate::config::EngineConfig;
+use crate::epoch::Epochs;
+use crate::event::{Event, Timestamp};
+use crate::generation::GenerationSource;
+use crate::link::Link;
+use crate::operation::{Io, IoPurpose, Operation};
+use crate::operator::Transition;
+use crate::peer_requests::PeerRequest;
+use crate::slab::{Key, Slab};
+use crate::volume::Volume;
+use rep_types::{
+    ConnectionState, DiskState, IoError, IoId, PayloadId, ReplicationState, RequestId, Role, VolumeNumber,
+};
+use rep_wire::Message;
+use std::collections::VecDeque;
+
+/// An answer that waits until a loss is durable (R14).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Held {
+    pub request: RequestId,
+    pub result: Result<(), IoError>,
+    pub payload: Option<PayloadId>,
+}
+
+/// The engine of one resource on one node.
+#[derive(Debug)]
+pub struct Engine {
+    pub(crate) config: EngineConfig,
+    pub(crate) now: Timestamp,
+    pub(crate) out: Vec<Action>,
+    pub(crate) role: Role,
+    pub(crate) peer_role: Option<Role>,
+    pub(crate) connection: ConnectionState,
+    pub(crate) volumes: Vec<Volume>,
+    pub(crate) link: Option<Link>,
+    pub(crate) ops: Slab<Operation>,
+    pub(crate) peer_requests: Slab<PeerRequest>,
+    pub(crate) ios: Slab<Io>,
+    pub(crate) epochs: Epochs,
+    /// Operations nothing earlier stands in the way of; started at the end of the event.
+    pub(crate) runnable: VecDeque<Key>,
+    /// Client operations held back while I/O waits.
+    pub(crate) gated: VecDeque<Key>,
+    /// Writes from the peer held back while a generation is being written.
+    pub(crate) gated_peer: VecDeque<Key>,
+    pub(crate) held: Vec<Held>,
+    /// Volumes with a loss being recorded.
+    pub(crate) recording: u32,
+    pub(crate) suspended: bool,
+    pub(crate) transition: Option<Transition>,
+    pub(crate) generations: GenerationSource,
+    pub(crate) unblocked: Vec<Key>,
+    pub(crate) next_cooling: Timestamp,
+    /// We agreed to the peer's promotion; until then we don't promote ourselves.
+    pub(crate) promotion_granted_until: Option<Timestamp>,
+    /// Being demoted: no client request is taken any more.
+    pub(crate) demoting: bool,
+    pub(crate) serial: u64,
+}
+
+impl Engine {
+    /// An engine with nothing attached, StandAlone, Secondary.
+    pub fn new(config: EngineConfig) -> Self {
+        let volumes = config.volumes.iter().map(|number| Volume::new(*number)).collect();
+        let generations = GenerationSource::new(config.seed);
+        Engine {
+            config,
+            now: Timestamp(0),
+            out: Vec::new(),
+            role: Role::Secondary,
+            peer_role: None,
+            connection: ConnectionState::StandAlone,
+            volumes,
+            link: None,
+            ops: Slab::new(),
+            peer_requests: Slab::new(),
+            ios: Slab::new(),
+            epochs: Epochs::new(),
+            runnable: VecDeque::new(),
+            gated: VecDeque::new(),
+            gated_peer: VecDeque::new(),
+            held: Vec::new(),
+            recording: 0,
+            suspended: false,
+            transition: None,
+            generations,
+            unblocked: Vec::new(),
+            next_cooling: Timestamp(0),
+            promotion_granted_until: None,
+            demoting: false,
+            serial: 0,
+        }
+    }
+
+    /// Takes an event; appends what is to be done to `actions`. `now` never goes back.
+    pub fn handle(&mut self, now: Timestamp, event: Event, actions: &mut Vec<Action>) {
+        self.now = self.now.max(now);
+        std::mem::swap(&mut self.out, actions);
+        self.dispatch(event);
+        self.progress();
+        std::mem::swap(&mut self.out, actions);
+    }
+
+    fn dispatch(&mut self, event: Event) {
+        match event {
+            Event::ClientWrite { request, volume, range, payload, fua } => {
+                self.client_write(request, volume, range, payload, fua)
+            }
+            Event::ClientZero { request, volume, range, mode, fua } => {
+                self.client_zero(request, volume, range, mode, fua)
+            }
+            Event::ClientRead { request, volume, range, payload } => self.client_read(request, volume, range, payload),
+            Event::ClientFlush { request, volume: _ } => self.client_flush_request(request),
+            Event::Openers { volume, count } => {
+                if let Some(index) = self.volume_index(volume) {
+                    self.volumes[index].openers = count;
+                }
+            }
+            Event::Attached { id, volume, loaded, boot, logical_block_bytes } => {
+                self.attached(id, volume, *loaded, boot, logical_block_bytes)
+            }
+            Event::DiskDone { io, result } => self.disk_done(io, result),
+            Event::MetaDone { io, result } => self.meta_done(io, result),
+            Event::LinkUp { session } => self.link_up(session),
+            Event::LinkDown { session, cause } => self.link_down(session, cause),
+            Event::LinkAlive { session } => self.link_alive(session),
+            Event::PeerMessage { session, message, payload } => self.peer_message(session, message, payload),
+            Event::Command { id, command } => self.command(id, command),
+            Event::CommandAbandoned { id } => self.command_abandoned(id),
+            Event::Timeout => self.check_timers(),
+        }
+    }
+
+    /// Does what has become possible, until nothing more has.
+    fn progress(&mut self) {
+        loop {
+            while let Some(key) = self.runnable.pop_front() {
+                self.start_operation(key);
+            }
+            let mut moved = false;
+            for index in 0..self.volumes.len() {
+                self.drive_metadata(index);
+                moved |= self.progress_recording(index);
+                moved |= self.progress_attach(index);
+                moved |= self.progress_resync(index);
+            }
+            moved |= self.progress_handshake();
+            moved |= self.progress_transition();
+            if !moved && self.runnable.is_empty() {
+                break;
+            }
+        }
+    }
+
+    // ---- small helpers every feature uses ----
+
+    pub(crate) fn volume_index(&self, number: VolumeNumber) -> Option<usize> {
+        self.volumes.iter().position(|volume| volume.number == number)
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        self.connection == ConnectionState::Connected && self.link.is_some()
+    }
+
+    /// Whether requests of the peer are served: also while either side takes its leave.
+    pub(crate) fn is_serving_peer(&self) -> bool {
+        self.link.is_some() && matches!(self.connection, ConnectionState::Connected | ConnectionState::Disconnecting)
+    }
+
+    pub(crate) fn next_serial(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
+    }
+
+    pub(crate) fn notice(&mut self, notice: Notice) {
+        self.out.push(Action::Notice(notice));
+    }
+
+    pub(crate) fn release(&mut self, payload: Option<PayloadId>) {
+        if let Some(payload) = payload {
+            self.out.push(Action::Release { payload });
+        }
+    }
+
+    /// Sends on the standing connection; without one the message (and nothing else) is dropped.
+    pub(crate) fn send(&mut self, message: impl Into<Message>, payload: Option<PayloadId>) {
+        if let Some(link) = &self.link {
+            self.out.push(Action::Send { session: link.session, message: message.into(), payload });
+        }
+    }
+
+    pub(crate) fn new_io(&mut self, index: usize, purpose: IoPurpose) -> IoId {
+        let attachment = self.volumes[index].attachment;
+        IoId(self.ios.insert(Io { volume: index, attachment, purpose }).0)
+    }
+
+    pub(crate) fn flush_disk(&mut self, index: usize, purpose: IoPurpose) {
+        let io = self.new_io(index, purpose);
+        self.out.push(Action::FlushDisk { io, volume: self.volumes[index].number });
+    }
+
+    /// Answers a client, or keeps the answer until a loss is durable (R14).
+    pub(crate) fn answer(&mut self, request: RequestId, result: Result<(), IoError>, payload: Option<PayloadId>) {
+        if self.recording > 0 {
+            self.held.push(Held { request, result, payload });
+        } else {
+            self.out.push(Action::Complete { request, result, payload });
+        }
+    }
+
+    pub(crate) fn set_connection(&mut self, to: ConnectionState, why: Why) {
+        let from = std::mem::replace(&mut self.connection, to);
+        if from != to {
+            self.notice(Notice::Connection { from, to, why });
+        }
+    }
+
+    pub(crate) fn set_role(&mut self, to: Role, why: Why) {
+        let from = std::mem::replace(&mut self.role, to);
+        if from != to {
+            self.notice(Notice::Role { from, to, why });
+        }
+    }
+
+    pub(crate) fn set_peer_role(&mut self, to: Option<Role>, why: Why) {
+        let from = std::mem::replace(&mut self.peer_role, to);
+        if from != to {
+            self.notice(Notice::PeerRole { from, to, why });
+        }
+    }
+
+    pub(crate) fn set_disk(&mut self, index: usize, to: DiskState, why: Why) {
+        let volume = &mut self.volumes[index];
+        let (number, from) = (volume.number, std::mem::replace(&mut volume.disk, to));
+        if from != to {
+            self.notice(Notice::Disk { volume: number, from, to, why });
+        }
+    }
+
+    pub(crate) fn set_peer_disk(&mut self, index: usize, to: DiskState, why: Why) {
+        let volume = &mut self.volumes[index];
+        let (number, from) = (volume.number, std::mem::replace(&mut volume.peer_disk, to));
+        if from != to {
+            self.notice(Notice::PeerDisk { volume: number, from, to, why });
+        }
+    }
+
+    pub(crate) fn set_replication(&mut self, index: usize, to: ReplicationState, why: Why) {
+        let volume = &mut self.volumes[index];
+        let (number, from) = (volume.number, std::mem::replace(&mut volume.replication, to));
+        if from != to {
+            self.notice(Notice::Replication { volume: number, from, to, why });
+        }
+    }
+}

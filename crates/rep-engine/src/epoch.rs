@@ -1,0 +1,235 @@
+//! Epochs: intervals between two flushes that reached both disks (R3, R4, R6).
+//!
+//! A write belongs, when both disks have completed it, to the current epoch. Closing an epoch sends a flush to the
+//! local disk and to the peer; both cover everything that had completed. When both have answered, the epoch is
+//! settled: its blocks leave the set of what the peer may lose, its extents may leave the activity log (R10, I-D4), the
+//! bits of what it resynced clear (R24), and the clients' FLUSH and FUA that asked for it are answered. Requests that
+//! come while an epoch is being closed share the next one: group commit.
+//!
+//! Invariants:
+//! - E1 at most one epoch is being closed;
+//! - E2 `settled` < `closing` < `current`, without gaps.
+
+use crate::event::Timestamp;
+use crate::operation::{IoPurpose, Leg, Stage};
+use crate::slab::Key;
+use crate::{Engine, limits};
+use rep_types::{EpochNumber, IoError, RequestId};
+use rep_wire::{Message, TransferId};
+
+/// Who waits for an epoch to settle.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum FlushWaiter {
+    /// A client's FLUSH.
+    Flush(RequestId),
+    /// A client's FUA write; it stands in the table until then.
+    Fua(Key),
+}
+
+/// The epoch being closed.
+#[derive(Debug)]
+struct Closing {
+    epoch: EpochNumber,
+    peer: Leg,
+    /// Local disks that have not answered.
+    local_pending: u32,
+    /// Whether some local disk flushed.
+    local_done: bool,
+    waiters: Vec<FlushWaiter>,
+}
+
+/// The epochs of a resource.
+#[derive(Debug)]
+pub(crate) struct Epochs {
+    pub current: EpochNumber,
+    settled: EpochNumber,
+    closing: Option<Closing>,
+    waiting: Vec<FlushWaiter>,
+    /// Something completed since the last epoch was closed, or its stability isn't known.
+    dirty: bool,
+    /// Since when.
+    dirty_since: Timestamp,
+    close_again: bool,
+    next_flush: u64,
+    /// The flush the peer was asked for, for the epoch being closed.
+    peer_flush: Option<(TransferId, Timestamp)>,
+}
+
+impl Epochs {
+    pub fn new() -> Self {
+        Epochs {
+            current: EpochNumber(1),
+            settled: EpochNumber(0),
+            closing: None,
+            waiting: Vec::new(),
+            dirty: false,
+            dirty_since: Timestamp(0),
+            close_again: false,
+            next_flush: 0,
+            peer_flush: None,
+        }
+    }
+
+    /// Something completed that isn't known to be stable.
+    pub fn touch(&mut self, now: Timestamp) {
+        if !self.dirty {
+            self.dirty = true;
+            self.dirty_since = now;
+        }
+    }
+
+    pub fn is_clean(&self) -> bool {
+        !self.dirty && self.closing.is_none()
+    }
+
+    pub fn is_closing(&self) -> bool {
+        self.closing.is_some()
+    }
+
+    /// When an epoch that nobody closes is closed anyway.
+    pub fn close_due(&self) -> Option<Timestamp> {
+        (self.dirty && self.closing.is_none()).then(|| self.dirty_since.after(limits::EPOCH_AGE_MAX))
+    }
+
+    /// Since when the peer owes us the answer to a flush.
+    pub fn peer_flush_since(&self) -> Option<Timestamp> {
+        self.peer_flush.map(|(_, since)| since)
+    }
+
+    pub fn assert_invariants(&self) {
+        match &self.closing {
+            Some(closing) => {
+                assert_eq!(self.settled.next(), closing.epoch, "E2: the epoch after the settled one is being closed");
+                assert_eq!(closing.epoch.next(), self.current, "E2: the current epoch follows the one being closed");
+            }
+            None => assert_eq!(self.settled.next(), self.current, "E2: the current epoch follows the settled one"),
+        }
+    }
+}
+
+impl Engine {
+    /// A client's FLUSH.
+    pub(crate) fn client_flush(&mut self, request: RequestId) {
+        if self.epochs.is_clean() && self.recording == 0 {
+            self.answer(request, Ok(()), None);
+            return;
+        }
+        self.epochs.waiting.push(FlushWaiter::Flush(request));
+        self.request_epoch_close();
+    }
+
+    /// A FUA write whose legs are done.
+    pub(crate) fn fua_waits(&mut self, key: Key) {
+        self.epochs.waiting.push(FlushWaiter::Fua(key));
+        self.request_epoch_close();
+    }
+
+    /// Closes the current epoch, now or as soon as the one being closed has settled.
+    pub(crate) fn request_epoch_close(&mut self) {
+        if self.epochs.closing.is_some() {
+            self.epochs.close_again = true;
+        } else {
+            self.close_epoch();
+        }
+    }
+
+    fn close_epoch(&mut self) {
+        let epoch = self.epochs.current;
+        self.epochs.current = epoch.next();
+        self.epochs.dirty = false;
+        self.epochs.close_again = false;
+        let mut local_pending = 0;
+        for index in 0..self.volumes.len() {
+            let volume = &mut self.volumes[index];
+            std::mem::swap(&mut volume.unflushed.current, &mut volume.unflushed.closing);
+            std::mem::swap(&mut volume.in_sync.current, &mut volume.in_sync.closing);
+            debug_assert!(volume.unflushed.current.is_empty() && volume.in_sync.current.is_empty());
+            if volume.local.is_some() && volume.disk.takes_writes() {
+                local_pending += 1;
+                volume.counters.local_flushes += 1;
+                self.flush_disk(index, IoPurpose::EpochFlush);
+            }
+        }
+        let mut peer = Leg::Unused;
+        if self.is_connected() && self.volumes.iter().any(|volume| volume.peer_disk.takes_writes()) {
+            let id = TransferId(self.epochs.next_flush);
+            self.epochs.next_flush += 1;
+            self.epochs.peer_flush = Some((id, self.now));
+            self.send(Message::Flush { id }, None);
+            peer = Leg::Open;
+        }
+        let waiters = std::mem::take(&mut self.epochs.waiting);
+        self.epochs.closing = Some(Closing { epoch, peer, local_pending, local_done: false, waiters });
+        self.try_settle_epoch();
+    }
+
+    /// A local disk answered the flush of the epoch being closed. A failed one has been detached by the caller.
+    pub(crate) fn epoch_flushed_locally(&mut self, result: Result<(), IoError>) {
+        if let Some(closing) = &mut self.epochs.closing {
+            closing.local_pending = closing.local_pending.saturating_sub(1);
+            closing.local_done |= result.is_ok();
+        }
+        self.try_settle_epoch();
+    }
+
+    /// The peer answered a flush. A negative answer means that a disk of the peer is gone: the caller has noted that.
+    pub(crate) fn epoch_flushed_by_peer(&mut self, id: TransferId, result: Result<(), IoError>) {
+        if self.epochs.peer_flush.is_some_and(|(asked, _)| asked == id) {
+            self.epochs.peer_flush = None;
+            if let Some(closing) = &mut self.epochs.closing {
+                closing.peer = if result.is_ok() { Leg::Done } else { Leg::Failed };
+            }
+            self.try_settle_epoch();
+        }
+    }
+
+    /// The peer is gone: what it had not flushed has been marked by the caller.
+    pub(crate) fn epoch_loses_peer(&mut self) {
+        self.epochs.peer_flush = None;
+        if let Some(closing) = &mut self.epochs.closing
+            && closing.peer == Leg::Open
+        {
+            closing.peer = Leg::Failed;
+        }
+    }
+
+    /// Settles the epoch being closed if both disks have answered.
+    pub(crate) fn try_settle_epoch(&mut self) {
+        let ready = |closing: &Closing| closing.local_pending == 0 && closing.peer.is_closed();
+        if !self.epochs.closing.as_ref().is_some_and(ready) {
+            return;
+        }
+        let Some(closing) = self.epochs.closing.take() else { return };
+        self.epochs.settled = closing.epoch;
+        let both = closing.peer == Leg::Done && closing.local_done;
+        for index in 0..self.volumes.len() {
+            let volume = &mut self.volumes[index];
+            volume.unflushed.closing.clear_all();
+            if both {
+                volume.clear_in_sync(|sets| &mut sets.closing);
+            } else {
+                volume.in_sync.closing.clear_all();
+            }
+            if let Some(local) = &mut volume.local {
+                local.log.settle(closing.epoch);
+            }
+            self.kick_log(index);
+        }
+        let result = if closing.local_done || closing.peer == Leg::Done { Ok(()) } else { Err(IoError::Io) };
+        for waiter in closing.waiters {
+            match waiter {
+                FlushWaiter::Flush(request) => self.answer(request, result, None),
+                FlushWaiter::Fua(key) => self.fua_flushed(key, result),
+            }
+        }
+        if self.epochs.close_again || !self.epochs.waiting.is_empty() {
+            self.close_epoch();
+        }
+    }
+
+    fn fua_flushed(&mut self, key: Key, result: Result<(), IoError>) {
+        if self.ops.get(key).is_some_and(|op| op.stage == Stage::Flushing) {
+            self.end_operation(key, result);
+        }
+    }
+}

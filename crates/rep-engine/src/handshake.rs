@@ -1,0 +1,350 @@
+//! The handshake: both nodes tell how they see themselves, both decide, both compare (R17).
+//!
+//! ```text
+//!  ├── View ──────►│      sent when nothing is being recorded and nothing of an earlier session is on its way
+//!  │◄────── View ──┤
+//!  ├── Decision ──►│      decide_sync, the same pure function on both
+//!  │◄── Decision ──┤      must be the mirror image, else refused
+//! ```
+//!
+//! Generations stand still meanwhile: a write that needs a new one waits, and whatever else would change the view
+//! ends the connection, so that the handshake starts over. A handshake may run again on a standing connection (a
+//! new round), when an operator's command gives a reason to decide anew; replication goes on meanwhile.
+
+use crate::action::{Action, Notice, Why};
+use crate::event::Timestamp;
+use crate::sync_decision::{SyncSide, decide_sync};
+use crate::{Engine, limits};
+use rep_meta::{DataState, PrimaryMark};
+use rep_types::{
+    BLOCK_SIZE, ByBitmapOrFull, ConnectionState, DiskState, Generations, LinkCause, ReplicationState, Role,
+    SyncDecision, SyncRefusal, SyncRule, SyncVerdict, VolumeNumber,
+};
+use rep_wire::{ControlMessage, NodeView, PriorEnd, VolumeView};
+
+/// A handshake under way.
+#[derive(Debug)]
+pub(crate) struct Handshake {
+    pub deadline: Timestamp,
+    mine: Option<NodeView>,
+    peer: Option<NodeView>,
+    my_decisions: Option<Vec<(VolumeNumber, SyncDecision)>>,
+    peer_decisions: Option<Vec<(VolumeNumber, SyncDecision)>>,
+}
+
+impl Engine {
+    pub(crate) fn handshake_under_way(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| link.handshake.is_some())
+    }
+
+    /// Begins a round on the standing connection. One that is under way is left to end.
+    pub(crate) fn begin_handshake(&mut self) {
+        let deadline = self.now.after(limits::HANDSHAKE_DURATION_MAX);
+        if let Some(link) = self.link.as_mut().filter(|link| link.handshake.is_none()) {
+            link.round += 1;
+            link.handshake =
+                Some(Handshake { deadline, mine: None, peer: None, my_decisions: None, peer_decisions: None });
+        }
+    }
+
+    /// Something our view speaks of has changed: what was decided or is being decided no longer holds.
+    pub(crate) fn restart_handshake_if_under_way(&mut self) {
+        let told = |link: &crate::link::Link| link.handshake.as_ref().is_some_and(|handshake| handshake.mine.is_some());
+        if self.link.as_ref().is_some_and(told) {
+            self.drop_link(LinkCause::Restart);
+        }
+    }
+
+    pub(crate) fn peer_view(&mut self, round: u32, view: NodeView) {
+        let Some(link) = &mut self.link else { return };
+        if link.handshake.is_none() && round == link.round + 1 {
+            self.begin_handshake();
+        }
+        let Some(link) = &mut self.link else { return };
+        match &mut link.handshake {
+            Some(handshake) if round == link.round && handshake.peer.is_none() => handshake.peer = Some(view),
+            _ => self.drop_link(LinkCause::Protocol),
+        }
+    }
+
+    pub(crate) fn peer_decision(&mut self, round: u32, decisions: Vec<(VolumeNumber, SyncDecision)>) {
+        let Some(link) = &mut self.link else { return };
+        match &mut link.handshake {
+            Some(handshake) if round == link.round => handshake.peer_decisions = Some(decisions),
+            _ => self.drop_link(LinkCause::Protocol),
+        }
+    }
+
+    pub(crate) fn progress_handshake(&mut self) -> bool {
+        let Some(handshake) = self.link.as_ref().and_then(|link| link.handshake.as_ref()) else { return false };
+        if handshake.mine.is_none() {
+            return self.view_may_be_told() && self.tell_view();
+        }
+        if handshake.my_decisions.is_none() {
+            return handshake.peer.is_some() && self.decide();
+        }
+        handshake.peer_decisions.is_some() && self.conclude()
+    }
+
+    /// Our view must hold still from when it is told: nothing may be half-way.
+    fn view_may_be_told(&self) -> bool {
+        self.recording == 0
+            && !self.transition_holds_view()
+            && (self.connection == ConnectionState::Connected || self.peer_requests_landed())
+            && self.volumes.iter().all(|volume| {
+                volume.attaching.is_none()
+                    && volume.resync.is_none()
+                    && volume.adopting.is_none()
+                    && volume.local.as_ref().is_none_or(|local| local.superblock_settled())
+            })
+    }
+
+    fn tell_view(&mut self) -> bool {
+        let view = self.view();
+        let Some(link) = &mut self.link else { return false };
+        let round = link.round;
+        if let Some(handshake) = &mut link.handshake {
+            handshake.mine = Some(view.clone());
+        }
+        self.send(ControlMessage::View { round, view }, None);
+        true
+    }
+
+    fn view(&self) -> NodeView {
+        let volumes = self.volumes.iter().map(|volume| {
+            let superblock = volume.local.as_ref().map(|local| local.superblock());
+            VolumeView {
+                volume: volume.number,
+                available_bytes: superblock.map_or(0, |superblock| superblock.available_bytes),
+                agreed_bytes: superblock.map_or(0, |superblock| superblock.agreed_bytes),
+                logical_block_bytes: volume.logical_block_bytes,
+                disk: volume.disk,
+                generations: superblock.map_or(Generations::JUST_CREATED, |superblock| superblock.generations),
+                crashed_primary: superblock.is_some_and(|superblock| superblock.primary == PrimaryMark::Crashed),
+                prior_end: volume.prior_end,
+                last_primary: superblock.is_some_and(|superblock| superblock.last_primary),
+                out_of_sync_blocks: volume.out_of_sync_blocks(),
+                discard_my_data: volume.discard_my_data,
+            }
+        });
+        let plan = self.is_planning();
+        NodeView { role: self.role, sorts_first: self.config.sorts_first, plan, volumes: volumes.collect() }
+    }
+
+    fn decide(&mut self) -> bool {
+        let role = self.role;
+        let Some(link) = &mut self.link else { return false };
+        let round = link.round;
+        let Some(handshake) = &mut link.handshake else { return false };
+        let (Some(mine), Some(peer)) = (&handshake.mine, &handshake.peer) else { return false };
+        let mut decisions = Vec::with_capacity(mine.volumes.len());
+        for view in &mine.volumes {
+            let other = peer.volumes.iter().find(|other| other.volume == view.volume);
+            let decision = match other {
+                Some(other) => decide_sync(
+                    SyncSide { role, sorts_first: mine.sorts_first, view },
+                    SyncSide { role: peer.role, sorts_first: peer.sorts_first, view: other },
+                ),
+                None => SyncDecision { rule: SyncRule::NoDisk, verdict: SyncVerdict::Nothing },
+            };
+            decisions.push((view.volume, decision));
+        }
+        handshake.my_decisions = Some(decisions.clone());
+        for (volume, decision) in &decisions {
+            if let Some(index) = self.volume_index(*volume) {
+                self.volumes[index].last_decision = Some(*decision);
+            }
+        }
+        self.send(ControlMessage::Decision { round, decisions }, None);
+        true
+    }
+
+    /// Both have decided: compare and apply.
+    fn conclude(&mut self) -> bool {
+        let Some(link) = &mut self.link else { return false };
+        let Some(handshake) = link.handshake.take() else { return false };
+        let (Some(mine), Some(peer)) = (handshake.mine, handshake.peer) else { return false };
+        let (Some(my), Some(theirs)) = (handshake.my_decisions, handshake.peer_decisions) else { return false };
+        if let Some(mismatch) = self.first_mismatch(&my, &theirs) {
+            self.notice(mismatch);
+            self.refuse(ConnectionState::StandAlone);
+        } else if mine.plan {
+            self.plan_concluded(&my, &mine, &peer);
+        } else if peer.plan {
+            // The planner parts; we go on waiting for a connection.
+        } else if let Some(refusal) = first_refusal(&my) {
+            self.refuse(refused_state(refusal));
+        } else {
+            self.accept(&my, &peer);
+        }
+        for volume in &mut self.volumes {
+            volume.discard_my_data = false;
+        }
+        self.open_gate();
+        true
+    }
+
+    fn first_mismatch(
+        &self,
+        mine: &[(VolumeNumber, SyncDecision)],
+        peer: &[(VolumeNumber, SyncDecision)],
+    ) -> Option<Notice> {
+        mine.iter().find_map(|(volume, mine)| {
+            let theirs = peer.iter().find(|(other, _)| other == volume).map(|(_, decision)| *decision);
+            let theirs = theirs.unwrap_or(SyncDecision { rule: SyncRule::NoDisk, verdict: SyncVerdict::Nothing });
+            let mirrors = theirs.mirrored() == *mine;
+            (!mirrors).then_some(Notice::DecisionMismatch { volume: *volume, mine: *mine, peer: theirs })
+        })
+    }
+
+    /// Stays apart: no retrying until the operator says so.
+    pub(crate) fn refuse(&mut self, state: ConnectionState) {
+        self.set_connection(state, Why::Handshake);
+        self.out.push(Action::WantLink { wanted: false });
+        self.drop_link(LinkCause::Refused);
+    }
+
+    /// The connection went before both had compared. If our own decision was to stay apart, that stands: both nodes
+    /// must come to see a split brain even if the last message is lost.
+    pub(crate) fn handshake_lost(&mut self, handshake: Option<Handshake>) {
+        let Some(handshake) = handshake else { return };
+        let planning = handshake.mine.is_some_and(|view| view.plan) || handshake.peer.is_some_and(|view| view.plan);
+        let refusal = handshake.my_decisions.as_deref().and_then(first_refusal);
+        if let Some(refusal) = refusal.filter(|_| !planning) {
+            self.set_connection(refused_state(refusal), Why::Handshake);
+            self.out.push(Action::WantLink { wanted: false });
+        }
+    }
+
+    fn accept(&mut self, decisions: &[(VolumeNumber, SyncDecision)], peer: &NodeView) {
+        self.set_connection(ConnectionState::Connected, Why::Handshake);
+        self.set_peer_role(Some(peer.role), Why::Handshake);
+        self.epochs.touch(self.now);
+        if peer.role == Role::Primary {
+            self.forget_last_primary();
+        }
+        for (number, decision) in decisions {
+            let Some(index) = self.volume_index(*number) else { continue };
+            if let Some(view) = peer.volumes.iter().find(|view| view.volume == *number) {
+                self.accept_volume(index, *decision, view);
+            }
+        }
+        self.send_state();
+    }
+
+    fn accept_volume(&mut self, index: usize, decision: SyncDecision, peer: &VolumeView) {
+        self.set_peer_disk(index, peer.disk, Why::Handshake);
+        let volume = &mut self.volumes[index];
+        volume.prior_end = PriorEnd::LinkLoss;
+        volume.peer_generations = Some(peer.generations);
+        volume.peer_out_of_sync_blocks = peer.out_of_sync_blocks;
+        volume.logical_block_bytes = volume.logical_block_bytes.max(peer.logical_block_bytes);
+        self.agree_on_size(index, peer);
+        let volume = &self.volumes[index];
+        let dirty = volume.out_of_sync_blocks().max(peer.out_of_sync_blocks) * BLOCK_SIZE;
+        self.notice(Notice::Decided { volume: volume.number, decision, out_of_sync_bytes: dirty });
+        match decision.verdict {
+            SyncVerdict::Source(extent) => self.begin_resync_source(index, extent == ByBitmapOrFull::Full),
+            SyncVerdict::Target(extent) => self.begin_resync_target(index, extent == ByBitmapOrFull::Full),
+            SyncVerdict::Nothing | SyncVerdict::Refuse(_) => {
+                self.set_replication(index, ReplicationState::Established, Why::Handshake);
+                if decision.rule != SyncRule::NoDisk {
+                    self.found_equal(index, peer);
+                }
+            }
+        }
+    }
+
+    /// Both disks hold the same. If that is good data, this disk is UpToDate from now on.
+    fn found_equal(&mut self, index: usize, peer: &VolumeView) {
+        let volume = &mut self.volumes[index];
+        volume.finish_in_doubt = false;
+        let good = volume.disk.is_consistent() && peer.disk.is_consistent();
+        let Some(local) = &mut volume.local else { return };
+        if !good {
+            return;
+        }
+        let ticket = local.update_superblock(|superblock| {
+            crate::generation::settle(&mut superblock.generations);
+            superblock.data = DataState::Consistent;
+            superblock.peer_outdated = false;
+            if superblock.primary == PrimaryMark::Crashed {
+                superblock.primary = PrimaryMark::None;
+            }
+        });
+        if volume.disk != DiskState::UpToDate {
+            volume.adopting = Some(ticket);
+        }
+    }
+
+    /// The size is the smaller disk's, remembered (R34).
+    fn agree_on_size(&mut self, index: usize, peer: &VolumeView) {
+        let volume = &mut self.volumes[index];
+        let Some(local) = &mut volume.local else {
+            if peer.agreed_bytes > 0 {
+                volume.set_size(peer.agreed_bytes);
+            }
+            return;
+        };
+        let known = local.superblock().agreed_bytes.max(peer.agreed_bytes);
+        let both = local.superblock().available_bytes.min(peer.available_bytes);
+        let agreed = if known > 0 { known } else { both };
+        if agreed > 0 && local.superblock().agreed_bytes != agreed && peer.disk != DiskState::Diskless {
+            local.update_superblock(|superblock| superblock.agreed_bytes = agreed);
+            local.set_size(agreed);
+            volume.set_size(agreed);
+        }
+    }
+
+    /// The peer is Primary now: this node is no longer the last one.
+    pub(crate) fn forget_last_primary(&mut self) {
+        for volume in &mut self.volumes {
+            if let Some(local) = &mut volume.local
+                && local.superblock().last_primary
+            {
+                local.update_superblock(|superblock| superblock.last_primary = false);
+            }
+        }
+    }
+
+    /// Tells the peer our role and disks.
+    pub(crate) fn send_state(&mut self) {
+        let disks = self.volumes.iter().map(|volume| (volume.number, volume.disk)).collect();
+        self.send(ControlMessage::State { role: self.role, disks }, None);
+    }
+
+    /// The peer tells its role and disks.
+    pub(crate) fn peer_state(&mut self, role: Role, disks: Vec<(VolumeNumber, DiskState)>) {
+        if !self.is_connected() {
+            return;
+        }
+        if role == Role::Primary && self.peer_role != Some(Role::Primary) {
+            self.forget_last_primary();
+        }
+        self.set_peer_role(Some(role), Why::Peer);
+        for (number, disk) in disks {
+            let Some(index) = self.volume_index(number) else { continue };
+            let before = self.volumes[index].peer_disk;
+            if before.takes_writes() && !disk.takes_writes() {
+                self.peer_disk_lost(index, disk);
+            } else if before != disk && disk != DiskState::DUnknown {
+                self.set_peer_disk(index, disk, Why::Peer);
+            }
+        }
+    }
+}
+
+fn first_refusal(decisions: &[(VolumeNumber, SyncDecision)]) -> Option<SyncRefusal> {
+    decisions.iter().find_map(|(_, decision)| match decision.verdict {
+        SyncVerdict::Refuse(refusal) => Some(refusal),
+        _ => None,
+    })
+}
+
+fn refused_state(refusal: SyncRefusal) -> ConnectionState {
+    match refusal {
+        SyncRefusal::SplitBrain => ConnectionState::SplitBrain,
+        SyncRefusal::UnrelatedData => ConnectionState::UnrelatedData,
+        _ => ConnectionState::StandAlone,
+    }
+}

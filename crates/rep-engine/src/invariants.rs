@@ -1,0 +1,79 @@
+//! What must hold after every event, checked in tests and in the simulator.
+
+use crate::Engine;
+use crate::operation::Leg;
+use crate::volume::Volume;
+use rep_meta::{DataState, PrimaryMark};
+use rep_types::{DiskState, ReplicationState, Role};
+
+impl Engine {
+    /// Panics when an invariant doesn't hold. For tests and the simulator: after every event.
+    pub fn assert_invariants(&self) {
+        self.epochs.assert_invariants();
+        let recording = self.volumes.iter().filter(|volume| volume.recording.is_some()).count();
+        assert_eq!(recording as u32, self.recording, "the count of losses being recorded");
+        assert!(self.held.is_empty() || self.recording > 0, "answers are held only while a loss is being recorded");
+        assert!(self.runnable.is_empty(), "everything runnable has been started");
+        for volume in &self.volumes {
+            volume.assert_invariants();
+        }
+        if self.link.is_none() {
+            assert!(self.ops.iter().all(|(_, op)| op.peer != Leg::Open), "a leg open without a link");
+        }
+        if self.role == Role::Primary {
+            for volume in self.volumes.iter().filter(|volume| volume.local.is_some() && volume.attaching.is_none()) {
+                volume.assert_marked_primary();
+            }
+        }
+    }
+}
+
+impl Volume {
+    fn assert_invariants(&self) {
+        self.table.assert_invariants();
+        let number = self.number;
+        match &self.local {
+            None => assert!(
+                matches!(self.disk, DiskState::Diskless | DiskState::Failed),
+                "volume {number}: {} without a disk",
+                self.disk
+            ),
+            Some(local) => {
+                local.bitmap().assert_invariants();
+                local.log.assert_invariants();
+                assert_ne!(self.disk, DiskState::Diskless, "volume {number}: Diskless with a disk");
+                if self.disk == DiskState::UpToDate {
+                    let data = local.superblock().data;
+                    assert_eq!(
+                        data,
+                        DataState::Consistent,
+                        "volume {number}: UpToDate, but wanted as {data:?} on disk"
+                    );
+                }
+            }
+        }
+        if self.replication.is_resync() {
+            assert!(self.resync.is_some(), "volume {number}: {} without a resync", self.replication);
+        }
+        if self.replication == ReplicationState::Off {
+            assert!(self.resync.is_none(), "volume {number}: a resync without replication");
+            let mirrored = !self.unflushed.current.is_empty() || !self.unflushed.closing.is_empty();
+            assert!(!mirrored, "volume {number}: unflushed on a peer that is gone");
+            assert_eq!(self.in_sync.count(), 0, "volume {number}: bits about to clear without a peer");
+        }
+        // R16: UpToDate on both sides, connected and established means nothing is out-of-sync (I-B10).
+        let equal = self.disk == DiskState::UpToDate && self.peer_disk == DiskState::UpToDate;
+        if equal && self.replication == ReplicationState::Established && self.recording.is_none() {
+            assert_eq!(self.out_of_sync_blocks(), 0, "volume {number}: out-of-sync blocks on equal disks");
+        }
+    }
+
+    /// I-D8: the Primary mark is on disk before anything is written for a client.
+    fn assert_marked_primary(&self) {
+        if let Some(local) = &self.local {
+            let mark = local.superblock().primary;
+            let number = self.number;
+            assert!(mark == PrimaryMark::Primary || self.disk != DiskState::UpToDate, "volume {number}: {mark:?}");
+        }
+    }
+}

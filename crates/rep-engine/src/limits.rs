@@ -1,0 +1,29 @@
+//! Every bound of the engine, by name. Back-pressure follows from them.
+
+use std::time::Duration;
+
+/// Resync requests the target keeps under way. With 1 MiB each this bounds the buffers a resync holds.
+pub const RESYNC_REQUESTS_MAX: usize = 16;
+/// Resync requests a source accepts from its peer before it calls that a breach of the protocol.
+pub const RESYNC_REQUESTS_ACCEPTED_MAX: usize = 256;
+/// The longest resync request, in blocks (1 MiB).
+pub const RESYNC_BLOCKS_MAX: u64 = 256;
+/// Resynced blocks that wait for a flush before their bits clear; beyond this an epoch is closed (64 MiB).
+pub const RESYNC_UNFLUSHED_BLOCKS_MAX: u64 = 16384;
+/// Pages of the set of unflushed blocks; beyond this an epoch is closed (4 MiB of memory for each volume).
+pub const UNFLUSHED_PAGES_MAX: usize = 1024;
+/// Bytes of run lengths in one part of a travelling bitmap.
+pub const BITMAP_RUNS_BYTES_MAX: usize = 32 << 10;
+/// Requests of the peer (writes, reads) it may have open here before we call that a breach of the protocol.
+pub const PEER_REQUESTS_MAX: usize = 65536;
+/// An epoch with completed writes is closed after this long, so that the log can cool and the set of unflushed
+/// blocks stays small on a client that never flushes.
+pub const EPOCH_AGE_MAX: Duration = Duration::from_secs(5);
+/// How often idle extents are looked for, to take them out of the log.
+pub const COOLING_INTERVAL: Duration = Duration::from_secs(10);
+/// Extents taken out of the log at a time when idle.
+pub const COOLING_EXTENTS_MAX: usize = 256;
+/// How often requests under way are looked over for stalls while there are any.
+pub const STALL_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// A handshake that takes longer than this is given up and started over.
+pub const HANDSHAKE_DURATION_MAX: Duration = Duration::from_secs(15);

@@ -1,0 +1,247 @@
+//! The connection to the peer: its life, its messages, and the watch over whether the peer still answers.
+//!
+//! ```text
+//! StandAlone ──connect──► Connecting ──link up, handshake──► Connected
+//!     ▲                     ▲   │ refused                      │ link lost
+//!     │ disconnect          │   ▼                              ▼
+//! Disconnecting          SplitBrain / UnrelatedData        Connecting
+//! ```
+//!
+//! A silent peer is told apart from a slow one: when an answer is due for `timeout`, or the link has been idle for
+//! `ping-interval`, a ping goes out; anything received (whole frames, or bytes of one) within `ping-timeout` is a sign
+//! of life. A peer that lives but whose disk answers nothing for `ko-count` × `timeout` is dropped as well (I-L2).
+
+use crate::action::{Action, Why};
+use crate::event::Timestamp;
+use crate::handshake::Handshake;
+use crate::operation::Leg;
+use crate::peer_requests::{PeerFlush, PeerRequestKind};
+use crate::{Engine, limits};
+use rep_types::{ConnectionState, DiskState, LinkCause, PayloadId, ReplicationState, SessionId};
+use rep_wire::{ControlMessage, Message, TransferId};
+use std::collections::VecDeque;
+
+/// A standing connection.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub session: SessionId,
+    pub last_received: Timestamp,
+    /// The ping that is out, and since when.
+    ping: Option<Timestamp>,
+    next_ping: u64,
+    /// The handshake under way; `None` once it has ended.
+    pub handshake: Option<Handshake>,
+    /// Handshakes begun on this connection.
+    pub round: u32,
+    pub peer_flush: Option<PeerFlush>,
+    pub peer_flushes_waiting: VecDeque<TransferId>,
+    next_stall_check: Timestamp,
+}
+
+impl Engine {
+    pub(crate) fn link_up(&mut self, session: SessionId) {
+        if self.link.as_ref().is_some_and(|link| link.session >= session) {
+            return;
+        }
+        if self.link.is_some() {
+            self.drop_link(LinkCause::Replaced);
+        }
+        if !matches!(self.connection, ConnectionState::Connecting) {
+            self.out.push(Action::CloseLink { session, cause: LinkCause::Refused });
+            return;
+        }
+        self.link = Some(Link {
+            session,
+            last_received: self.now,
+            ping: None,
+            next_ping: 0,
+            handshake: None,
+            round: 0,
+            peer_flush: None,
+            peer_flushes_waiting: VecDeque::new(),
+            next_stall_check: self.now.after(limits::STALL_CHECK_INTERVAL),
+        });
+        self.begin_handshake();
+    }
+
+    pub(crate) fn link_down(&mut self, session: SessionId, cause: LinkCause) {
+        if self.link.as_ref().is_some_and(|link| link.session == session) {
+            self.lose_link(cause);
+        }
+    }
+
+    pub(crate) fn link_alive(&mut self, session: SessionId) {
+        if let Some(link) = self.link.as_mut().filter(|link| link.session == session) {
+            link.last_received = self.now;
+            link.ping = None;
+        }
+    }
+
+    /// Ends the connection from this side.
+    pub(crate) fn drop_link(&mut self, cause: LinkCause) {
+        if let Some(link) = &self.link {
+            self.out.push(Action::CloseLink { session: link.session, cause });
+            self.lose_link(cause);
+        }
+    }
+
+    /// The connection is gone: everything that hung on it is settled (R13, R16).
+    fn lose_link(&mut self, cause: LinkCause) {
+        let Some(link) = self.link.take() else { return };
+        let why = Why::LinkLost(cause);
+        self.handshake_lost(link.handshake);
+        if self.connection == ConnectionState::Connected {
+            self.set_connection(ConnectionState::Connecting, why);
+        }
+        self.set_peer_role(None, why);
+        self.epoch_loses_peer();
+        for index in 0..self.volumes.len() {
+            self.stop_resync(index, why);
+            self.set_replication(index, ReplicationState::Off, why);
+            self.set_peer_disk(index, DiskState::DUnknown, why);
+            self.volumes[index].resync_paused_there = false;
+            self.replica_lost(index);
+        }
+        self.try_settle_epoch();
+        self.transition_loses_link(cause);
+        self.open_gate();
+    }
+
+    pub(crate) fn peer_message(&mut self, session: SessionId, message: Message, payload: Option<PayloadId>) {
+        let Some(link) = self.link.as_mut().filter(|link| link.session == session) else {
+            return self.release(payload);
+        };
+        link.last_received = self.now;
+        link.ping = None;
+        match message {
+            Message::Write { id, volume, range, durable } => match payload {
+                Some(payload) => self.peer_asks(id, volume, range, PeerRequestKind::Write { payload }, durable),
+                None => self.drop_link(LinkCause::Protocol),
+            },
+            Message::Zero { id, volume, range, mode, durable } => {
+                self.peer_asks(id, volume, range, PeerRequestKind::Zero { mode }, durable)
+            }
+            Message::Read { id, volume, range } => self.peer_asks(id, volume, range, PeerRequestKind::Read, false),
+            Message::WriteAck { id, result } => self.peer_leg_done(id, result),
+            Message::Flush { id } => self.peer_asks_flush(id),
+            Message::FlushAck { id, result } => {
+                if result.is_err() {
+                    self.peer_flush_failed();
+                }
+                self.epoch_flushed_by_peer(id, result)
+            }
+            Message::ReadReply { id, result, .. } => self.remote_read_done(id, result, payload),
+            Message::ResyncRequest { id, volume, range } => self.resync_requested(id, volume, range),
+            Message::ResyncData { id, length } => self.resync_data(id, length, payload),
+            Message::ResyncZeroes { id } => self.resync_zeroes(id),
+            Message::ResyncRefused { id } => self.resync_refused(id),
+            Message::ResyncAck { id, result } => self.resync_acknowledged(id, result),
+            Message::Ping { id } => self.send(Message::Pong { id }, None),
+            Message::Pong { .. } => {}
+            Message::Control(message) => self.control_message(*message),
+        }
+    }
+
+    /// Messages that aren't hot.
+    fn control_message(&mut self, message: ControlMessage) {
+        match message {
+            ControlMessage::View { round, view } => self.peer_view(round, view),
+            ControlMessage::Decision { round, decisions } => self.peer_decision(round, decisions),
+            ControlMessage::PromoteReply { granted } => self.promotion_answered(granted),
+            ControlMessage::PromoteRequest => self.promotion_asked(),
+            ControlMessage::Leave => self.peer_leaves(),
+            ControlMessage::LeaveNoted { role } => self.leave_noted(role),
+            ControlMessage::State { role, disks } => self.peer_state(role, disks),
+            other => self.volume_message(other),
+        }
+    }
+
+    /// Control messages that speak of one volume.
+    fn volume_message(&mut self, message: ControlMessage) {
+        if !self.is_serving_peer() {
+            return self.drop_link(LinkCause::Protocol);
+        }
+        match message {
+            ControlMessage::BitmapRequest { volume, from } => self.bitmap_requested(volume, from),
+            ControlMessage::BitmapPart { volume, from, next, runs } => self.bitmap_part(volume, from, next, &runs),
+            ControlMessage::ResyncStart { volume, bitmap_generation } => self.resync_start(volume, bitmap_generation),
+            ControlMessage::ResyncReady { volume } => self.resync_ready(volume),
+            ControlMessage::ResyncFinish { volume } => self.resync_finish_asked(volume),
+            ControlMessage::ResyncGenerations { volume, current, history } => {
+                self.resync_generations(volume, current, &history)
+            }
+            ControlMessage::ResyncFinished { volume } => self.resync_finished(volume),
+            ControlMessage::OutOfSync { volume, first, count } => self.told_out_of_sync(volume, first, count),
+            ControlMessage::DiskLost { volume } => self.peer_lost_its_disk(volume),
+            ControlMessage::DiskLostNoted { volume, carries_on } => self.disk_lost_noted(volume, carries_on),
+            ControlMessage::Invalidate { volume } => self.invalidated_by_peer(volume),
+            ControlMessage::NewGeneration { volume, id, clear_bitmap } => {
+                self.peer_starts_generation(volume, id, clear_bitmap)
+            }
+            ControlMessage::NewGenerationDone { volume } => self.peer_started_generation(volume),
+            ControlMessage::PauseSync { volume, paused } => self.peer_pauses(volume, paused),
+            ControlMessage::View { .. }
+            | ControlMessage::Decision { .. }
+            | ControlMessage::State { .. }
+            | ControlMessage::PromoteRequest
+            | ControlMessage::PromoteReply { .. }
+            | ControlMessage::Leave
+            | ControlMessage::LeaveNoted { .. } => unreachable!("dispatched by the link"),
+        }
+    }
+
+    /// When the watch over the link has something to do.
+    pub(crate) fn link_timeout(&self) -> Option<Timestamp> {
+        let link = self.link.as_ref()?;
+        let ping = match link.ping {
+            Some(since) => since.max(link.last_received).after(self.config.ping_timeout),
+            None => link.last_received.after(self.config.ping_interval),
+        };
+        let stalls =
+            (!self.ops.is_empty() || self.epochs.peer_flush_since().is_some()).then_some(link.next_stall_check);
+        let handshake = link.handshake.as_ref().map(|handshake| handshake.deadline);
+        [Some(ping), stalls, handshake].into_iter().flatten().min()
+    }
+
+    pub(crate) fn check_link(&mut self) {
+        let (now, config) = (self.now, &self.config);
+        let Some(link) = &mut self.link else { return };
+        if let Some(since) = link.ping {
+            if since.max(link.last_received).after(config.ping_timeout) <= now {
+                return self.drop_link(LinkCause::PingTimeout);
+            }
+        } else if link.last_received.after(config.ping_interval) <= now {
+            return self.ping();
+        }
+        if link.handshake.as_ref().is_some_and(|handshake| handshake.deadline <= now) {
+            return self.drop_link(LinkCause::Restart);
+        }
+        if link.next_stall_check <= now {
+            link.next_stall_check = now.after(limits::STALL_CHECK_INTERVAL);
+            self.check_stalls();
+        }
+    }
+
+    fn ping(&mut self) {
+        let now = self.now;
+        if let Some(link) = &mut self.link {
+            link.ping = Some(now);
+            let id = TransferId(link.next_ping);
+            link.next_ping += 1;
+            self.send(Message::Ping { id }, None);
+        }
+    }
+
+    /// Looks at what the peer owes us.
+    fn check_stalls(&mut self) {
+        let Some(link) = &self.link else { return };
+        let (received, pinged) = (link.last_received, link.ping.is_some());
+        let owed = self.ops.iter().filter(|(_, op)| op.peer == Leg::Open).map(|(_, op)| op.started);
+        let Some(oldest) = owed.chain(self.epochs.peer_flush_since()).min() else { return };
+        if oldest.after(self.config.timeout * self.config.ko_count) <= self.now {
+            self.drop_link(LinkCause::DiskStalled);
+        } else if oldest.max(received).after(self.config.timeout) <= self.now && !pinged {
+            self.ping();
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! The attached disk's metadata in memory: superblock, bitmap, activity log, and what of them is durable.
+//!
+//! Changes are asked for here and get a ticket; `metadata` writes them, and whoever asked polls its ticket. The
+//! superblock follows "copy, edit, persist": `superblock` is what is wanted, and nobody acts on a change before its
+//! ticket says that it is durable.
+//!
+//! Invariants:
+//! - M1 at most one superblock copy, one bitmap write and one log transaction are under way;
+//! - M2 copy B of the superblock is written only when copy A of the same content is durable.
+
+use crate::activity_log::ActivityLog;
+use crate::bitmap_runs::RunsError;
+use crate::bitmap_store::BitmapStore;
+use crate::dirty_bitmap::DirtyBitmap;
+use rep_meta::{Layout, Loaded, MetaBlock, Superblock};
+use rep_types::{BLOCK_SIZE, BlockIndex, BlockRange};
+
+/// Names a change of the superblock.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct SuperblockTicket(u64);
+
+/// Names a state of the whole bitmap.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct BitmapTicket(u64);
+
+/// Names an emptying of the activity log.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct LogResetTicket(u64);
+
+/// Why the bitmap is being written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum BitmapJob {
+    /// Everything that changed, for this ticket.
+    Whole(u64),
+    /// The pages of extents a log transaction evicts.
+    Evicted,
+}
+
+/// How far a log transaction is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum LogJob {
+    /// Its evicted extents' pages have to be written first (R9).
+    AwaitsPages,
+    /// It, or a reset of the log, is being written: this many blocks aren't durable yet.
+    Writing { pending: u32, reset: bool },
+}
+
+/// A superblock write under way.
+#[derive(Clone, Debug)]
+pub(crate) struct SuperblockWrite {
+    pub change: u64,
+    /// Where and what the second copy is, until the first is durable (M2).
+    pub second: Option<(u64, MetaBlock)>,
+}
+
+/// The attached disk.
+#[derive(Debug)]
+pub(crate) struct LocalDisk {
+    pub layout: Layout,
+    superblock: Superblock,
+    pub superblock_changes: u64,
+    pub superblock_written: u64,
+    pub superblock_write: Option<SuperblockWrite>,
+    pub(super) bitmap: DirtyBitmap,
+    pub store: BitmapStore,
+    pub bitmap_job: Option<BitmapJob>,
+    /// Blocks of the current step that aren't durable yet.
+    pub bitmap_pending: u32,
+    pub bitmap_asked: u64,
+    pub bitmap_written: u64,
+    pub log: ActivityLog,
+    pub log_job: Option<LogJob>,
+    pub evicted: Vec<rep_types::ExtentIndex>,
+    pub reset_asked: u64,
+    pub reset_done: u64,
+}
+
+impl LocalDisk {
+    pub fn new(loaded: &Loaded, size_bytes: u64) -> Self {
+        LocalDisk {
+            layout: loaded.layout,
+            superblock: loaded.superblock.clone(),
+            superblock_changes: 0,
+            superblock_written: 0,
+            superblock_write: None,
+            bitmap: DirtyBitmap::from_loaded(&loaded.bitmap, size_bytes.div_ceil(BLOCK_SIZE)),
+            store: BitmapStore::from_loaded(&loaded.bitmap, &loaded.layout),
+            bitmap_job: None,
+            bitmap_pending: 0,
+            bitmap_asked: 0,
+            bitmap_written: 0,
+            log: ActivityLog::from_loaded(&loaded.log, &loaded.layout),
+            log_job: None,
+            evicted: Vec::new(),
+            reset_asked: 0,
+            reset_done: 0,
+        }
+    }
+
+    /// The superblock as it is wanted.
+    pub fn superblock(&self) -> &Superblock {
+        &self.superblock
+    }
+
+    /// Changes the superblock; the ticket tells when that is durable. A change that changes nothing costs no write.
+    pub fn update_superblock(&mut self, edit: impl FnOnce(&mut Superblock)) -> SuperblockTicket {
+        let before = self.superblock.clone();
+        edit(&mut self.superblock);
+        if self.superblock != before {
+            self.superblock_changes += 1;
+            self.superblock.update_count += 1;
+        }
+        SuperblockTicket(self.superblock_changes)
+    }
+
+    pub fn superblock_durable(&self, ticket: SuperblockTicket) -> bool {
+        self.superblock_written >= ticket.0
+    }
+
+    /// Whether every change of the superblock is durable.
+    pub fn superblock_settled(&self) -> bool {
+        self.superblock_written == self.superblock_changes
+    }
+
+    pub fn bitmap(&self) -> &DirtyBitmap {
+        &self.bitmap
+    }
+
+    pub fn mark_out_of_sync(&mut self, blocks: BlockRange) {
+        self.bitmap.set(blocks);
+    }
+
+    pub fn mark_all_out_of_sync(&mut self) {
+        self.bitmap.set_all();
+    }
+
+    pub fn clear_out_of_sync(&mut self, blocks: BlockRange) {
+        self.bitmap.clear(blocks);
+    }
+
+    /// Both sides were told to hold their data for equal: only for data that never was anything else.
+    pub fn clear_all_out_of_sync(&mut self) {
+        self.bitmap.clear_all();
+    }
+
+    pub fn unite(&mut self, other: &DirtyBitmap) {
+        self.bitmap.union(other);
+    }
+
+    pub fn unite_runs(&mut self, from: BlockIndex, next: Option<BlockIndex>, runs: &[u8]) -> Result<u64, RunsError> {
+        self.bitmap.apply_runs(from, next, runs)
+    }
+
+    /// Asks that the bitmap as it is now becomes durable.
+    pub fn flush_bitmap(&mut self) -> BitmapTicket {
+        // A write under way may have taken pages before the newest changes; the one after it has them all.
+        self.bitmap_asked += 1;
+        BitmapTicket(self.bitmap_asked)
+    }
+
+    pub fn bitmap_durable(&self, ticket: BitmapTicket) -> bool {
+        self.bitmap_written >= ticket.0
+    }
+
+    /// Asks that the activity log be emptied. Nothing may be referenced until that is done.
+    pub fn reset_log(&mut self) -> LogResetTicket {
+        self.reset_asked += 1;
+        LogResetTicket(self.reset_asked)
+    }
+
+    pub fn log_is_reset(&self, ticket: LogResetTicket) -> bool {
+        self.reset_done >= ticket.0
+    }
+
+    pub fn set_size(&mut self, size_bytes: u64) {
+        self.bitmap.resize(size_bytes.div_ceil(BLOCK_SIZE));
+    }
+}

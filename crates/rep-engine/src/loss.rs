@@ -1,0 +1,251 @@
+//! Losing a replica: the peer, the peer's disk, or our own disk.
+//!
+//! - The peer's copy is lost (R13): what is under way to it or not flushed there is marked out-of-sync, a new
+//!   generation is begun, and nothing is answered until that is durable. Losing it never clears a bit (R16).
+//! - Our disk is lost (R32): it is detached at once, its operations count as failed, and a Primary goes on through a
+//!   peer that is UpToDate, which makes the generation in our stead (R15).
+
+use crate::Engine;
+use crate::action::{Action, Notice, Why};
+use crate::operation::{IoPurpose, Leg, OperationKind, Stage};
+use crate::slab::Key;
+use crate::volume::{LogWaiter, Recording};
+use rep_types::{DiskState, IoError, ReplicationState, Role, VolumeNumber};
+use rep_wire::ControlMessage;
+
+impl Engine {
+    /// The peer's copy of a volume no longer follows. The states have been set by the caller.
+    pub(crate) fn replica_lost(&mut self, index: usize) {
+        let keys = self.operations_of(index);
+        let volume = &mut self.volumes[index];
+        volume.in_sync.clear_all();
+        let mut lacking = volume.mark_unflushed();
+        for key in &keys {
+            let Some(op) = self.ops.get_mut(*key) else { continue };
+            // A FUA write that waits for its flush is in the set of unflushed blocks already.
+            if op.peer == Leg::Open && op.kind.is_client_write() {
+                op.peer = Leg::Failed;
+                self.volumes[index].mark_out_of_sync(op.range.blocks_touched());
+                lacking = true;
+            }
+        }
+        let volume = &self.volumes[index];
+        let good = volume.local.is_some() && volume.disk == DiskState::UpToDate;
+        if lacking && good && self.role == Role::Primary && volume.generation_due() {
+            self.begin_generation(index);
+        }
+        if volume_waits_for_peer(&self.volumes[index]) {
+            // The peer was to record the loss of our disk and is gone itself: no copy is in reach.
+            self.fail_held();
+            self.end_recording(index);
+        }
+        for key in keys {
+            self.peer_side_lost(key);
+        }
+    }
+
+    /// Ends or restarts an operation whose peer side is gone.
+    fn peer_side_lost(&mut self, key: Key) {
+        let Some(op) = self.ops.get_mut(key) else { return };
+        match op.kind {
+            OperationKind::Read if op.peer == Leg::Open => {
+                (op.peer, op.stage) = (Leg::Unused, Stage::Waiting);
+                self.runnable.push_back(key);
+            }
+            OperationKind::Write { .. } | OperationKind::Zero { .. } => self.end_write_if_closed(key),
+            _ => {}
+        }
+    }
+
+    fn operations_of(&self, index: usize) -> Vec<Key> {
+        self.ops.iter().filter(|(_, op)| op.volume == index).map(|(key, _)| key).collect()
+    }
+
+    /// Answers held for a loss the peer was to record become errors: no disk that counts has those writes.
+    fn fail_held(&mut self) {
+        for held in &mut self.held {
+            held.result = Err(IoError::Io);
+        }
+    }
+
+    /// The peer's disk of this volume no longer takes writes, the link stands.
+    pub(crate) fn peer_disk_lost(&mut self, index: usize, state: DiskState) {
+        self.set_peer_disk(index, state, Why::Peer);
+        self.stop_resync(index, Why::Peer);
+        if self.volumes[index].replication.is_resync() {
+            self.set_replication(index, ReplicationState::Established, Why::Peer);
+        }
+        self.replica_lost(index);
+    }
+
+    /// A flush failed on the peer: a failed flush is final (R32). Its own word on which disk follows; until then none
+    /// of its disks counts.
+    pub(crate) fn peer_flush_failed(&mut self) {
+        for index in 0..self.volumes.len() {
+            if self.volumes[index].peer_disk.takes_writes() {
+                self.peer_disk_lost(index, DiskState::Failed);
+            }
+        }
+    }
+
+    /// Our disk of this volume, or its metadata, failed.
+    pub(crate) fn local_disk_failed(&mut self, index: usize, why: Why) {
+        if self.volumes[index].local.is_none() {
+            return;
+        }
+        self.set_disk(index, DiskState::Failed, why);
+        self.let_go_of_disk(index, why);
+    }
+
+    /// Lets go of a disk: whatever hung on it is settled.
+    pub(crate) fn let_go_of_disk(&mut self, index: usize, why: Why) {
+        let flushes = self.open_flushes(index);
+        let volume = &mut self.volumes[index];
+        let number = volume.number;
+        volume.local = None;
+        volume.attachment += 1;
+        volume.in_sync.clear_all();
+        volume.unflushed.clear_all();
+        volume.finish_in_doubt = false;
+        volume.adopting = None;
+        volume.detaching = false;
+        let attaching = volume.attaching.take();
+        let waiters: Vec<LogWaiter> = volume.log_waiters.drain(..).collect();
+        self.out.push(Action::CloseDisk { volume: number });
+        self.set_disk(index, DiskState::Diskless, why);
+        self.stop_resync(index, why);
+        if self.volumes[index].replication.is_resync() {
+            self.set_replication(index, ReplicationState::Established, why);
+        }
+        if let Some(attaching) = attaching {
+            self.finish_command(attaching.id, Err(crate::CommandError::DiskFailed));
+        }
+        self.hand_over_to_peer(index, number);
+        self.fail_local_legs(index);
+        for waiter in waiters {
+            self.rerun_log_waiter(waiter);
+        }
+        for purpose in flushes {
+            match purpose {
+                IoPurpose::EpochFlush => self.epoch_flushed_locally(Err(IoError::Io)),
+                IoPurpose::PeerFlush { session, id } => self.peer_flushed_locally(index, session, id, Err(IoError::Io)),
+                _ => {}
+            }
+        }
+        self.restart_handshake_if_under_way();
+    }
+
+    /// Tells the peer; a Primary with an UpToDate peer waits for the peer's generation before it answers anybody.
+    fn hand_over_to_peer(&mut self, index: usize, number: VolumeNumber) {
+        let carried = self.is_connected() && self.volumes[index].peer_disk == DiskState::UpToDate;
+        if self.role == Role::Primary && carried {
+            self.begin_recording(index, Recording::Peer);
+            self.send(ControlMessage::DiskLost { volume: number }, None);
+        } else {
+            if self.volumes[index].recording.is_some() {
+                // A generation that was being written can't become durable any more, and what it was for is lost.
+                self.fail_held();
+                self.end_recording(index);
+            }
+            if self.is_connected() {
+                self.send_state();
+            }
+        }
+    }
+
+    fn open_flushes(&self, index: usize) -> Vec<IoPurpose> {
+        let attachment = self.volumes[index].attachment;
+        let ours = self.ios.iter().filter(|(_, io)| io.volume == index && io.attachment == attachment);
+        ours.map(|(_, io)| io.purpose)
+            .filter(|purpose| matches!(purpose, IoPurpose::EpochFlush | IoPurpose::PeerFlush { .. }))
+            .collect()
+    }
+
+    /// Everything under way on the lost disk has failed there.
+    fn fail_local_legs(&mut self, index: usize) {
+        for key in self.operations_of(index) {
+            let Some(op) = self.ops.get_mut(key) else { continue };
+            op.holds_log = false;
+            if op.local != Leg::Open {
+                continue;
+            }
+            op.local = Leg::Failed;
+            match op.kind {
+                OperationKind::Read => {
+                    (op.local, op.stage) = (Leg::Unused, Stage::Waiting);
+                    self.runnable.push_back(key);
+                }
+                OperationKind::Write { .. } | OperationKind::Zero { .. } => self.end_write_if_closed(key),
+                OperationKind::ResyncSource { .. } | OperationKind::ResyncTarget { .. } => {
+                    self.end_operation(key, Err(IoError::Io))
+                }
+            }
+        }
+        let requests = self.peer_requests.iter().filter(|(_, request)| request.volume == index);
+        let keys: Vec<Key> = requests.filter(|(_, request)| request.submitted).map(|(key, _)| key).collect();
+        for key in keys {
+            if let Some(request) = self.peer_requests.get_mut(key) {
+                request.holds_log = false;
+            }
+            self.end_peer_request(key, Err(IoError::Io), None);
+        }
+    }
+
+    pub(crate) fn rerun_log_waiter(&mut self, waiter: LogWaiter) {
+        match waiter {
+            LogWaiter::Operation(key) => self.runnable.push_back(key),
+            LogWaiter::PeerRequest(key) => self.start_peer_write(key),
+        }
+    }
+
+    // ---- the peer's side of a Primary's lost disk ----
+
+    /// The peer is Primary and its disk is gone: from now on ours is the only copy.
+    pub(crate) fn peer_lost_its_disk(&mut self, volume: VolumeNumber) {
+        let Some(index) = self.volume_index(volume) else { return };
+        self.peer_disk_lost(index, DiskState::Diskless);
+        let volume = &mut self.volumes[index];
+        volume.owes_disk_lost_answer = true;
+        let good = volume.local.is_some() && volume.disk == DiskState::UpToDate;
+        if good && volume.generation_due() {
+            self.begin_generation(index);
+        }
+        self.answer_disk_lost(index);
+    }
+
+    /// Answers once our generation is durable.
+    pub(crate) fn answer_disk_lost(&mut self, index: usize) -> bool {
+        let volume = &mut self.volumes[index];
+        if !volume.owes_disk_lost_answer || volume.recording.is_some() {
+            return false;
+        }
+        volume.owes_disk_lost_answer = false;
+        let carries_on = volume.local.is_some() && volume.disk == DiskState::UpToDate;
+        let volume = volume.number;
+        self.send(ControlMessage::DiskLostNoted { volume, carries_on }, None);
+        true
+    }
+
+    /// The peer has recorded that our disk is gone.
+    pub(crate) fn disk_lost_noted(&mut self, volume: VolumeNumber, carries_on: bool) {
+        let Some(index) = self.volume_index(volume) else { return };
+        if !volume_waits_for_peer(&self.volumes[index]) {
+            return;
+        }
+        if !carries_on {
+            self.fail_held();
+            self.set_peer_disk(index, DiskState::Failed, Why::Peer);
+        }
+        self.end_recording(index);
+    }
+
+    /// What a damaged piece of metadata means was decided at attach; operators hear of it.
+    pub(crate) fn report_damage(&mut self, index: usize) {
+        let volume = self.volumes[index].number;
+        self.notice(Notice::MetadataDamaged { volume });
+    }
+}
+
+fn volume_waits_for_peer(volume: &crate::volume::Volume) -> bool {
+    volume.recording == Some(Recording::Peer)
+}

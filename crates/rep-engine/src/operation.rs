@@ -1,0 +1,136 @@
+//! Operations under way: clients' requests and the locks of a resync, each an entry of one slab.
+
+use crate::event::Timestamp;
+use crate::slab::Key;
+use rep_types::{ByteRange, PayloadId, RequestId, SessionId, ZeroMode};
+use rep_wire::TransferId;
+
+/// One of the two places an operation goes to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Leg {
+    /// It doesn't go there.
+    Unused,
+    /// Under way.
+    Open,
+    /// Done well.
+    Done,
+    /// Answered with an error, or lost with the link or the disk.
+    Failed,
+}
+
+impl Leg {
+    pub fn is_closed(self) -> bool {
+        self != Leg::Open
+    }
+}
+
+/// What an operation is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum OperationKind {
+    /// A client's write.
+    Write { fua: bool },
+    /// A client's discard or write-zeroes.
+    Zero { mode: ZeroMode, fua: bool },
+    /// A client's read.
+    Read,
+    /// As resync source: the peer asked for this range; locked until it acknowledges (R22).
+    ResyncSource { transfer: TransferId },
+    /// As resync target: this range was asked for; locked until it is written (R22).
+    ResyncTarget {
+        /// Which resync; a write may land after its resync has ended.
+        serial: u64,
+    },
+}
+
+impl OperationKind {
+    /// Whether it excludes every other operation on its range.
+    pub fn is_exclusive(self) -> bool {
+        !matches!(self, Self::Read | Self::ResyncSource { .. })
+    }
+
+    pub fn is_client_write(self) -> bool {
+        matches!(self, Self::Write { .. } | Self::Zero { .. })
+    }
+}
+
+/// How far it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Stage {
+    /// Earlier operations on its range aren't done, or it is held back, or its extents aren't in the log yet.
+    Waiting,
+    /// Its legs are open.
+    UnderWay,
+    /// Both disks have it; it waits for the flush that FUA asks for.
+    Flushing,
+}
+
+/// An operation.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Operation {
+    /// The client's name for it; meaningless for a resync's lock.
+    pub request: RequestId,
+    /// Position in the engine's list of volumes.
+    pub volume: usize,
+    pub kind: OperationKind,
+    pub range: ByteRange,
+    /// The client's buffer, or the resync's.
+    pub payload: Option<PayloadId>,
+    /// Earlier operations it waits for.
+    pub blockers: u32,
+    pub stage: Stage,
+    pub local: Leg,
+    pub peer: Leg,
+    /// Whether it holds references on its extents in the activity log.
+    pub holds_log: bool,
+    /// When its legs opened.
+    pub started: Timestamp,
+}
+
+impl Operation {
+    pub fn both_closed(&self) -> bool {
+        self.local.is_closed() && self.peer.is_closed()
+    }
+}
+
+/// What a disk or metadata operation was for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum IoPurpose {
+    /// The local leg of a client's write, discard or write-zeroes.
+    ClientWrite(Key),
+    /// A client's read.
+    ClientRead(Key),
+    /// A write that came from the peer.
+    PeerWrite(Key),
+    /// A read for the peer's client.
+    PeerRead(Key),
+    /// A read for a resync.
+    ResyncRead(Key),
+    /// A resync's write.
+    ResyncWrite(Key),
+    /// The flush that closes an epoch of ours.
+    EpochFlush,
+    /// A flush the peer asked for.
+    PeerFlush { session: SessionId, id: TransferId },
+    /// A metadata block.
+    Meta(MetaPurpose),
+}
+
+/// Which metadata block.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum MetaPurpose {
+    /// First or second copy of the superblock.
+    Superblock,
+    /// A bitmap page or summary block.
+    Bitmap,
+    /// A transaction of the activity log.
+    Log,
+}
+
+/// A disk operation under way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Io {
+    pub volume: usize,
+    /// Which attachment of the disk it belongs to; a report for an earlier one is ignored.
+    pub attachment: u32,
+    pub purpose: IoPurpose,
+}

@@ -1,0 +1,565 @@
+//! The operator's commands. What can be done or refused at once is; the rest becomes a transition: a list of steps,
+//! one transition at a time, each step polled until it is done.
+
+use crate::Engine;
+use crate::action::{Action, Why};
+use crate::command::{Command, CommandError, CommandOutcome, PlannedSync, Side};
+use crate::role::PromotionStage;
+use rep_meta::DataState;
+use rep_types::{
+    BLOCK_SIZE, CommandId, ConnectionState, DiskState, LinkCause, Refusal, Role, SyncDecision, VolumeNumber,
+};
+use rep_wire::{ControlMessage, NodeView};
+use std::collections::VecDeque;
+
+/// A step of a transition.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Step {
+    /// Become Primary.
+    Promote(PromotionStage),
+    /// Take no more client requests, and wait for those under way.
+    Drain,
+    /// Wait until everything completed is stable on both disks.
+    Settle,
+    /// Make the end of being Primary durable.
+    Demote(crate::role::DemotionStage),
+    /// Leave the peer.
+    Leave { asked: bool, force: bool },
+    /// Let go of a disk, cleanly.
+    Detach { index: usize, stage: crate::attach::DetachStage },
+    /// Give this node's data up.
+    Invalidate { index: usize, ticket: Option<crate::local_disk::BitmapTicket> },
+    /// Wait until a resync of this volume has begun.
+    AwaitResync { index: usize },
+    /// Start a generation on both nodes.
+    NewGeneration { index: usize, state: crate::role::NewGenerationState },
+    /// Ask what a connection would do.
+    Plan { before: ConnectionState },
+}
+
+/// How a step stands.
+pub(crate) enum Progress {
+    /// Waits.
+    Waits,
+    /// The step moved on but isn't done.
+    Moved(Step),
+    /// Done.
+    Done,
+    /// Failed: the transition ends.
+    Failed(CommandError),
+}
+
+/// What is under way for an operator.
+#[derive(Debug)]
+pub(crate) struct Transition {
+    pub id: CommandId,
+    pub steps: VecDeque<Step>,
+    pub outcome: CommandOutcome,
+    /// The operator no longer waits.
+    pub abandoned: bool,
+}
+
+type Answer = Result<CommandOutcome, CommandError>;
+
+fn refused(refusal: Refusal) -> Option<Answer> {
+    Some(Err(CommandError::Refused(refusal)))
+}
+
+fn done() -> Option<Answer> {
+    Some(Ok(CommandOutcome::Done))
+}
+
+impl Engine {
+    pub(crate) fn command(&mut self, id: CommandId, command: Command) {
+        if let Some(answer) = self.run_command(id, command) {
+            self.finish_command(id, answer);
+        }
+    }
+
+    /// Runs a command; `None`: it goes on as a transition.
+    fn run_command(&mut self, id: CommandId, command: Command) -> Option<Answer> {
+        let volume = match &command {
+            Command::Detach { volume }
+            | Command::Resync { volume }
+            | Command::ResyncFull { volume, .. }
+            | Command::PauseSync { volume, .. }
+            | Command::Invalidate { volume }
+            | Command::InvalidatePeer { volume }
+            | Command::Outdate { volume }
+            | Command::NewGeneration { volume, .. } => Some(*volume),
+            _ => None,
+        };
+        let index = match volume.map(|number| self.volume_index(number)) {
+            Some(None) => return refused(Refusal::NoSuchVolume),
+            Some(Some(index)) => index,
+            None => 0,
+        };
+        match command {
+            Command::Connect { discard_my_data } => self.connect(discard_my_data),
+            Command::SuspendIo { suspended } => {
+                self.suspended = suspended;
+                self.open_gate();
+                done()
+            }
+            Command::PauseSync { volume, paused } => self.pause_sync(index, volume, paused),
+            Command::Resync { .. } => self.resync_command(index),
+            Command::Outdate { .. } => self.outdate(index),
+            _ if self.transition.is_some() => refused(Refusal::Busy),
+            Command::Detach { .. } => self.detach_command(id, index),
+            Command::Plan => self.plan_command(id),
+            Command::Disconnect { force } => self.disconnect(id, force),
+            Command::Promote { force } => self.promote(id, force),
+            Command::Demote => self.demote(id),
+            Command::ResyncFull { from, .. } => self.resync_full(id, index, from),
+            Command::Invalidate { .. } => self.invalidate(id, index),
+            Command::InvalidatePeer { volume } => self.invalidate_peer(id, index, volume),
+            Command::NewGeneration { clear_bitmap, .. } => self.new_generation(id, index, clear_bitmap),
+            Command::Shutdown => self.shutdown(id),
+        }
+    }
+
+    pub(crate) fn begin_transition(&mut self, id: CommandId, steps: impl IntoIterator<Item = Step>) -> Option<Answer> {
+        let steps = steps.into_iter().collect();
+        self.transition = Some(Transition { id, steps, outcome: CommandOutcome::Done, abandoned: false });
+        None
+    }
+
+    pub(crate) fn finish_command(&mut self, id: CommandId, result: Answer) {
+        self.out.push(Action::CommandDone { id, result });
+    }
+
+    pub(crate) fn progress_transition(&mut self) -> bool {
+        let Some(transition) = &self.transition else { return false };
+        let Some(step) = transition.steps.front().cloned() else {
+            return self.end_transition(None);
+        };
+        match self.poll_step(step) {
+            Progress::Waits => false,
+            Progress::Moved(step) => {
+                if let Some(front) = self.transition.as_mut().and_then(|transition| transition.steps.front_mut()) {
+                    *front = step;
+                }
+                true
+            }
+            Progress::Done => {
+                if let Some(transition) = &mut self.transition {
+                    transition.steps.pop_front();
+                }
+                true
+            }
+            Progress::Failed(error) => self.end_transition(Some(error)),
+        }
+    }
+
+    fn end_transition(&mut self, error: Option<CommandError>) -> bool {
+        let Some(transition) = self.transition.take() else { return false };
+        if !transition.abandoned {
+            self.finish_command(transition.id, error.map_or(Ok(transition.outcome), Err));
+        }
+        true
+    }
+
+    fn poll_step(&mut self, step: Step) -> Progress {
+        match step {
+            Step::Promote(stage) => self.poll_promotion(stage),
+            Step::Drain => self.poll_drain(),
+            Step::Settle => self.poll_settle(),
+            Step::Demote(stage) => self.poll_demotion(stage),
+            Step::Leave { asked, force } => self.poll_leave(asked, force),
+            Step::Detach { index, stage } => self.poll_detach(index, stage),
+            Step::Invalidate { index, ticket } => self.poll_invalidate(index, ticket),
+            Step::AwaitResync { index } => self.poll_await_resync(index),
+            Step::NewGeneration { index, state } => self.poll_new_generation(index, state),
+            Step::Plan { .. } => Progress::Waits,
+        }
+    }
+
+    /// The operator's deadline has passed.
+    pub(crate) fn command_abandoned(&mut self, id: CommandId) {
+        let Some(transition) = self.transition.as_mut().filter(|transition| transition.id == id) else { return };
+        let step = transition.steps.front().cloned();
+        transition.abandoned = true;
+        self.finish_command(id, Err(CommandError::TimedOut));
+        match step {
+            // What only waits for others is given up; what changes durable state goes on to its end.
+            Some(Step::Plan { before }) => self.end_plan(before),
+            Some(Step::AwaitResync { .. } | Step::Promote(PromotionStage::Ask { .. })) => {
+                self.transition = None;
+            }
+            Some(Step::Leave { .. }) => self.force_leave(),
+            _ => {}
+        }
+    }
+
+    fn force_leave(&mut self) {
+        if let Some(Step::Leave { force, .. }) =
+            self.transition.as_mut().and_then(|transition| transition.steps.front_mut())
+        {
+            *force = true;
+        }
+    }
+
+    /// Whether a step is under way that the view depends on.
+    pub(crate) fn transition_holds_view(&self) -> bool {
+        let step = self.transition.as_ref().and_then(|transition| transition.steps.front());
+        matches!(
+            step,
+            Some(
+                Step::Promote(PromotionStage::Recording { .. })
+                    | Step::Demote(_)
+                    | Step::Invalidate { .. }
+                    | Step::Detach { .. }
+                    | Step::NewGeneration { .. }
+            )
+        )
+    }
+
+    /// The connection went away under a transition.
+    pub(crate) fn transition_loses_link(&mut self, _cause: LinkCause) {
+        let step = self.transition.as_ref().and_then(|transition| transition.steps.front());
+        if let Some(Step::AwaitResync { .. }) = step {
+            self.end_transition(Some(CommandError::PeerLost));
+        }
+        self.promotion_granted_until = None;
+    }
+
+    // ---- the link ----
+
+    fn connect(&mut self, discard_my_data: bool) -> Option<Answer> {
+        match self.connection {
+            ConnectionState::StandAlone | ConnectionState::SplitBrain | ConnectionState::UnrelatedData => {
+                for volume in &mut self.volumes {
+                    volume.discard_my_data = discard_my_data;
+                }
+                self.set_connection(ConnectionState::Connecting, Why::Operator);
+                self.out.push(Action::WantLink { wanted: true });
+                done()
+            }
+            ConnectionState::Disconnecting => refused(Refusal::Busy),
+            ConnectionState::Connecting | ConnectionState::Connected => done(),
+        }
+    }
+
+    fn disconnect(&mut self, id: CommandId, force: bool) -> Option<Answer> {
+        if self.connection == ConnectionState::Connected && self.link.is_some() {
+            return self.begin_transition(id, [Step::Leave { asked: false, force }]);
+        }
+        self.stand_alone();
+        done()
+    }
+
+    pub(crate) fn stand_alone(&mut self) {
+        self.set_connection(ConnectionState::StandAlone, Why::Operator);
+        self.out.push(Action::WantLink { wanted: false });
+        self.drop_link(LinkCause::Operator);
+    }
+
+    fn poll_leave(&mut self, asked: bool, force: bool) -> Progress {
+        let alive = self.link.is_some()
+            && matches!(self.connection, ConnectionState::Connected | ConnectionState::Disconnecting);
+        if !alive || (asked && force) {
+            self.stand_alone();
+            return Progress::Done;
+        }
+        if asked {
+            return Progress::Waits;
+        }
+        if self.handshake_under_way() {
+            return Progress::Waits;
+        }
+        self.send(ControlMessage::Leave, None);
+        self.set_connection(ConnectionState::Disconnecting, Why::Operator);
+        Progress::Moved(Step::Leave { asked: true, force })
+    }
+
+    /// The peer leaves cleanly: whoever isn't Primary of the two is Outdated from now on (R31).
+    pub(crate) fn peer_leaves(&mut self) {
+        let role = self.role;
+        if self.peer_role == Some(Role::Primary) {
+            self.become_outdated();
+        } else if role == Role::Primary {
+            self.note_peer_outdated();
+        }
+        self.send(ControlMessage::LeaveNoted { role }, None);
+        self.drop_link(LinkCause::PeerLeft);
+    }
+
+    /// The peer has noted that we leave.
+    pub(crate) fn leave_noted(&mut self, role: Role) {
+        if self.connection != ConnectionState::Disconnecting {
+            return;
+        }
+        if role == Role::Primary {
+            self.become_outdated();
+        } else if self.role == Role::Primary {
+            self.note_peer_outdated();
+        }
+        self.stand_alone();
+    }
+
+    fn become_outdated(&mut self) {
+        for index in 0..self.volumes.len() {
+            let volume = &mut self.volumes[index];
+            let Some(local) = &mut volume.local else { continue };
+            if volume.disk.is_consistent() {
+                local.update_superblock(|superblock| superblock.data = DataState::Outdated);
+                self.set_disk(index, DiskState::Outdated, Why::Peer);
+            }
+        }
+    }
+
+    fn note_peer_outdated(&mut self) {
+        for volume in &mut self.volumes {
+            if let Some(local) = &mut volume.local
+                && volume.disk == DiskState::UpToDate
+            {
+                local.update_superblock(|superblock| superblock.peer_outdated = true);
+            }
+        }
+    }
+
+    fn outdate(&mut self, index: usize) -> Option<Answer> {
+        if self.role == Role::Primary {
+            return refused(Refusal::IsPrimary);
+        }
+        if self.is_connected() {
+            return refused(Refusal::IsConnected);
+        }
+        if self.volumes[index].local.is_none() {
+            return refused(Refusal::Diskless);
+        }
+        if self.volumes[index].disk.is_consistent() {
+            self.become_outdated();
+        }
+        done()
+    }
+
+    // ---- resync ----
+
+    fn pause_sync(&mut self, index: usize, volume: VolumeNumber, paused: bool) -> Option<Answer> {
+        self.volumes[index].resync_paused_here = paused;
+        self.show_resync(index, Why::Operator);
+        self.send(ControlMessage::PauseSync { volume, paused }, None);
+        done()
+    }
+
+    pub(crate) fn peer_pauses(&mut self, number: VolumeNumber, paused: bool) {
+        if let Some(index) = self.volume_index(number) {
+            self.volumes[index].resync_paused_there = paused;
+            self.show_resync(index, Why::Peer);
+        }
+    }
+
+    fn resync_command(&mut self, index: usize) -> Option<Answer> {
+        match self.connection {
+            ConnectionState::SplitBrain => return refused(Refusal::SplitBrain),
+            ConnectionState::UnrelatedData => return refused(Refusal::UnrelatedData),
+            ConnectionState::StandAlone => return self.connect(false),
+            ConnectionState::Connecting | ConnectionState::Disconnecting => return refused(Refusal::NotConnected),
+            ConnectionState::Connected => {}
+        }
+        let number = self.volumes[index].number;
+        if self.volumes[index].resync_paused_here {
+            self.pause_sync(index, number, false);
+        }
+        let volume = &self.volumes[index];
+        if volume.local.is_none() {
+            return refused(Refusal::Diskless);
+        }
+        if volume.resync.is_none() && volume.out_of_sync_blocks() > 0 {
+            self.begin_handshake();
+        }
+        done()
+    }
+
+    fn resync_full(&mut self, id: CommandId, index: usize, from: Option<Side>) -> Option<Answer> {
+        let volume = &self.volumes[index];
+        let number = volume.number;
+        let good = (volume.disk == DiskState::UpToDate, volume.peer_disk == DiskState::UpToDate);
+        let from = from.or(match (good, self.role, self.peer_role) {
+            ((true, false), ..) => Some(Side::Local),
+            ((false, true), ..) => Some(Side::Peer),
+            (_, Role::Primary, _) => Some(Side::Local),
+            (_, _, Some(Role::Primary)) => Some(Side::Peer),
+            _ => None,
+        });
+        match from {
+            Some(Side::Local) => self.invalidate_peer(id, index, number),
+            Some(Side::Peer) => self.invalidate(id, index),
+            None => refused(Refusal::DirectionNeeded),
+        }
+    }
+
+    /// What a resync on command needs.
+    fn resync_refusal(&self, index: usize) -> Option<Refusal> {
+        let volume = &self.volumes[index];
+        if !self.is_connected() {
+            Some(Refusal::NotConnected)
+        } else if self.handshake_under_way() {
+            Some(Refusal::HandshakeUnderWay)
+        } else if volume.local.is_none() {
+            Some(Refusal::Diskless)
+        } else if volume.resync.is_some() {
+            Some(Refusal::ResyncUnderWay)
+        } else {
+            None
+        }
+    }
+
+    fn invalidate(&mut self, id: CommandId, index: usize) -> Option<Answer> {
+        if let Some(refusal) = self.resync_refusal(index) {
+            return refused(refusal);
+        }
+        if self.volumes[index].peer_disk != DiskState::UpToDate {
+            return refused(Refusal::OnlyGoodCopy);
+        }
+        self.begin_transition(id, [Step::Invalidate { index, ticket: None }, Step::AwaitResync { index }])
+    }
+
+    fn poll_invalidate(&mut self, index: usize, ticket: Option<crate::local_disk::BitmapTicket>) -> Progress {
+        let volume = &mut self.volumes[index];
+        let Some(local) = &mut volume.local else { return Progress::Failed(CommandError::DiskFailed) };
+        let Some(ticket) = ticket else {
+            volume.in_sync.clear_all();
+            local.mark_all_out_of_sync();
+            let ticket = local.flush_bitmap();
+            return Progress::Moved(Step::Invalidate { index, ticket: Some(ticket) });
+        };
+        if !local.bitmap_durable(ticket) {
+            return Progress::Waits;
+        }
+        local.update_superblock(|superblock| superblock.data = DataState::Inconsistent);
+        self.set_disk(index, DiskState::Inconsistent, Why::Operator);
+        self.begin_handshake();
+        Progress::Done
+    }
+
+    fn invalidate_peer(&mut self, id: CommandId, index: usize, volume: VolumeNumber) -> Option<Answer> {
+        if let Some(refusal) = self.resync_refusal(index) {
+            return refused(refusal);
+        }
+        if self.volumes[index].disk != DiskState::UpToDate {
+            return refused(Refusal::NoUpToDateDisk);
+        }
+        if !self.volumes[index].peer_disk.takes_writes() {
+            return refused(Refusal::Diskless);
+        }
+        if self.peer_role == Some(Role::Primary) {
+            return refused(Refusal::PeerIsPrimary);
+        }
+        self.send(ControlMessage::Invalidate { volume }, None);
+        self.begin_transition(id, [Step::AwaitResync { index }])
+    }
+
+    /// The peer's operator has us give our data up.
+    pub(crate) fn invalidated_by_peer(&mut self, number: VolumeNumber) {
+        let Some(index) = self.volume_index(number) else { return };
+        let allowed = self.resync_refusal(index).is_none()
+            && self.role == Role::Secondary
+            && self.volumes[index].peer_disk == DiskState::UpToDate
+            && self.transition.is_none();
+        if allowed {
+            let steps = VecDeque::from([Step::Invalidate { index, ticket: None }]);
+            let outcome = CommandOutcome::Done;
+            self.transition = Some(Transition { id: CommandId(0), steps, outcome, abandoned: true });
+        }
+    }
+
+    fn poll_await_resync(&mut self, index: usize) -> Progress {
+        if !self.is_connected() {
+            return Progress::Failed(CommandError::PeerLost);
+        }
+        if self.volumes[index].replication.is_resync() { Progress::Done } else { Progress::Waits }
+    }
+
+    // ---- plan ----
+
+    pub(crate) fn is_planning(&self) -> bool {
+        let step = self.transition.as_ref().and_then(|transition| transition.steps.front());
+        matches!(step, Some(Step::Plan { .. }))
+    }
+
+    fn plan_command(&mut self, id: CommandId) -> Option<Answer> {
+        let before = self.connection;
+        match before {
+            ConnectionState::Connected => return Some(Ok(CommandOutcome::Plan(self.plan_from_last_decisions()))),
+            ConnectionState::Disconnecting => return refused(Refusal::Busy),
+            ConnectionState::Connecting if self.handshake_under_way() => return refused(Refusal::HandshakeUnderWay),
+            ConnectionState::Connecting => {}
+            _ => {
+                self.set_connection(ConnectionState::Connecting, Why::Operator);
+                self.out.push(Action::WantLink { wanted: true });
+            }
+        }
+        self.begin_transition(id, [Step::Plan { before }])
+    }
+
+    fn plan_from_last_decisions(&self) -> Vec<PlannedSync> {
+        let planned = |volume: &crate::volume::Volume| {
+            let decision = volume.last_decision?;
+            let bytes = volume.out_of_sync_blocks() * BLOCK_SIZE;
+            let (local_dirty_bytes, peer_dirty_bytes) = (bytes, volume.peer_out_of_sync_blocks * BLOCK_SIZE);
+            let number = volume.number;
+            Some(PlannedSync { volume: number, decision, bytes_at_most: bytes, local_dirty_bytes, peer_dirty_bytes })
+        };
+        self.volumes.iter().filter_map(planned).collect()
+    }
+
+    /// Both have told their decision and nothing was done.
+    pub(crate) fn plan_concluded(
+        &mut self,
+        decisions: &[(VolumeNumber, SyncDecision)],
+        mine: &NodeView,
+        peer: &NodeView,
+    ) {
+        let blocks = |view: &NodeView, number: VolumeNumber| {
+            let found = view.volumes.iter().find(|volume| volume.volume == number);
+            found.map_or((0, 0), |volume| (volume.out_of_sync_blocks * BLOCK_SIZE, volume.available_bytes))
+        };
+        let plan = decisions.iter().map(|(volume, decision)| {
+            use rep_types::{ByBitmapOrFull::Full, SyncVerdict::*};
+            let (local_dirty_bytes, size) = blocks(mine, *volume);
+            let (peer_dirty_bytes, peer_size) = blocks(peer, *volume);
+            let bytes_at_most = match decision.verdict {
+                Source(Full) | Target(Full) => size.min(peer_size),
+                Source(_) | Target(_) => local_dirty_bytes + peer_dirty_bytes,
+                Nothing | Refuse(_) => 0,
+            };
+            PlannedSync { volume: *volume, decision: *decision, bytes_at_most, local_dirty_bytes, peer_dirty_bytes }
+        });
+        let plan = plan.collect();
+        let Some(transition) = &mut self.transition else { return };
+        transition.outcome = CommandOutcome::Plan(plan);
+        if let Some(Step::Plan { before }) = transition.steps.pop_front() {
+            self.restore_connection(before);
+        }
+    }
+
+    fn end_plan(&mut self, before: ConnectionState) {
+        self.transition = None;
+        self.restore_connection(before);
+    }
+
+    fn restore_connection(&mut self, before: ConnectionState) {
+        self.set_connection(before, Why::Operator);
+        if before != ConnectionState::Connecting {
+            self.out.push(Action::WantLink { wanted: false });
+        }
+        self.drop_link(LinkCause::Operator);
+    }
+
+    // ---- the end ----
+
+    fn shutdown(&mut self, id: CommandId) -> Option<Answer> {
+        let mut steps = Vec::new();
+        if self.role == Role::Primary {
+            self.stop_serving();
+            steps.extend([Step::Drain, Step::Settle, Step::Demote(crate::role::DemotionStage::Begin)]);
+        }
+        steps.push(Step::Leave { asked: false, force: false });
+        for index in 0..self.volumes.len() {
+            steps.push(Step::Detach { index, stage: crate::attach::DetachStage::Begin });
+        }
+        self.begin_transition(id, steps)
+    }
+}

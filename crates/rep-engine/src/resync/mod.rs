@@ -1,0 +1,276 @@
+//! Resync: making two disks equal, by copying only what may differ.
+//!
+//! ```text
+//!     target                                source
+//!        │◄──────── bitmaps travel ─────────►│   both pull the other's; the union counts (R19); I/O goes on (R20)
+//!        │                                   │   source: bitmap generation durable
+//!        │◄─────────── ResyncStart ──────────┤
+//!  durably Inconsistent (R21)                │
+//!        ├─────────── ResyncReady ──────────►│   from here on client writes are mirrored
+//!   lock ├─────────── ResyncRequest ────────►│ lock, read
+//!  write │◄── ResyncData / ResyncZeroes ─────┤
+//!        ├─────────── ResyncAck ────────────►│ unlock
+//!        │          … flush: bits clear … (R24)
+//!        ├─────────── ResyncFinish ─────────►│   its bits are 0 as well, else OutOfSync tells which
+//!        │◄────────── ResyncGenerations ─────┤
+//!  durably UpToDate (R25)                    │
+//!        ├─────────── ResyncFinished ───────►│
+//! ```
+//!
+//! The range of a request is locked in the tables of both nodes from before it is asked for until it is written, so
+//! that no client write slips in between on either side (R22).
+//!
+//! Invariants:
+//! - S1 the target writes nothing before it is durably Inconsistent (I-B5);
+//! - S2 bits clear only when the target's disk has been flushed past the copy (I-B2);
+//! - S3 whatever ends a resync early, the bits that are left say what is missing (I-B6).
+
+mod exchange;
+mod source;
+mod target;
+
+use crate::action::Why;
+use crate::event::Timestamp;
+use crate::local_disk::{BitmapTicket, SuperblockTicket};
+use crate::operation::{Leg, OperationKind};
+use crate::slab::Key;
+use crate::snapshot::ResyncSnapshot;
+use crate::volume::Volume;
+use crate::{Engine, limits};
+use rep_meta::DataState;
+use rep_types::{BLOCK_SIZE, BlockIndex, ByteRange, DiskState, GenerationId, IoError, ReplicationState};
+use rep_wire::TransferId;
+
+/// How far a resync is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Stage {
+    /// Source: bitmaps travel, the bitmap generation is being made durable.
+    SourceExchange,
+    /// Source: the target was told to start.
+    SourceAwaitsReady,
+    /// Source: the target pulls.
+    SourceRunning,
+    /// Source: the target was told our generations.
+    SourceAwaitsFinished,
+    /// Target: bitmaps travel, or the source's word to start is awaited.
+    TargetExchange,
+    /// Target: the united bitmap is being made durable.
+    TargetPersistsBitmap(BitmapTicket),
+    /// Target: being Inconsistent is being made durable.
+    TargetPersistsInconsistent(SuperblockTicket),
+    /// Target: pulling.
+    TargetRunning,
+    /// Target: done; the source was asked for its generations.
+    TargetAwaitsGenerations,
+}
+
+/// A resync under way.
+#[derive(Debug)]
+pub(crate) struct Resync {
+    pub stage: Stage,
+    /// Tells resyncs apart.
+    pub serial: u64,
+    /// Whether the peer's bitmap has arrived whole (or isn't needed).
+    pub pulled: bool,
+    /// Target: the source's bitmap generation, once told.
+    pub start_generation: Option<GenerationId>,
+    /// Target: the disk's state before.
+    pub disk_before: DiskState,
+    /// Source: requests being served.
+    pub serving: Vec<(TransferId, Key)>,
+    /// Source: the target said that it is done.
+    pub finish_asked: bool,
+    /// Target: where to look for the next run.
+    pub cursor: BlockIndex,
+    /// Target: requests under way.
+    pub requests: usize,
+    /// Target: no new request before this (rate limit, or a refusal).
+    pub not_before: Timestamp,
+    pub started: Timestamp,
+    pub total_blocks: u64,
+    pub copied_bytes: u64,
+    window: (Timestamp, u64),
+    rate_bytes_per_s: u64,
+}
+
+impl Resync {
+    pub fn new(stage: Stage, serial: u64, pulled: bool, disk_before: DiskState, now: Timestamp) -> Self {
+        Resync {
+            stage,
+            serial,
+            pulled,
+            start_generation: None,
+            disk_before,
+            serving: Vec::new(),
+            finish_asked: false,
+            cursor: BlockIndex(0),
+            requests: 0,
+            not_before: now,
+            started: now,
+            total_blocks: 0,
+            copied_bytes: 0,
+            window: (now, 0),
+            rate_bytes_per_s: 0,
+        }
+    }
+
+    pub fn is_source(&self) -> bool {
+        use Stage::*;
+        matches!(self.stage, SourceExchange | SourceAwaitsReady | SourceRunning | SourceAwaitsFinished)
+    }
+
+    /// Whether the peer's disk takes client writes: a target only from when it is durably Inconsistent.
+    pub fn peer_takes_writes(&self) -> bool {
+        !matches!(self.stage, Stage::SourceExchange | Stage::SourceAwaitsReady)
+    }
+
+    /// Whether our own disk takes client writes (S1).
+    pub fn target_takes_writes(&self) -> bool {
+        use Stage::*;
+        !matches!(self.stage, TargetExchange | TargetPersistsBitmap(_) | TargetPersistsInconsistent(_))
+    }
+
+    pub fn is_running_target(&self) -> bool {
+        matches!(self.stage, Stage::TargetRunning | Stage::TargetAwaitsGenerations)
+    }
+
+    /// Books copied bytes and keeps the rate of the last seconds.
+    pub fn note_copied(&mut self, bytes: u64, now: Timestamp) {
+        self.copied_bytes += bytes;
+        self.window.1 += bytes;
+        let span = now.since(self.window.0);
+        if span.as_millis() >= 1000 {
+            self.rate_bytes_per_s = self.window.1 * 1000 / (span.as_millis() as u64);
+            self.window = (now, 0);
+        }
+    }
+}
+
+impl Volume {
+    /// A client's write reached both disks: blocks it covers whole and that were out-of-sync are equal now (R23).
+    pub(crate) fn note_covered(&mut self, range: ByteRange) {
+        let running = self.resync.as_ref().is_some_and(|resync| {
+            matches!(resync.stage, Stage::SourceRunning | Stage::SourceAwaitsFinished) || resync.is_running_target()
+        });
+        let covered = range.blocks_covered(self.size_bytes);
+        let marked = |volume: &Volume| volume.local.as_ref().is_some_and(|local| local.bitmap().any_set(covered));
+        if running && !covered.is_empty() && marked(self) {
+            self.in_sync.current.set(covered);
+        }
+    }
+
+    pub(crate) fn resync_snapshot(&self, now: Timestamp) -> Option<ResyncSnapshot> {
+        let resync = self.resync.as_ref()?;
+        let left = self.out_of_sync_blocks().saturating_sub(self.in_sync.count());
+        let total = resync.total_blocks.max(left);
+        let age = now.since(resync.started).as_millis().max(1) as u64;
+        let rate = if resync.rate_bytes_per_s > 0 { resync.rate_bytes_per_s } else { resync.copied_bytes * 1000 / age };
+        Some(ResyncSnapshot {
+            total_bytes: total * BLOCK_SIZE,
+            done_bytes: (total - left) * BLOCK_SIZE,
+            copied_bytes: resync.copied_bytes,
+            started: resync.started,
+            rate_bytes_per_s: rate,
+        })
+    }
+}
+
+impl Engine {
+    pub(crate) fn progress_resync(&mut self, index: usize) -> bool {
+        let adopted = self.progress_adoption(index);
+        let stage = match &self.volumes[index].resync {
+            Some(resync) => resync.stage,
+            None => return adopted,
+        };
+        adopted
+            | match stage {
+                Stage::SourceExchange
+                | Stage::SourceAwaitsReady
+                | Stage::SourceAwaitsFinished
+                | Stage::SourceRunning => self.progress_source(index, stage),
+                _ => self.progress_target(index, stage),
+            }
+    }
+
+    /// Data that has become UpToDate durably counts as such.
+    fn progress_adoption(&mut self, index: usize) -> bool {
+        let volume = &mut self.volumes[index];
+        let durable = |ticket| volume.local.as_ref().is_none_or(|local| local.superblock_durable(ticket));
+        let Some(_) = volume.adopting.filter(|ticket| durable(*ticket)) else { return false };
+        volume.adopting = None;
+        if volume.local.is_none() {
+            return true;
+        }
+        let finished = volume.resync.take();
+        let why = if finished.is_some() { Why::ResyncDone } else { Why::Handshake };
+        self.set_disk(index, DiskState::UpToDate, why);
+        if let Some(resync) = finished {
+            self.resync_target_finished(index, &resync);
+        }
+        if self.is_connected() {
+            self.send_state();
+        }
+        true
+    }
+
+    /// Ends a resync early. The bits that are left say what is missing (S3).
+    pub(crate) fn stop_resync(&mut self, index: usize, why: Why) {
+        let volume = &mut self.volumes[index];
+        // The adoption of the source's generations may already be on its way to the disk; then it goes on without
+        // the connection, and `progress_adoption` sees that no resync is left.
+        let Some(resync) = volume.resync.take() else { return };
+        volume.in_sync.clear_all();
+        let keys: Vec<Key> = self
+            .ops
+            .iter()
+            .filter(|(_, op)| op.volume == index && is_resync(op.kind))
+            // A resync's write on its way to the disk keeps its lock until it has landed.
+            .filter(|(_, op)| !(matches!(op.kind, OperationKind::ResyncTarget { .. }) && op.local == Leg::Open))
+            .map(|(key, _)| key)
+            .collect();
+        for key in keys {
+            self.end_operation(key, Err(IoError::Io));
+        }
+        self.restore_target_state(index, &resync, why);
+    }
+
+    /// A target that never became durably Inconsistent has its old data, whole, and knows that newer exists.
+    fn restore_target_state(&mut self, index: usize, resync: &Resync, why: Why) {
+        let untouched = matches!(resync.stage, Stage::TargetExchange | Stage::TargetPersistsBitmap(_));
+        if !untouched || !resync.disk_before.is_consistent() {
+            return;
+        }
+        if let Some(local) = &mut self.volumes[index].local {
+            local.update_superblock(|superblock| superblock.data = DataState::Outdated);
+            self.set_disk(index, DiskState::Outdated, why);
+        }
+    }
+
+    pub(crate) fn show_resync(&mut self, index: usize, why: Why) {
+        let volume = &self.volumes[index];
+        let Some(resync) = &volume.resync else { return };
+        let paused = volume.resync_paused_here || volume.resync_paused_there;
+        let state = match (resync.is_source(), paused) {
+            (true, false) => ReplicationState::SyncSource,
+            (true, true) => ReplicationState::PausedSyncS,
+            (false, false) => ReplicationState::SyncTarget,
+            (false, true) => ReplicationState::PausedSyncT,
+        };
+        self.set_replication(index, state, why);
+    }
+
+    /// When a resync has something to do that no event will bring.
+    pub(crate) fn resync_timeout(&self) -> Option<Timestamp> {
+        let waits =
+            |volume: &&Volume| volume.resync.as_ref().is_some_and(|resync| resync.stage == Stage::TargetRunning);
+        let times = self.volumes.iter().filter(waits).filter_map(|volume| {
+            let resync = volume.resync.as_ref()?;
+            (resync.not_before > self.now && resync.requests < limits::RESYNC_REQUESTS_MAX).then_some(resync.not_before)
+        });
+        times.min()
+    }
+}
+
+fn is_resync(kind: OperationKind) -> bool {
+    matches!(kind, OperationKind::ResyncSource { .. } | OperationKind::ResyncTarget { .. })
+}

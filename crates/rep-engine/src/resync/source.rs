@@ -1,0 +1,232 @@
+//! The source's part of a resync.
+
+use super::{Resync, Stage};
+use crate::action::{Action, Notice, ReadInto, Why};
+use crate::event::DiskSuccess;
+use crate::operation::{IoPurpose, Leg, Operation, OperationKind, Stage as OperationStage};
+use crate::slab::Key;
+use crate::{Engine, generation, limits};
+use rep_meta::{DataState, PrimaryMark};
+use rep_types::{
+    BlockIndex, ByteRange, DiskState, IoError, LinkCause, REQUEST_LENGTH_MAX, ReplicationState, RequestId, VolumeNumber,
+};
+use rep_wire::{ControlMessage, Message, TransferId};
+
+/// Runs told to a target that missed them, at a time.
+const OUT_OF_SYNC_RUNS_MAX: usize = 256;
+
+impl Engine {
+    /// The handshake made this node the source.
+    pub(crate) fn begin_resync_source(&mut self, index: usize, full: bool) {
+        let serial = self.next_serial();
+        let made = self.generations.make();
+        let now = self.now;
+        let volume = &mut self.volumes[index];
+        let Some(local) = &mut volume.local else { return };
+        if full {
+            local.mark_all_out_of_sync();
+        }
+        let generations = local.superblock().generations;
+        // A bitmap generation that can be told apart lets an interrupted resync go on by its bitmap.
+        let fresh_bitmap_generation = !generations.bitmap.is_none() && !generations.bitmap.is_real();
+        local.update_superblock(|superblock| {
+            superblock.data = DataState::Consistent;
+            superblock.peer_outdated = false;
+            if superblock.primary == PrimaryMark::Crashed {
+                superblock.primary = PrimaryMark::None;
+            }
+            if fresh_bitmap_generation {
+                superblock.generations.bitmap = made;
+            }
+        });
+        if volume.disk != DiskState::UpToDate {
+            self.set_disk(index, DiskState::UpToDate, Why::Handshake);
+        }
+        let volume = &mut self.volumes[index];
+        volume.resync = Some(Resync::new(Stage::SourceExchange, serial, full, volume.disk, now));
+        if generations.bitmap.is_none() {
+            self.begin_generation(index);
+        }
+        self.show_resync(index, Why::Handshake);
+        if !full {
+            self.pull_bitmap(index, BlockIndex(0));
+        }
+    }
+
+    pub(crate) fn progress_source(&mut self, index: usize, stage: Stage) -> bool {
+        match stage {
+            Stage::SourceExchange => self.source_may_start(index),
+            Stage::SourceRunning => {
+                self.source_flushes(index);
+                self.source_may_finish(index)
+            }
+            _ => false,
+        }
+    }
+
+    fn source_may_start(&mut self, index: usize) -> bool {
+        let volume = &mut self.volumes[index];
+        let (Some(resync), Some(local)) = (&mut volume.resync, &volume.local) else { return false };
+        let bitmap_generation = local.superblock().generations.bitmap;
+        if !resync.pulled || !local.superblock_settled() || !bitmap_generation.is_real() {
+            return false;
+        }
+        resync.stage = Stage::SourceAwaitsReady;
+        let volume = volume.number;
+        self.send(ControlMessage::ResyncStart { volume, bitmap_generation }, None);
+        true
+    }
+
+    /// The target is durably Inconsistent: from now on writes are mirrored to it.
+    pub(crate) fn resync_ready(&mut self, number: VolumeNumber) {
+        let Some(index) = self.volume_index(number) else { return };
+        let (now, volume) = (self.now, &mut self.volumes[index]);
+        let left = volume.out_of_sync_blocks();
+        let Some(resync) = volume.resync.as_mut().filter(|resync| resync.stage == Stage::SourceAwaitsReady) else {
+            return;
+        };
+        (resync.stage, resync.total_blocks, resync.started) = (Stage::SourceRunning, left, now);
+        self.set_peer_disk(index, DiskState::Inconsistent, Why::Peer);
+    }
+
+    /// The target asks for a range.
+    pub(crate) fn resync_requested(&mut self, id: TransferId, number: VolumeNumber, range: ByteRange) {
+        let index = self.volume_index(number);
+        let running = |index: &usize| {
+            let resync = self.volumes[*index].resync.as_ref();
+            resync.is_some_and(|resync| matches!(resync.stage, Stage::SourceRunning | Stage::SourceAwaitsFinished))
+        };
+        let Some(index) = index.filter(running) else {
+            return self.send(Message::ResyncRefused { id }, None);
+        };
+        let legal = range.is_legal(self.volumes[index].size_bytes) && range.length <= REQUEST_LENGTH_MAX;
+        let serving = self.volumes[index].resync.as_ref().map_or(0, |resync| resync.serving.len());
+        if !legal || serving >= limits::RESYNC_REQUESTS_ACCEPTED_MAX {
+            return self.drop_link(LinkCause::Protocol);
+        }
+        let kind = OperationKind::ResyncSource { transfer: id };
+        let key = self.insert_operation(RequestId(0), index, range, None, kind);
+        if let Some(resync) = &mut self.volumes[index].resync {
+            resync.serving.push((id, key));
+        }
+    }
+
+    /// The range is locked: read it.
+    pub(crate) fn resync_source_locked(&mut self, key: Key, op: Operation, _transfer: TransferId) {
+        let volume = self.volumes[op.volume].number;
+        let now = self.now;
+        if let Some(op) = self.ops.get_mut(key) {
+            (op.local, op.stage, op.started) = (Leg::Open, OperationStage::UnderWay, now);
+        }
+        let io = self.new_io(op.volume, IoPurpose::ResyncRead(key));
+        self.out.push(Action::ReadDisk { io, volume, range: op.range, into: ReadInto::NewPayload });
+    }
+
+    /// The range has been read: send it.
+    pub(crate) fn resync_read_done(&mut self, key: Key, success: DiskSuccess) {
+        let Some(op) = self.ops.get_mut(key) else { return self.release(success.payload) };
+        let OperationKind::ResyncSource { transfer: id } = op.kind else { return self.release(success.payload) };
+        (op.local, op.peer) = (Leg::Done, Leg::Open);
+        let (length, index) = (op.range.length, op.volume);
+        match success.payload {
+            Some(payload) if !success.all_zero => {
+                self.volumes[index].counters.sent_bytes += u64::from(length);
+                self.send(Message::ResyncData { id, length }, Some(payload));
+            }
+            _ => self.send(Message::ResyncZeroes { id }, None),
+        }
+        self.release(success.payload);
+    }
+
+    /// The target has written a range, or could not.
+    pub(crate) fn resync_acknowledged(&mut self, id: TransferId, result: Result<(), IoError>) {
+        let now = self.now;
+        for index in 0..self.volumes.len() {
+            let Some(resync) = &mut self.volumes[index].resync else { continue };
+            let Some(position) = resync.serving.iter().position(|(transfer, _)| *transfer == id) else { continue };
+            let (_, key) = resync.serving.swap_remove(position);
+            let Some(range) = self.ops.get(key).map(|op| op.range) else { continue };
+            if result.is_ok() {
+                let volume = &mut self.volumes[index];
+                volume.in_sync.current.set(range.blocks_touched());
+                volume.counters.resynced_bytes += u64::from(range.length);
+                if let Some(resync) = &mut volume.resync {
+                    resync.note_copied(u64::from(range.length), now);
+                }
+                self.epochs.touch(now);
+            }
+            self.end_operation(key, result);
+            return;
+        }
+    }
+
+    /// The target is done, as far as it knows.
+    pub(crate) fn resync_finish_asked(&mut self, number: VolumeNumber) {
+        let Some(index) = self.volume_index(number) else { return };
+        if let Some(resync) = self.volumes[index].resync.as_mut().filter(|resync| resync.stage == Stage::SourceRunning)
+        {
+            resync.finish_asked = true;
+        }
+    }
+
+    /// Closes an epoch when enough waits for it.
+    pub(crate) fn source_flushes(&mut self, index: usize) {
+        if self.volumes[index].in_sync.current.count() > limits::RESYNC_UNFLUSHED_BLOCKS_MAX {
+            self.request_epoch_close();
+        }
+    }
+
+    fn source_may_finish(&mut self, index: usize) -> bool {
+        let volume = &mut self.volumes[index];
+        let (Some(resync), Some(local)) = (&mut volume.resync, &volume.local) else { return false };
+        if !resync.finish_asked || !resync.serving.is_empty() {
+            return false;
+        }
+        let number = volume.number;
+        if local.bitmap().is_empty() {
+            (resync.stage, resync.finish_asked) = (Stage::SourceAwaitsFinished, false);
+            volume.finish_in_doubt = true;
+            let generations = local.superblock().generations;
+            let history = generations.history.iter().copied().filter(|id| id.is_real()).collect();
+            let message = ControlMessage::ResyncGenerations { volume: number, current: generations.current, history };
+            self.send(message, None);
+            return true;
+        }
+        if !volume.in_sync.current.is_empty() {
+            // Once: closing the epoch moves the set on.
+            self.request_epoch_close();
+            return false;
+        }
+        if volume.in_sync.count() > 0 {
+            return false;
+        }
+        // The target doesn't know of these: tell it, it goes on and asks again.
+        resync.finish_asked = false;
+        let mut from = BlockIndex(0);
+        for _ in 0..OUT_OF_SYNC_RUNS_MAX {
+            let run = self.volumes[index].local.as_ref().and_then(|local| local.bitmap().next_run(from, u64::MAX));
+            let Some(run) = run else { break };
+            from = BlockIndex(run.end());
+            self.send(ControlMessage::OutOfSync { volume: number, first: run.first, count: run.count }, None);
+        }
+        true
+    }
+
+    /// The target has taken over our generations, durably (R25).
+    pub(crate) fn resync_finished(&mut self, number: VolumeNumber) {
+        let Some(index) = self.volume_index(number) else { return };
+        let volume = &mut self.volumes[index];
+        if volume.resync.as_ref().is_none_or(|resync| resync.stage != Stage::SourceAwaitsFinished) {
+            return;
+        }
+        let Some(resync) = volume.resync.take() else { return };
+        volume.finish_in_doubt = false;
+        if let Some(local) = &mut volume.local {
+            local.update_superblock(|superblock| generation::settle(&mut superblock.generations));
+            local.flush_bitmap();
+        }
+        self.set_peer_disk(index, DiskState::UpToDate, Why::ResyncDone);
+        self.set_replication(index, ReplicationState::Established, Why::ResyncDone);
+        self.notice(Notice::ResyncFinished { volume: number, copied_bytes: resync.copied_bytes });
+    }
+}

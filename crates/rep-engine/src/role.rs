@@ -1,0 +1,396 @@
+//! Becoming Primary, ceasing to be it, and starting a generation on both nodes.
+//!
+//! Promote (R29): UpToDate data in reach, no Primary peer, no handshake under way. A connected peer is asked first, so
+//! that two nodes that promote at the same moment don't both succeed; when both ask, the one whose name sorts first
+//! wins. The Primary mark is durable before the device is offered (I-D8).
+//!
+//! Demote: only when the device isn't open. Requests under way end, everything is flushed on both disks, the bitmap
+//! is durable and the log empty before the mark goes: a node demoted cleanly has nothing to recover.
+
+use crate::Engine;
+use crate::action::{Action, Why};
+use crate::command::{CommandError, CommandOutcome};
+use crate::generation;
+use crate::local_disk::{BitmapTicket, LogResetTicket, SuperblockTicket};
+use crate::operator::{Progress, Step};
+use rep_meta::{DataState, PrimaryMark, Superblock};
+use rep_types::{CommandId, DiskState, GenerationId, Refusal, Role, VolumeNumber};
+use rep_wire::ControlMessage;
+use std::time::Duration;
+
+/// How long a promotion the peer was granted may take before it is taken for given up.
+const GRANT_LASTS: Duration = Duration::from_secs(30);
+
+/// How far a promotion is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum PromotionStage {
+    /// A connected peer is asked.
+    Ask { force: bool, asked: bool, granted: Option<bool> },
+    /// What an earlier session asked of the disks is landing, losses are being recorded.
+    Landing { force: bool },
+    /// The Primary mark is being made durable.
+    Recording { force: bool, tickets: Vec<(usize, SuperblockTicket)> },
+}
+
+/// How far a demotion is; each stage holds the tickets of all volumes with a disk.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum DemotionStage {
+    Begin,
+    Bitmap(Vec<(usize, BitmapTicket)>),
+    Log(Vec<(usize, LogResetTicket)>),
+    Superblock(Vec<(usize, SuperblockTicket)>),
+}
+
+/// How far a generation started on both nodes is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct NewGenerationState {
+    id: GenerationId,
+    clear_bitmap: bool,
+    /// We are the node that was asked by the other.
+    answers: bool,
+    tickets: Option<(BitmapTicket, SuperblockTicket)>,
+    peer_done: bool,
+}
+
+type Answer = Result<CommandOutcome, CommandError>;
+
+fn refused(refusal: Refusal) -> Option<Answer> {
+    Some(Err(CommandError::Refused(refusal)))
+}
+
+impl Engine {
+    /// Why a promotion would be refused now (R29).
+    pub(crate) fn promotion_refusal(&self, force: bool) -> Option<Refusal> {
+        if self.peer_role == Some(Role::Primary) || self.promotion_granted_until.is_some_and(|until| until > self.now) {
+            return Some(Refusal::PeerIsPrimary);
+        }
+        if self.handshake_under_way() {
+            return Some(Refusal::HandshakeUnderWay);
+        }
+        let connected = self.is_connected();
+        for volume in &self.volumes {
+            let good_here = volume.local.is_some() && volume.disk == DiskState::UpToDate;
+            let good_there = connected && volume.peer_disk == DiskState::UpToDate;
+            if good_here || good_there {
+                continue;
+            }
+            let usable = volume.local.is_some() && volume.disk.takes_writes() && volume.attaching.is_none();
+            if !(force && usable) {
+                return Some(Refusal::NoUpToDateDisk);
+            }
+        }
+        None
+    }
+
+    pub(crate) fn promote(&mut self, id: CommandId, force: bool) -> Option<Answer> {
+        if self.role == Role::Primary {
+            return Some(Ok(CommandOutcome::Done));
+        }
+        if let Some(refusal) = self.promotion_refusal(force) {
+            return refused(refusal);
+        }
+        let stage = PromotionStage::Ask { force, asked: false, granted: None };
+        self.begin_transition(id, [Step::Promote(stage)])
+    }
+
+    pub(crate) fn poll_promotion(&mut self, stage: PromotionStage) -> Progress {
+        let next = match stage {
+            PromotionStage::Ask { force, asked, granted } => return self.poll_promotion_asks(force, asked, granted),
+            PromotionStage::Landing { force } => {
+                let settled = self.peer_requests_landed() && self.recording == 0;
+                if !settled {
+                    return Progress::Waits;
+                }
+                if let Some(refusal) = self.promotion_refusal(force) {
+                    return Progress::Failed(CommandError::Refused(refusal));
+                }
+                self.record_promotion(force)
+            }
+            PromotionStage::Recording { force, tickets } => {
+                let durable = |(index, ticket): &(usize, SuperblockTicket)| {
+                    self.volumes[*index].local.as_ref().is_none_or(|local| local.superblock_durable(*ticket))
+                };
+                if !tickets.iter().all(durable) {
+                    return Progress::Waits;
+                }
+                return self.promoted(force, &tickets);
+            }
+        };
+        Progress::Moved(Step::Promote(next))
+    }
+
+    fn poll_promotion_asks(&mut self, force: bool, asked: bool, granted: Option<bool>) -> Progress {
+        if self.is_connected() {
+            match (asked, granted) {
+                (false, _) => {
+                    self.send(ControlMessage::PromoteRequest, None);
+                    return Progress::Moved(Step::Promote(PromotionStage::Ask { force, asked: true, granted }));
+                }
+                (true, None) => return Progress::Waits,
+                (true, Some(false)) => return Progress::Failed(CommandError::Refused(Refusal::PeerIsPrimary)),
+                (true, Some(true)) => {}
+            }
+        }
+        Progress::Moved(Step::Promote(PromotionStage::Landing { force }))
+    }
+
+    /// The peer wants to be Primary.
+    pub(crate) fn promotion_asked(&mut self) {
+        let step = self.transition.as_ref().and_then(|transition| transition.steps.front());
+        let wants_itself = matches!(step, Some(Step::Promote(_)));
+        let recording = matches!(step, Some(Step::Promote(PromotionStage::Recording { .. })));
+        let granted = self.role == Role::Secondary && !recording && !(wants_itself && self.config.sorts_first);
+        if granted {
+            self.promotion_granted_until = Some(self.now.after(GRANT_LASTS));
+        }
+        self.send(ControlMessage::PromoteReply { granted }, None);
+    }
+
+    pub(crate) fn promotion_answered(&mut self, answer: bool) {
+        let step = self.transition.as_mut().and_then(|transition| transition.steps.front_mut());
+        if let Some(Step::Promote(PromotionStage::Ask { granted, .. })) = step {
+            *granted = Some(answer);
+        }
+    }
+
+    fn record_promotion(&mut self, force: bool) -> PromotionStage {
+        let mut tickets = Vec::new();
+        for index in 0..self.volumes.len() {
+            let id = self.generations.make();
+            let volume = &mut self.volumes[index];
+            let (size, good) = (volume.size_bytes, volume.disk == DiskState::UpToDate);
+            let reachable = volume.peer_disk == DiskState::UpToDate;
+            let Some(local) = &mut volume.local else { continue };
+            let ticket = local.update_superblock(|superblock| {
+                superblock.primary = PrimaryMark::Primary;
+                superblock.last_primary = true;
+                if superblock.agreed_bytes == 0 {
+                    superblock.agreed_bytes = size;
+                }
+                if force && !good && !reachable {
+                    take_for_good(superblock, id);
+                }
+            });
+            tickets.push((index, ticket));
+        }
+        PromotionStage::Recording { force, tickets }
+    }
+
+    fn promoted(&mut self, force: bool, tickets: &[(usize, SuperblockTicket)]) -> Progress {
+        self.demoting = false;
+        self.promotion_granted_until = None;
+        self.epochs.touch(self.now);
+        let mut decide_anew = false;
+        for (index, _) in tickets {
+            let volume = &self.volumes[*index];
+            let good = volume.disk == DiskState::UpToDate || volume.peer_disk == DiskState::UpToDate;
+            if volume.local.is_none() && volume.peer_disk != DiskState::UpToDate {
+                return Progress::Failed(CommandError::DiskFailed);
+            }
+            if force && !good {
+                self.set_disk(*index, DiskState::UpToDate, Why::Operator);
+                decide_anew = true;
+            }
+        }
+        self.set_role(Role::Primary, Why::Operator);
+        for volume in &self.volumes {
+            self.out.push(Action::Export { volume: volume.number, size_bytes: Some(volume.size_bytes) });
+        }
+        if self.is_connected() {
+            self.send_state();
+            if decide_anew {
+                self.begin_handshake();
+            }
+        }
+        Progress::Done
+    }
+
+    // ---- demotion ----
+
+    pub(crate) fn demote(&mut self, id: CommandId) -> Option<Answer> {
+        if self.role == Role::Secondary {
+            return Some(Ok(CommandOutcome::Done));
+        }
+        if self.volumes.iter().any(|volume| volume.openers > 0) {
+            return refused(Refusal::DeviceIsOpen);
+        }
+        if self.handshake_under_way() {
+            return refused(Refusal::HandshakeUnderWay);
+        }
+        self.stop_serving();
+        self.begin_transition(id, [Step::Drain, Step::Settle, Step::Demote(DemotionStage::Begin)])
+    }
+
+    /// Takes no more client requests.
+    pub(crate) fn stop_serving(&mut self) {
+        self.demoting = true;
+        for volume in &self.volumes {
+            self.out.push(Action::Export { volume: volume.number, size_bytes: None });
+        }
+    }
+
+    pub(crate) fn poll_drain(&mut self) -> Progress {
+        let clients = self
+            .ops
+            .iter()
+            .any(|(_, op)| op.kind.is_client_write() || op.kind == crate::operation::OperationKind::Read);
+        if clients || !self.held.is_empty() || self.recording > 0 { Progress::Waits } else { Progress::Done }
+    }
+
+    pub(crate) fn poll_settle(&mut self) -> Progress {
+        if self.epochs.is_clean() {
+            return Progress::Done;
+        }
+        if !self.epochs.is_closing() {
+            self.request_epoch_close();
+            if self.epochs.is_clean() {
+                return Progress::Done;
+            }
+        }
+        Progress::Waits
+    }
+
+    pub(crate) fn poll_demotion(&mut self, stage: DemotionStage) -> Progress {
+        let next = match stage {
+            DemotionStage::Begin => {
+                let idle = self.volumes.iter().all(|volume| {
+                    volume.recording.is_none() && volume.local.as_ref().is_none_or(|local| local.log_job.is_none())
+                });
+                if !idle {
+                    return Progress::Waits;
+                }
+                DemotionStage::Bitmap(self.each_disk(|local| local.flush_bitmap()))
+            }
+            DemotionStage::Bitmap(tickets) => {
+                if !self.on_each_disk(&tickets, |local, ticket| local.bitmap_durable(*ticket)) {
+                    return Progress::Waits;
+                }
+                DemotionStage::Log(self.each_disk(|local| local.reset_log()))
+            }
+            DemotionStage::Log(tickets) => {
+                if !self.on_each_disk(&tickets, |local, ticket| local.log_is_reset(*ticket)) {
+                    return Progress::Waits;
+                }
+                let unmark = |superblock: &mut Superblock| superblock.primary = PrimaryMark::None;
+                DemotionStage::Superblock(self.each_disk(|local| local.update_superblock(unmark)))
+            }
+            DemotionStage::Superblock(tickets) => {
+                if !self.on_each_disk(&tickets, |local, ticket| local.superblock_durable(*ticket)) {
+                    return Progress::Waits;
+                }
+                self.demoting = false;
+                self.set_role(Role::Secondary, Why::Operator);
+                if self.is_connected() {
+                    self.send_state();
+                }
+                return Progress::Done;
+            }
+        };
+        Progress::Moved(Step::Demote(next))
+    }
+
+    fn each_disk<T>(&mut self, mut ask: impl FnMut(&mut crate::local_disk::LocalDisk) -> T) -> Vec<(usize, T)> {
+        let disks = self.volumes.iter_mut().enumerate();
+        disks.filter_map(|(index, volume)| volume.local.as_mut().map(|local| (index, ask(local)))).collect()
+    }
+
+    /// Whether it is so on every disk; one that is gone no longer matters.
+    fn on_each_disk<T>(&self, tickets: &[(usize, T)], so: impl Fn(&crate::local_disk::LocalDisk, &T) -> bool) -> bool {
+        tickets.iter().all(|(index, ticket)| self.volumes[*index].local.as_ref().is_none_or(|local| so(local, ticket)))
+    }
+
+    // ---- a generation on both nodes ----
+
+    pub(crate) fn new_generation(&mut self, id: CommandId, index: usize, clear_bitmap: bool) -> Option<Answer> {
+        let volume = &self.volumes[index];
+        if !self.is_connected() {
+            return refused(Refusal::NotConnected);
+        }
+        if self.handshake_under_way() {
+            return refused(Refusal::HandshakeUnderWay);
+        }
+        if volume.resync.is_some() {
+            return refused(Refusal::ResyncUnderWay);
+        }
+        let Some(local) = &volume.local else { return refused(Refusal::Diskless) };
+        if !volume.peer_disk.takes_writes() {
+            return refused(Refusal::Diskless);
+        }
+        // A bit clears by proof only (I-B2): nodes that hold data already are made equal by a resync.
+        let fresh = local.superblock().generations.current == GenerationId::JUST_CREATED
+            && volume.peer_generations.is_some_and(|peer| peer.current == GenerationId::JUST_CREATED)
+            && self.role == Role::Secondary
+            && self.peer_role == Some(Role::Secondary);
+        if !fresh || !clear_bitmap {
+            return refused(Refusal::NotJustCreated);
+        }
+        let generation = self.generations.make();
+        let message = ControlMessage::NewGeneration { volume: volume.number, id: generation, clear_bitmap };
+        self.send(message, None);
+        let state =
+            NewGenerationState { id: generation, clear_bitmap, answers: false, tickets: None, peer_done: false };
+        self.begin_transition(id, [Step::NewGeneration { index, state }])
+    }
+
+    /// The peer's operator starts a generation on both nodes.
+    pub(crate) fn peer_starts_generation(&mut self, number: VolumeNumber, id: GenerationId, clear_bitmap: bool) {
+        let Some(index) = self.volume_index(number) else { return };
+        let local = self.volumes[index].local.as_ref();
+        let fresh = local.is_some_and(|local| local.superblock().generations.current == GenerationId::JUST_CREATED);
+        if !fresh || self.role == Role::Primary || self.transition.is_some() || !id.is_real() {
+            return;
+        }
+        let state = NewGenerationState { id, clear_bitmap, answers: true, tickets: None, peer_done: true };
+        self.begin_transition(CommandId(0), [Step::NewGeneration { index, state }]);
+        if let Some(transition) = &mut self.transition {
+            transition.abandoned = true;
+        }
+    }
+
+    pub(crate) fn peer_started_generation(&mut self, number: VolumeNumber) {
+        let wanted = self.volume_index(number);
+        let step = self.transition.as_mut().and_then(|transition| transition.steps.front_mut());
+        if let Some(Step::NewGeneration { index, state }) = step
+            && wanted == Some(*index)
+        {
+            state.peer_done = true;
+        }
+    }
+
+    pub(crate) fn poll_new_generation(&mut self, index: usize, mut state: NewGenerationState) -> Progress {
+        if !self.is_connected() {
+            return Progress::Failed(CommandError::PeerLost);
+        }
+        let volume = &mut self.volumes[index];
+        let Some(local) = &mut volume.local else { return Progress::Failed(CommandError::DiskFailed) };
+        let Some((bitmap, superblock)) = state.tickets else {
+            if state.clear_bitmap {
+                local.clear_all_out_of_sync();
+            }
+            let bitmap = local.flush_bitmap();
+            let superblock = local.update_superblock(|superblock| {
+                take_for_good(superblock, state.id);
+                superblock.generations.bitmap = GenerationId::NONE;
+            });
+            state.tickets = Some((bitmap, superblock));
+            return Progress::Moved(Step::NewGeneration { index, state });
+        };
+        let durable = local.bitmap_durable(bitmap) && local.superblock_durable(superblock);
+        if !durable || !state.peer_done {
+            return Progress::Waits;
+        }
+        let number = volume.number;
+        self.set_disk(index, DiskState::UpToDate, Why::Operator);
+        if state.answers {
+            self.send(ControlMessage::NewGenerationDone { volume: number }, None);
+        }
+        self.send_state();
+        Progress::Done
+    }
+}
+
+/// Data that is taken for the newest from now on, on the operator's word: a generation of its own (I-G5).
+fn take_for_good(superblock: &mut Superblock, id: GenerationId) {
+    superblock.data = DataState::Consistent;
+    generation::advance(&mut superblock.generations, id);
+}

@@ -1,0 +1,47 @@
+//! The engine's state as operators see it.
+
+use crate::Engine;
+use crate::event::Timestamp;
+use crate::snapshot::{IoSuspension, Snapshot, VolumeSnapshot};
+use crate::volume::Volume;
+use rep_types::{BLOCK_SIZE, Role};
+
+impl Engine {
+    /// The state as operators see it.
+    pub fn snapshot(&self, now: Timestamp) -> Snapshot {
+        let io_suspended = if self.suspended {
+            Some(IoSuspension::Operator)
+        } else {
+            (self.recording > 0).then_some(IoSuspension::RecordingLoss)
+        };
+        let promotion_refused = if self.role == Role::Primary { None } else { self.promotion_refusal(false) };
+        Snapshot {
+            role: self.role,
+            peer_role: self.peer_role,
+            connection: self.connection,
+            io_suspended,
+            promotion_refused,
+            volumes: self.volumes.iter().map(|volume| volume_snapshot(volume, now)).collect(),
+        }
+    }
+}
+
+fn volume_snapshot(volume: &Volume, now: Timestamp) -> VolumeSnapshot {
+    let local = volume.local.as_ref();
+    VolumeSnapshot {
+        number: volume.number,
+        size_bytes: volume.size_bytes,
+        openers: volume.openers,
+        disk: volume.disk,
+        peer_disk: volume.peer_disk,
+        replication: volume.replication,
+        out_of_sync_bytes: volume.out_of_sync_blocks() * BLOCK_SIZE,
+        resync: volume.resync_snapshot(now),
+        last_decision: volume.last_decision,
+        peer_generations: volume.peer_generations,
+        generations: local.map(|local| local.superblock().generations),
+        hot_extents: local.map_or(0, |local| local.log.hot_count()),
+        hot_extents_max: local.map_or(0, |local| local.log.capacity()),
+        counters: volume.counters,
+    }
+}

@@ -1,0 +1,253 @@
+//! One volume: its disks' states, its local disk while one is attached, and what is under way on it.
+
+use crate::dirty_bitmap::DirtyBitmap;
+use crate::local_disk::{LocalDisk, SuperblockTicket};
+use crate::overlap::OverlapTable;
+use crate::resync::Resync;
+use crate::slab::Key;
+use crate::snapshot::Counters;
+use rep_types::{
+    BlockIndex, BlockRange, ByteRange, DiskState, Generations, ReplicationState, SyncDecision, VolumeNumber,
+};
+use rep_wire::PriorEnd;
+use std::collections::VecDeque;
+
+/// Who waits for the activity log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum LogWaiter {
+    /// A client's write.
+    Operation(Key),
+    /// A write from the peer, while this node's is the only disk.
+    PeerRequest(Key),
+}
+
+/// A loss (of the peer, or of a disk) that must be durable before anything is answered (R13, R14).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Recording {
+    /// A new generation is being written here.
+    Superblock(SuperblockTicket),
+    /// The peer was told that our disk is gone and makes the generation (R15).
+    Peer,
+}
+
+/// Blocks completed on both disks that a flush has not covered yet: what R3 calls the transfer log, as sets.
+#[derive(Debug)]
+pub(crate) struct FlushSets {
+    /// Since the last epoch was closed.
+    pub current: DirtyBitmap,
+    /// In the epoch being closed.
+    pub closing: DirtyBitmap,
+}
+
+impl FlushSets {
+    pub fn new(blocks: u64) -> Self {
+        FlushSets { current: DirtyBitmap::new(blocks), closing: DirtyBitmap::new(blocks) }
+    }
+
+    pub fn clear_all(&mut self) {
+        self.current.clear_all();
+        self.closing.clear_all();
+    }
+}
+
+/// Blocks that were made equal and whose bits clear with the next flush of the target's disk (R24).
+#[derive(Debug)]
+pub(crate) struct InSyncSets {
+    /// Made equal since the last flush began.
+    pub current: DirtyBitmap,
+    /// Covered by the epoch being closed.
+    pub closing: DirtyBitmap,
+    /// Covered by a flush the peer asked for.
+    pub peer_flush: DirtyBitmap,
+}
+
+impl InSyncSets {
+    pub fn new(blocks: u64) -> Self {
+        InSyncSets {
+            current: DirtyBitmap::new(blocks),
+            closing: DirtyBitmap::new(blocks),
+            peer_flush: DirtyBitmap::new(blocks),
+        }
+    }
+
+    pub fn clear_all(&mut self) {
+        self.current.clear_all();
+        self.closing.clear_all();
+        self.peer_flush.clear_all();
+    }
+
+    /// A newer write on these blocks is not mirrored: an earlier copy proves nothing any more (I-B2).
+    pub fn forget(&mut self, blocks: BlockRange) {
+        self.current.clear(blocks);
+        self.closing.clear(blocks);
+        self.peer_flush.clear(blocks);
+    }
+
+    pub fn contains_any(&self, blocks: BlockRange) -> bool {
+        self.current.any_set(blocks) || self.closing.any_set(blocks) || self.peer_flush.any_set(blocks)
+    }
+
+    pub fn count(&self) -> u64 {
+        self.current.count() + self.closing.count() + self.peer_flush.count()
+    }
+}
+
+/// A volume.
+#[derive(Debug)]
+pub(crate) struct Volume {
+    pub number: VolumeNumber,
+    pub disk: DiskState,
+    pub peer_disk: DiskState,
+    pub replication: ReplicationState,
+    /// What clients see; 0 while nothing is known.
+    pub size_bytes: u64,
+    pub logical_block_bytes: u32,
+    pub openers: u32,
+    /// Present while a disk is attached.
+    pub local: Option<LocalDisk>,
+    /// Counts attachments.
+    pub attachment: u32,
+    /// The attach that isn't finished.
+    pub attaching: Option<crate::attach::Attaching>,
+    /// Being let go of by the operator: takes nothing new.
+    pub detaching: bool,
+    /// The superblock that makes this disk UpToDate is on its way.
+    pub adopting: Option<SuperblockTicket>,
+    pub table: OverlapTable,
+    pub log_waiters: VecDeque<LogWaiter>,
+    pub unflushed: FlushSets,
+    pub in_sync: InSyncSets,
+    pub recording: Option<Recording>,
+    /// The target was told our generation and may have taken it over; whether it did isn't known. A write the peer
+    /// lacks needs a new generation then, although a bitmap generation is set.
+    pub finish_in_doubt: bool,
+    /// The peer, a Primary, told us that its disk is gone and waits for our word.
+    pub owes_disk_lost_answer: bool,
+    pub resync: Option<Resync>,
+    pub resync_paused_here: bool,
+    pub resync_paused_there: bool,
+    pub prior_end: PriorEnd,
+    /// One-shot: give our data up if the next handshake finds a split brain (I-G4).
+    pub discard_my_data: bool,
+    pub last_decision: Option<SyncDecision>,
+    pub peer_generations: Option<Generations>,
+    pub peer_out_of_sync_blocks: u64,
+    pub counters: Counters,
+}
+
+impl Volume {
+    pub fn new(number: VolumeNumber) -> Self {
+        Volume {
+            number,
+            disk: DiskState::Diskless,
+            peer_disk: DiskState::DUnknown,
+            replication: ReplicationState::Off,
+            size_bytes: 0,
+            logical_block_bytes: 512,
+            openers: 0,
+            local: None,
+            attachment: 0,
+            attaching: None,
+            detaching: false,
+            adopting: None,
+            table: OverlapTable::new(),
+            log_waiters: VecDeque::new(),
+            unflushed: FlushSets::new(0),
+            in_sync: InSyncSets::new(0),
+            recording: None,
+            finish_in_doubt: false,
+            owes_disk_lost_answer: false,
+            resync: None,
+            resync_paused_here: false,
+            resync_paused_there: false,
+            prior_end: PriorEnd::Clean,
+            discard_my_data: false,
+            last_decision: None,
+            peer_generations: None,
+            peer_out_of_sync_blocks: 0,
+            counters: Counters::default(),
+        }
+    }
+
+    /// Sets the size clients see, and everything that is counted in blocks of it.
+    pub fn set_size(&mut self, size_bytes: u64) {
+        if self.size_bytes == size_bytes {
+            return;
+        }
+        self.size_bytes = size_bytes;
+        let blocks = size_bytes.div_ceil(rep_types::BLOCK_SIZE);
+        self.unflushed = FlushSets::new(blocks);
+        self.in_sync = InSyncSets::new(blocks);
+    }
+
+    /// The local disk, if it takes client writes and writes from the peer now.
+    pub fn takes_local_writes(&self) -> bool {
+        self.local.is_some()
+            && !self.detaching
+            && self.disk.takes_writes()
+            && self.resync.as_ref().is_none_or(|resync| resync.target_takes_writes())
+    }
+
+    /// Whether a client write goes to the peer's disk as well. `connected`: the handshake is done.
+    pub fn mirrors(&self, connected: bool) -> bool {
+        connected
+            && self.replication.mirrors()
+            && self.peer_disk.takes_writes()
+            && self.resync.as_ref().is_none_or(|resync| resync.peer_takes_writes())
+    }
+
+    /// Marks blocks out-of-sync. They lie in hot extents or the mark is made durable before anything is answered.
+    pub fn mark_out_of_sync(&mut self, blocks: BlockRange) {
+        self.in_sync.forget(blocks);
+        if let Some(local) = &mut self.local {
+            local.mark_out_of_sync(blocks);
+        }
+    }
+
+    /// What was done on both disks but not flushed on the peer is out-of-sync once the peer is lost (R3). Says whether
+    /// there was any.
+    pub fn mark_unflushed(&mut self) -> bool {
+        let any = !self.unflushed.current.is_empty() || !self.unflushed.closing.is_empty();
+        if let Some(local) = &mut self.local {
+            local.unite(&self.unflushed.current);
+            local.unite(&self.unflushed.closing);
+        }
+        self.unflushed.clear_all();
+        any
+    }
+
+    /// A flush covered the blocks of one of the in-sync sets: their bits clear (R24).
+    pub fn clear_in_sync(&mut self, pick: impl FnOnce(&mut InSyncSets) -> &mut DirtyBitmap) {
+        let set = pick(&mut self.in_sync);
+        let mut from = BlockIndex(0);
+        while let Some(run) = set.next_run(from, u64::MAX) {
+            if let Some(local) = &mut self.local {
+                local.clear_out_of_sync(run);
+            }
+            from = BlockIndex(run.end());
+        }
+        set.clear_all();
+    }
+
+    /// Whether a write the peer lacks needs a new generation first (R13, R15).
+    pub fn generation_due(&self) -> bool {
+        self.local.as_ref().is_some_and(|local| local.superblock().generations.bitmap.is_none() || self.finish_in_doubt)
+    }
+
+    /// Whether every block of the range may be read from the local disk (R27).
+    pub fn reads_locally(&self, range: ByteRange) -> bool {
+        match (&self.local, self.disk) {
+            (None, _) => false,
+            (Some(_), DiskState::UpToDate) => true,
+            (Some(local), DiskState::Inconsistent) => {
+                self.resync.as_ref().is_some_and(|resync| resync.is_running_target())
+                    && !local.bitmap().any_set(range.blocks_touched())
+            }
+            _ => false,
+        }
+    }
+
+    pub fn out_of_sync_blocks(&self) -> u64 {
+        self.local.as_ref().map_or(0, |local| local.bitmap().count())
+    }
+}

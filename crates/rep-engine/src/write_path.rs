@@ -1,0 +1,399 @@
+//! The way of a client's request: arrival, order, log, both legs, answer.
+//!
+//! ```text
+//! client ─► overlap table ─► gate ─► activity log ─┬─► local disk ─┐
+//!            (R7)            (R13)    (R9)         └─► peer ───────┴─► epoch ─► answer (R1, R3)
+//! ```
+//!
+//! Every step may make a request wait; the one that ends the waiting puts it back on the list of runnable requests
+//! and it starts over from the gate, so no decision taken before the wait is used after it.
+
+use crate::action::{Action, ReadInto};
+use crate::operation::{IoPurpose, Leg, Operation, OperationKind, Stage};
+use crate::slab::Key;
+use crate::volume::LogWaiter;
+use crate::{Engine, limits};
+use rep_types::{ByteRange, DiskState, IoError, PayloadId, RequestId, Role, VolumeNumber, ZERO_LENGTH_MAX, ZeroMode};
+use rep_wire::{ControlMessage, Message, TransferId};
+
+impl Engine {
+    pub(crate) fn client_write(
+        &mut self,
+        request: RequestId,
+        volume: VolumeNumber,
+        range: ByteRange,
+        payload: PayloadId,
+        fua: bool,
+    ) {
+        let kind = OperationKind::Write { fua };
+        if let Err(error) = self.enter(request, volume, range, Some(payload), kind) {
+            self.release(Some(payload));
+            self.answer(request, Err(error), None);
+        }
+    }
+
+    pub(crate) fn client_zero(
+        &mut self,
+        request: RequestId,
+        volume: VolumeNumber,
+        range: ByteRange,
+        mode: ZeroMode,
+        fua: bool,
+    ) {
+        if let Err(error) = self.enter(request, volume, range, None, OperationKind::Zero { mode, fua }) {
+            self.answer(request, Err(error), None);
+        }
+    }
+
+    pub(crate) fn client_read(
+        &mut self,
+        request: RequestId,
+        volume: VolumeNumber,
+        range: ByteRange,
+        payload: PayloadId,
+    ) {
+        if let Err(error) = self.enter(request, volume, range, Some(payload), OperationKind::Read) {
+            self.answer(request, Err(error), Some(payload));
+        }
+    }
+
+    pub(crate) fn client_flush_request(&mut self, request: RequestId) {
+        if self.role == Role::Primary && !self.demoting {
+            self.client_flush(request);
+        } else {
+            self.answer(request, Err(IoError::NotPrimary), None);
+        }
+    }
+
+    /// Checks a request and puts it into the table.
+    fn enter(
+        &mut self,
+        request: RequestId,
+        volume: VolumeNumber,
+        range: ByteRange,
+        payload: Option<PayloadId>,
+        kind: OperationKind,
+    ) -> Result<(), IoError> {
+        let index = self.volume_index(volume).ok_or(IoError::Invalid)?;
+        if self.role != Role::Primary || self.demoting {
+            return Err(IoError::NotPrimary);
+        }
+        if !range.is_legal(self.volumes[index].size_bytes) || range.length > ZERO_LENGTH_MAX {
+            return Err(IoError::Invalid);
+        }
+        self.insert_operation(request, index, range, payload, kind);
+        Ok(())
+    }
+
+    /// Puts an operation into the table; it runs at once if nothing stands in its way.
+    pub(crate) fn insert_operation(
+        &mut self,
+        request: RequestId,
+        index: usize,
+        range: ByteRange,
+        payload: Option<PayloadId>,
+        kind: OperationKind,
+    ) -> Key {
+        let key = self.ops.insert(Operation {
+            request,
+            volume: index,
+            kind,
+            range,
+            payload,
+            blockers: 0,
+            stage: Stage::Waiting,
+            local: Leg::Unused,
+            peer: Leg::Unused,
+            holds_log: false,
+            started: self.now,
+        });
+        let blockers = self.volumes[index].table.insert(key, range, kind.is_exclusive());
+        if blockers == 0 {
+            self.runnable.push_back(key);
+        } else if let Some(op) = self.ops.get_mut(key) {
+            op.blockers = blockers;
+        }
+        key
+    }
+
+    /// Starts an operation nothing earlier stands in the way of.
+    pub(crate) fn start_operation(&mut self, key: Key) {
+        let Some(op) = self.ops.get(key).copied() else { return };
+        if op.stage != Stage::Waiting || op.blockers > 0 {
+            return;
+        }
+        match op.kind {
+            OperationKind::ResyncSource { transfer } => return self.resync_source_locked(key, op, transfer),
+            OperationKind::ResyncTarget { .. } => return self.resync_target_locked(key, op),
+            _ => {}
+        }
+        if self.io_waits() {
+            self.gated.push_back(key);
+        } else if op.kind == OperationKind::Read {
+            self.start_read(key, op);
+        } else {
+            self.start_write(key, op);
+        }
+    }
+
+    /// Whether client I/O is held back.
+    pub(crate) fn io_waits(&self) -> bool {
+        self.recording > 0 || self.suspended
+    }
+
+    /// Lets held-back I/O go on, if nothing holds it back any more.
+    pub(crate) fn open_gate(&mut self) {
+        if !self.io_waits() {
+            self.runnable.extend(self.gated.drain(..));
+        }
+        if self.recording == 0 {
+            let waiting: Vec<Key> = self.gated_peer.drain(..).collect();
+            for key in waiting {
+                self.start_peer_write(key);
+            }
+        }
+    }
+
+    fn start_read(&mut self, key: Key, op: Operation) {
+        let connected = self.is_connected();
+        let volume = &mut self.volumes[op.volume];
+        let number = volume.number;
+        if volume.reads_locally(op.range) {
+            let Some(payload) = op.payload else { return };
+            let io = self.new_io(op.volume, IoPurpose::ClientRead(key));
+            self.set_legs(key, Leg::Open, Leg::Unused);
+            let into = ReadInto::Payload(payload);
+            self.out.push(Action::ReadDisk { io, volume: number, range: op.range, into });
+        } else if connected && volume.peer_disk == DiskState::UpToDate {
+            self.set_legs(key, Leg::Unused, Leg::Open);
+            self.send(Message::Read { id: TransferId(key.0), volume: number, range: op.range }, None);
+        } else {
+            self.end_operation(key, Err(IoError::Io));
+        }
+    }
+
+    fn start_write(&mut self, key: Key, op: Operation) {
+        let connected = self.is_connected();
+        let handshaking = self.handshake_under_way();
+        let volume = &mut self.volumes[op.volume];
+        let mirrored = volume.mirrors(connected);
+        let local = volume.takes_local_writes();
+        let good_local = local && volume.disk == DiskState::UpToDate;
+        let good_peer = mirrored && volume.peer_disk == DiskState::UpToDate;
+        if !good_local && !good_peer {
+            return self.end_operation(key, Err(IoError::Io));
+        }
+        if local && !mirrored && volume.generation_due() {
+            // The peer will lack this write: the generation comes first (R13, R15). During a handshake generations
+            // stand still (R17), so the write waits for its end.
+            self.gated.push_back(key);
+            if !handshaking {
+                self.begin_generation(op.volume);
+            }
+            return;
+        }
+        if local {
+            let Some(disk) = &mut volume.local else { return };
+            if !op.holds_log && !disk.log.acquire(op.range) {
+                volume.log_waiters.push_back(LogWaiter::Operation(key));
+                return self.kick_log(op.volume);
+            }
+            if let Some(op) = self.ops.get_mut(key) {
+                op.holds_log = true;
+            }
+        }
+        if !mirrored {
+            self.mark_for_peer(op.volume, op.range);
+        }
+        self.open_write_legs(key, op, local, mirrored);
+    }
+
+    /// The peer's disk won't get this range now: marks it, and tells a target whose bitmap may have travelled already.
+    pub(crate) fn mark_for_peer(&mut self, index: usize, range: ByteRange) {
+        let blocks = range.blocks_touched();
+        let volume = &mut self.volumes[index];
+        volume.mark_out_of_sync(blocks);
+        if volume.resync.as_ref().is_some_and(|resync| resync.is_source()) {
+            let (volume, first) = (volume.number, blocks.first);
+            self.send(ControlMessage::OutOfSync { volume, first, count: blocks.count }, None);
+        }
+    }
+
+    fn open_write_legs(&mut self, key: Key, op: Operation, local: bool, mirrored: bool) {
+        let leg = |used| if used { Leg::Open } else { Leg::Unused };
+        self.set_legs(key, leg(local), leg(mirrored));
+        let volume = self.volumes[op.volume].number;
+        let (range, durable) = (op.range, self.config.stable);
+        if mirrored {
+            let id = TransferId(key.0);
+            let message = match op.kind {
+                OperationKind::Zero { mode, .. } => Message::Zero { id, volume, range, mode, durable },
+                _ => Message::Write { id, volume, range, durable },
+            };
+            self.send(message, op.payload);
+        }
+        if local {
+            let io = self.new_io(op.volume, IoPurpose::ClientWrite(key));
+            let action = match (op.kind, op.payload) {
+                (OperationKind::Zero { mode, .. }, _) => Action::ZeroDisk { io, volume, range, mode, durable },
+                (_, Some(payload)) => Action::WriteDisk { io, volume, range, payload, durable },
+                (_, None) => unreachable!("a client's write has a payload"),
+            };
+            self.out.push(action);
+        }
+        let counters = &mut self.volumes[op.volume].counters;
+        counters.written_bytes += u64::from(range.length);
+        if mirrored && op.payload.is_some() {
+            counters.sent_bytes += u64::from(range.length);
+        }
+    }
+
+    fn set_legs(&mut self, key: Key, local: Leg, peer: Leg) {
+        let now = self.now;
+        if let Some(op) = self.ops.get_mut(key) {
+            (op.local, op.peer, op.stage, op.started) = (local, peer, Stage::UnderWay, now);
+        }
+    }
+
+    /// The local leg of a client's write ended. A failed disk has been detached by the caller.
+    pub(crate) fn local_leg_done(&mut self, key: Key) {
+        if let Some(op) = self.ops.get_mut(key)
+            && op.local == Leg::Open
+        {
+            op.local = Leg::Done;
+            self.end_write_if_closed(key);
+        }
+    }
+
+    /// The peer answered a client's write.
+    pub(crate) fn peer_leg_done(&mut self, id: TransferId, result: Result<(), IoError>) {
+        let key = Key(id.0);
+        let Some(op) = self.ops.get_mut(key) else { return };
+        if op.peer != Leg::Open || !op.kind.is_client_write() {
+            return;
+        }
+        if result.is_ok() {
+            op.peer = Leg::Done;
+        } else {
+            // A negative answer counts as answered, marks the blocks and takes the peer's disk out of UpToDate (R1).
+            let index = op.volume;
+            self.peer_disk_lost(index, DiskState::Failed);
+        }
+        self.end_write_if_closed(key);
+    }
+
+    /// Ends a write whose legs are both closed.
+    pub(crate) fn end_write_if_closed(&mut self, key: Key) {
+        let Some(op) = self.ops.get(key).copied() else { return };
+        if op.stage != Stage::UnderWay || !op.both_closed() {
+            return;
+        }
+        let (local, peer) = (op.local == Leg::Done, op.peer == Leg::Done);
+        self.note_completed(key, op);
+        if !local && !peer {
+            return self.end_operation(key, Err(IoError::Io));
+        }
+        let fua = matches!(op.kind, OperationKind::Write { fua: true } | OperationKind::Zero { fua: true, .. });
+        if fua && !self.config.stable {
+            if let Some(op) = self.ops.get_mut(key) {
+                op.stage = Stage::Flushing;
+            }
+            self.fua_waits(key);
+        } else {
+            self.end_operation(key, Ok(()));
+        }
+    }
+
+    /// Books a write whose legs are closed: the epoch it belongs to, the log's references, bits that may clear.
+    fn note_completed(&mut self, key: Key, op: Operation) {
+        let epoch = self.epochs.current;
+        let stable = self.config.stable;
+        self.epochs.touch(self.now);
+        let (local, peer) = (op.local == Leg::Done, op.peer == Leg::Done);
+        let volume = &mut self.volumes[op.volume];
+        if op.holds_log {
+            if let Some(disk) = &mut volume.local {
+                disk.log.release(op.range, epoch);
+            }
+            if let Some(op) = self.ops.get_mut(key) {
+                op.holds_log = false;
+            }
+        }
+        if local && peer {
+            if !stable {
+                volume.unflushed.current.set(op.range.blocks_touched());
+            }
+            volume.note_covered(op.range);
+            if volume.unflushed.current.pages_allocated() > limits::UNFLUSHED_PAGES_MAX {
+                self.request_epoch_close();
+            }
+        }
+        self.kick_log(op.volume);
+    }
+
+    /// Takes an operation out of the table and answers it.
+    pub(crate) fn end_operation(&mut self, key: Key, result: Result<(), IoError>) {
+        let Some(op) = self.remove_operation(key) else { return };
+        if op.kind == OperationKind::Read {
+            if result.is_ok() {
+                self.volumes[op.volume].counters.read_bytes += u64::from(op.range.length);
+            }
+            self.answer(op.request, result, op.payload);
+        } else if op.kind.is_client_write() {
+            self.release(op.payload);
+            self.answer(op.request, result, None);
+        } else {
+            self.release(op.payload);
+        }
+    }
+
+    /// Takes an operation out of the table; what waited for it alone becomes runnable.
+    pub(crate) fn remove_operation(&mut self, key: Key) -> Option<Operation> {
+        let op = self.ops.remove(key)?;
+        let volume = &mut self.volumes[op.volume];
+        if op.holds_log
+            && let Some(disk) = &mut volume.local
+        {
+            disk.log.release(op.range, self.epochs.current);
+        }
+        let mut unblocked = std::mem::take(&mut self.unblocked);
+        volume.table.remove(key, op.range, &mut unblocked);
+        for later in unblocked.drain(..) {
+            if let Some(op) = self.ops.get_mut(later) {
+                op.blockers -= 1;
+                if op.blockers == 0 {
+                    self.runnable.push_back(later);
+                }
+            }
+        }
+        self.unblocked = unblocked;
+        Some(op)
+    }
+
+    /// A client's local read ended well.
+    pub(crate) fn local_read_done(&mut self, key: Key) {
+        if self.ops.get(key).is_some_and(|op| op.kind == OperationKind::Read && op.local == Leg::Open) {
+            self.end_operation(key, Ok(()));
+        }
+    }
+
+    /// The peer answered a client's read.
+    pub(crate) fn remote_read_done(&mut self, id: TransferId, result: Result<(), IoError>, payload: Option<PayloadId>) {
+        let key = Key(id.0);
+        let awaited = |op: &Operation| op.kind == OperationKind::Read && op.peer == Leg::Open;
+        let Some(op) = self.ops.get_mut(key).filter(|op| awaited(op)) else {
+            return self.release(payload);
+        };
+        let whole = payload.is_some() && result.is_ok();
+        if !whole {
+            self.release(payload);
+            return self.end_operation(key, Err(IoError::Io));
+        }
+        let given = std::mem::replace(&mut op.payload, payload);
+        let length = u64::from(op.range.length);
+        let index = op.volume;
+        self.volumes[index].counters.received_bytes += length;
+        self.release(given);
+        self.end_operation(key, Ok(()));
+    }
+}
