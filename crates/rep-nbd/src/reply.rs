@@ -3,7 +3,7 @@
 
 use crate::error::NbdError;
 use crate::limits::ERROR_MESSAGE_LENGTH_MAX;
-use crate::protocol::{CHUNK_HEADER_LENGTH, SIMPLE_REPLY_MAGIC, STRUCTURED_REPLY_MAGIC, chunk};
+use crate::protocol::{CHUNK_HEADER_LENGTH, SIMPLE_REPLY_LENGTH, SIMPLE_REPLY_MAGIC, STRUCTURED_REPLY_MAGIC, chunk};
 
 /// The longest a frame can be, in bytes.
 pub const FRAME_LENGTH_MAX: usize = CHUNK_HEADER_LENGTH + 4 + 2 + ERROR_MESSAGE_LENGTH_MAX + 8;
@@ -74,19 +74,32 @@ pub struct FrameBytes {
     length: usize,
 }
 
-impl FrameBytes {
-    fn new() -> Self {
-        FrameBytes { bytes: [0; FRAME_LENGTH_MAX], length: 0 }
-    }
-
-    fn put(&mut self, bytes: &[u8]) {
-        self.bytes[self.length..self.length + bytes.len()].copy_from_slice(bytes);
-        self.length += bytes.len();
-    }
+/// Where a frame's bytes go.
+trait Sink {
+    fn put(&mut self, bytes: &[u8]);
 
     fn put_chunk(&mut self, kind: u16, done: bool, cookie: u64, length: usize) {
         let flags = if done { chunk::FLAG_DONE } else { 0 };
         self.put(&chunk_header(kind, flags, cookie, length as u32));
+    }
+
+    fn put_error(&mut self, error: NbdError, message: &[u8]) {
+        self.put(&error.number().to_be_bytes());
+        self.put(&(message.len() as u16).to_be_bytes());
+        self.put(message);
+    }
+}
+
+impl Sink for FrameBytes {
+    fn put(&mut self, bytes: &[u8]) {
+        self.bytes[self.length..self.length + bytes.len()].copy_from_slice(bytes);
+        self.length += bytes.len();
+    }
+}
+
+impl Sink for Vec<u8> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
     }
 }
 
@@ -115,15 +128,26 @@ fn cut(message: &str) -> &[u8] {
 }
 
 impl Frame {
-    /// The frame's bytes.
+    /// The frame's bytes, on the stack.
     pub fn encode(&self) -> FrameBytes {
-        let mut out = FrameBytes::new();
+        let mut out = FrameBytes { bytes: [0; FRAME_LENGTH_MAX], length: 0 };
+        self.write(&mut out);
+        out
+    }
+
+    /// Appends the frame's bytes.
+    pub fn append_to(&self, out: &mut Vec<u8>) {
+        self.write(out);
+    }
+
+    fn write(&self, out: &mut impl Sink) {
         match *self {
             Frame::Simple { cookie, result } => {
-                let number = result.err().map_or(0, NbdError::number);
-                out.put(&SIMPLE_REPLY_MAGIC.to_be_bytes());
-                out.put(&number.to_be_bytes());
-                out.put(&cookie.to_be_bytes());
+                let mut reply = [0; SIMPLE_REPLY_LENGTH];
+                reply[0..4].copy_from_slice(&SIMPLE_REPLY_MAGIC.to_be_bytes());
+                reply[4..8].copy_from_slice(&result.err().map_or(0, NbdError::number).to_be_bytes());
+                reply[8..16].copy_from_slice(&cookie.to_be_bytes());
+                out.put(&reply);
             }
             Frame::Data { cookie, offset, length, done } => {
                 out.put_chunk(chunk::OFFSET_DATA, done, cookie, 8 + length as usize);
@@ -138,21 +162,15 @@ impl Frame {
             Frame::Error { cookie, error, message } => {
                 let message = cut(message);
                 out.put_chunk(chunk::ERROR, true, cookie, 6 + message.len());
-                put_error(&mut out, error, message);
+                out.put_error(error, message);
             }
             Frame::ErrorAt { cookie, error, offset, message } => {
                 let message = cut(message);
                 out.put_chunk(chunk::ERROR_OFFSET, true, cookie, 14 + message.len());
-                put_error(&mut out, error, message);
+                out.put_error(error, message);
                 out.put(&offset.to_be_bytes());
             }
         }
-        out
-    }
-
-    /// Appends the frame's bytes.
-    pub fn append_to(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.encode().as_ref());
     }
 
     /// How many bytes of data follow the frame on the stream; for a simple reply to a read the request tells.
@@ -164,8 +182,6 @@ impl Frame {
     }
 }
 
-fn put_error(out: &mut FrameBytes, error: NbdError, message: &[u8]) {
-    out.put(&error.number().to_be_bytes());
-    out.put(&(message.len() as u16).to_be_bytes());
-    out.put(message);
-}
+#[cfg(test)]
+#[path = "reply_tests.rs"]
+mod tests;

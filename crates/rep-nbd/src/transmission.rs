@@ -151,6 +151,14 @@ impl Transmission {
         }
     }
 
+    /// The shell takes the rest of a write's payload off the stream itself; returns how many bytes that are. The next
+    /// byte this parser gets must be the one behind them.
+    pub fn take_over_payload(&mut self) -> u32 {
+        let remaining = self.payload_remaining();
+        self.payload_received(remaining);
+        remaining
+    }
+
     /// `length` bytes of payload were received past this parser; returns how many of the payload follow.
     ///
     /// # Panics

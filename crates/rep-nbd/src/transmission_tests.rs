@@ -311,6 +311,15 @@ fn a_payload_may_be_received_past_the_parser() {
 }
 
 #[test]
+fn a_payload_may_be_taken_over_as_a_whole() {
+    let mut transmission = transmission(false);
+    assert_eq!(transmission.take_over_payload(), 0);
+    transmission.next(&mut &raw_request(command::WRITE, 0, 7, 0, 4096)[..]);
+    assert_eq!((transmission.take_over_payload(), transmission.take_over_payload()), (4096, 0));
+    assert!(matches!(transmission.next(&mut &raw_request(command::FLUSH, 0, 8, 0, 0)[..]), Parsed::Request(_)));
+}
+
+#[test]
 fn a_drain_may_be_received_past_the_parser() {
     let mut transmission = transmission(false);
     assert_eq!(transmission.next(&mut &raw_request(command::WRITE, 0, 7, 1, 4096)[..]), Parsed::NeedMore);
