@@ -102,8 +102,9 @@ impl Cluster {
             resync_lines: options.resync_lines.clone(),
             nodes: vec![section(0, &alpha), section(1, &beta)],
         };
-        let cluster =
-            Cluster { alpha, beta, network, config, config_path, expected_logs: Vec::new(), scratch, _slot: slot };
+        // A resource without metadata stays down, and that is told.
+        let expected_logs = vec!["stays down".to_owned()];
+        let cluster = Cluster { alpha, beta, network, config, config_path, expected_logs, scratch, _slot: slot };
         cluster.write_config();
         cluster
     }
@@ -167,6 +168,11 @@ impl Cluster {
     #[track_caller]
     pub fn assert_identical(&self) {
         compare::assert_identical(&self.alpha.disk(), &self.beta.disk(), self.volume_bytes());
+    }
+
+    /// The node of that name.
+    pub fn node(&mut self, name: &str) -> &mut Node {
+        if name == "alpha" { &mut self.alpha } else { &mut self.beta }
     }
 
     fn unexpected_logs(&self) -> Vec<String> {

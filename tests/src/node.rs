@@ -191,6 +191,10 @@ impl Node {
     pub fn verb(&self, line: &str) -> Outcome {
         let mut words: Vec<&str> = line.split_whitespace().collect();
         words.insert(1, &self.resource);
+        let config = self.config.to_string_lossy();
+        if matches!(words[0], "create-md" | "dump-md") {
+            words.extend(["--config", &config, "--node", &self.name]);
+        }
         self.ctl(words)
     }
 
@@ -227,6 +231,48 @@ impl Node {
             resource if wanted(&resource) => Ok(resource),
             resource => Err(resource.line()),
         })
+    }
+
+    /// Panics if `repctl status` takes a second or longer (I-L3).
+    #[track_caller]
+    pub fn assert_answers_quickly(&self) {
+        let began = std::time::Instant::now();
+        self.ok("status");
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(1), "{}'s status took {took:?}", self.name);
+    }
+
+    /// Writes through the export: these bytes, at this offset.
+    #[track_caller]
+    pub fn write(&self, at: u64, bytes: &[u8]) {
+        let mut connection = self.connection();
+        for (number, part) in bytes.chunks(1 << 20).enumerate() {
+            connection.write(at + ((number as u64) << 20), part, 0).unwrap_or_else(|e| panic!("a write: {e}"));
+        }
+        connection.flush().unwrap_or_else(|e| panic!("a flush: {e}"));
+        let _ = connection.close();
+    }
+
+    /// Reads through the export.
+    #[track_caller]
+    pub fn read(&self, at: u64, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        let mut connection = self.connection();
+        for (number, part) in bytes.chunks_mut(1 << 20).enumerate() {
+            connection.read(at + ((number as u64) << 20), part).unwrap_or_else(|e| panic!("a read: {e}"));
+        }
+        let _ = connection.close();
+        bytes
+    }
+
+    /// Reads everything through the export and has the ledger judge it.
+    #[track_caller]
+    pub fn judge(&self, ledger: &crate::Ledger, lost: crate::ledger::Lost) -> crate::ledger::Report {
+        let mut connection = self.connection();
+        let report = ledger.verify(lost, |at, buffer| connection.read(at, buffer));
+        let _ = connection.close();
+        eprintln!("{}: {report}", self.name);
+        report
     }
 
     /// Waits until both replicas are the same and connected.

@@ -42,3 +42,10 @@ impl Random {
         }
     }
 }
+
+/// This many bytes of a seed.
+pub fn bytes(seed: u64, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    Random::new(seed).fill(&mut bytes);
+    bytes
+}
