@@ -19,6 +19,8 @@ mod bitmap_load;
 mod bitmap_page;
 mod create;
 mod dump;
+#[cfg(test)]
+mod format_doc;
 mod layout;
 mod load;
 mod log_block;

@@ -103,16 +103,16 @@ pub fn load(
 }
 
 /// A copy as it was found: what it holds, or why not.
-type Copy = Result<(Superblock, Layout), CopyError>;
+pub(crate) type Copy = Result<(Superblock, Layout), CopyError>;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum CopyError {
+pub(crate) enum CopyError {
     Beyond,
     Unreadable(MetaIoError),
     Invalid(SuperblockError),
 }
 
-fn read_copy(storage: &mut dyn MetaStorage, offset: u64) -> self::Copy {
+pub(crate) fn read_copy(storage: &mut dyn MetaStorage, offset: u64) -> self::Copy {
     if offset + META_BLOCK_SIZE as u64 > storage.size_bytes() {
         return Err(CopyError::Beyond);
     }
@@ -214,7 +214,7 @@ fn repair(
     Ok(())
 }
 
-fn load_log(storage: &mut dyn MetaStorage, layout: &Layout, tag: DeviceTag) -> RecoveredLog {
+pub(crate) fn load_log(storage: &mut dyn MetaStorage, layout: &Layout, tag: DeviceTag) -> RecoveredLog {
     let mut blocks: Vec<Option<MetaBlock>> = Vec::with_capacity(layout.log_blocks as usize);
     read_blocks(storage, layout.log_offset, layout.log_blocks, |_, block| {
         blocks.push(block.map(|block| MetaBlock(Box::new(*block))));

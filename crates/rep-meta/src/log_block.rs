@@ -54,16 +54,16 @@ pub struct Transaction {
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub(crate) struct TransactionContent {
-    previous: U64,
-    slots: U32,
-    context_first: U32,
-    context_count: U16,
-    update_count: U16,
-    flags: U32,
-    reserved: [u8; 8],
-    update_slots: [U16; LOG_UPDATES_MAX],
-    update_extents: [U32; LOG_UPDATES_MAX],
-    context: [U32; LOG_CONTEXT_ENTRIES],
+    pub(crate) previous: U64,
+    pub(crate) slots: U32,
+    pub(crate) context_first: U32,
+    pub(crate) context_count: U16,
+    pub(crate) update_count: U16,
+    pub(crate) flags: U32,
+    pub(crate) reserved: [u8; 8],
+    pub(crate) update_slots: [U16; LOG_UPDATES_MAX],
+    pub(crate) update_extents: [U32; LOG_UPDATES_MAX],
+    pub(crate) context: [U32; LOG_CONTEXT_ENTRIES],
 }
 
 const _: () = assert!(size_of::<TransactionContent>() == BLOCK_CONTENT);
