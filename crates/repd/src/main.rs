@@ -49,7 +49,7 @@ fn run(arguments: Arguments, sockets: Sockets) -> ExitCode {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    let node = match choose_node(&config, arguments.node) {
+    let node = match config.choose_node(arguments.node.as_deref()) {
         Ok(node) => node,
         Err(sentence) => {
             eprintln!("repd: {sentence}");
@@ -73,26 +73,6 @@ fn serve(config: &Config, node: NodeName, runtime_dir: &std::path::Path, sockets
         let daemon = Daemon::new(config, node, sockets);
         control::run(daemon, listener).await
     })
-}
-
-/// The node this daemon is: as told, or by host name, with or without its domain.
-fn choose_node(config: &Config, told: Option<String>) -> Result<NodeName, String> {
-    let known = |name: &str| config.resources_of(name).next().is_some();
-    let host = || nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
-    let (name, origin) = match told {
-        Some(name) => (name, "--node says so"),
-        None => (host(), "the host name"),
-    };
-    let short = name.split('.').next().unwrap_or_default().to_owned();
-    let found = [name.clone(), short].into_iter().find(|name| known(name));
-    if let Some(name) = found {
-        return NodeName::new(name).map_err(|error| error.to_string());
-    }
-    let names: Vec<_> = config.node_names().into_iter().map(NodeName::as_str).collect();
-    Err(format!(
-        "no resource has a node named \"{name}\" ({origin}); the configuration knows: {}; name one with --node NAME",
-        if names.is_empty() { "none".into() } else { names.join(", ") }
-    ))
 }
 
 fn start_logging() {

@@ -34,6 +34,26 @@ impl Config {
         names.dedup();
         names
     }
+
+    /// The node this machine is: as told, or by host name, with or without its domain. The error is a sentence.
+    pub fn choose_node(&self, told: Option<&str>) -> Result<NodeName, String> {
+        let host = || nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
+        let (name, origin) = match told {
+            Some(name) => (name.to_owned(), "--node says so"),
+            None => (host(), "the host name"),
+        };
+        let short = name.split('.').next().unwrap_or_default();
+        let known = |candidate: &&&NodeName| candidate.as_str() == name || candidate.as_str() == short;
+        let names = self.node_names();
+        if let Some(found) = names.iter().find(known) {
+            return Ok((*found).clone());
+        }
+        let names: Vec<_> = names.into_iter().map(NodeName::as_str).collect();
+        let names = if names.is_empty() { "none".into() } else { names.join(", ") };
+        Err(format!(
+            "no resource has a node named \"{name}\" ({origin}); the configuration knows: {names}; name one with --node NAME"
+        ))
+    }
 }
 
 /// A resource.

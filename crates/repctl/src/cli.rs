@@ -1,0 +1,374 @@
+//! The command line.
+
+use crate::target::Target;
+use clap::{Args, Parser, Subcommand};
+use rep_control::api::{Verb, VerbRequest};
+use rep_control::client::Client;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Mirrors disks between two nodes: the operator's command.
+#[derive(Parser)]
+#[command(version, about, propagate_version = true, max_term_width = 100)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub options: Options,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every verb takes.
+#[derive(Args)]
+pub struct Options {
+    /// The daemon's control socket
+    #[arg(long, global = true, value_name = "PATH", env = "REPD_SOCKET", default_value = "/run/repd/control.sock")]
+    pub socket: PathBuf,
+    /// Answer as JSON on stdout
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// How long the verb may take ("500ms", "30s", "2min"; a bare number means seconds)
+    #[arg(long, global = true, value_name = "DURATION", default_value = "30s", value_parser = parse_timeout)]
+    pub timeout: Duration,
+}
+
+impl Options {
+    /// The daemon.
+    pub fn client(&self) -> Client {
+        Client::new(&self.socket)
+    }
+}
+
+fn parse_timeout(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds| *seconds <= 86_400).map(Duration::from_secs);
+    seconds
+        .or_else(|| rep_control::config::parse_duration(text))
+        .filter(|timeout| !timeout.is_zero())
+        .ok_or_else(|| "a duration is expected, as \"500ms\", \"30s\" or \"2min\"".to_owned())
+}
+
+/// The verbs.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Show the main job: two nodes on this machine, no root, nothing to install
+    Demo(DemoArguments),
+    /// Write fresh metadata
+    CreateMd(CreateMdArguments),
+    /// Attach and connect
+    Up(TargetArgument),
+    /// Demote, disconnect and detach
+    Down(TargetArgument),
+    /// Take the disk
+    Attach(TargetArgument),
+    /// Let go of the disk
+    Detach(TargetArgument),
+    /// Want a connection to the peer
+    Connect(ConnectArguments),
+    /// Leave the peer cleanly
+    Disconnect(ForceArguments),
+    /// Become Primary; returns when the device is usable
+    Primary(ForceArguments),
+    /// Become Secondary; refused while the device is open
+    Secondary(TargetArgument),
+    /// Make both replicas identical: start a resync or let it go on
+    Resync(ResyncArguments),
+    /// Pause a resync
+    PauseSync(TargetArgument),
+    /// Let a paused resync go on
+    ResumeSync(TargetArgument),
+    /// Hold client I/O back
+    SuspendIo(TargetArgument),
+    /// Let client I/O go on
+    ResumeIo(TargetArgument),
+    /// Give this node's data up and have it filled from the peer
+    Invalidate(TargetArgument),
+    /// Have the peer's data given up and filled from here
+    InvalidatePeer(TargetArgument),
+    /// Mark this node's data Outdated
+    Outdate(TargetArgument),
+    /// Compare both disks
+    Verify(VerifyArguments),
+    /// Grow the volume to the size of the smaller disk
+    Resize(TargetArgument),
+    /// Start a generation on both nodes, which take the data they hold for equal
+    NewGeneration(NewGenerationArguments),
+    /// See or settle a split brain
+    SplitBrain(SplitBrainArguments),
+    /// Wait for a state, for scripts; exits with 5 when it doesn't come in time
+    Wait(WaitArguments),
+    /// Show the state
+    Status(StatusArguments),
+    /// Show what happens, line by line, until interrupted
+    Events,
+    /// Show the generations of the data, ours and the peer's
+    ShowGi(TargetArgument),
+    /// Show the metadata on the disk
+    DumpMd(DumpMdArguments),
+    /// Check or show the configuration
+    Config(ConfigArguments),
+    /// Apply the configuration's changes to the running daemon
+    Adjust(AdjustArguments),
+}
+
+#[derive(Args)]
+pub struct TargetArgument {
+    /// RESOURCE or RESOURCE/VOLUME
+    #[arg(value_name = "RESOURCE[/VOLUME]")]
+    pub target: Target,
+}
+
+#[derive(Args)]
+pub struct ForceArguments {
+    /// RESOURCE or RESOURCE/VOLUME
+    #[arg(value_name = "RESOURCE[/VOLUME]")]
+    pub target: Target,
+    /// Also against what is known: primary without UpToDate data, disconnect without the peer's answer
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Args)]
+pub struct ConnectArguments {
+    /// RESOURCE
+    #[arg(value_name = "RESOURCE")]
+    pub target: Target,
+    /// Give this node's data up if it diverged from the peer's; for the next handshake only
+    #[arg(long)]
+    pub discard_my_data: bool,
+    /// Only tell what a connection would do
+    #[arg(long)]
+    pub plan: bool,
+}
+
+#[derive(Args)]
+pub struct ResyncArguments {
+    /// RESOURCE or RESOURCE/VOLUME
+    #[arg(value_name = "RESOURCE[/VOLUME]")]
+    pub target: Target,
+    /// Copy every block
+    #[arg(long)]
+    pub full: bool,
+    /// The node whose data stays
+    #[arg(long, value_name = "NODE", requires = "full")]
+    pub from: Option<String>,
+    /// Wait until both replicas are identical; gives up when nothing moves for --timeout
+    #[arg(long)]
+    pub wait: bool,
+}
+
+#[derive(Args)]
+pub struct VerifyArguments {
+    /// RESOURCE or RESOURCE/VOLUME
+    #[arg(value_name = "RESOURCE[/VOLUME]")]
+    pub target: Target,
+    /// The node whose data repairs the other's
+    #[arg(long, value_name = "NODE")]
+    pub repair_from: Option<String>,
+}
+
+#[derive(Args)]
+pub struct NewGenerationArguments {
+    /// RESOURCE or RESOURCE/VOLUME
+    #[arg(value_name = "RESOURCE[/VOLUME]")]
+    pub target: Target,
+    /// Clear both bitmaps: no initial sync. Only for disks whose content is equal or doesn't matter
+    #[arg(long)]
+    pub clear_bitmap: bool,
+}
+
+#[derive(Args)]
+pub struct SplitBrainArguments {
+    /// RESOURCE
+    #[arg(value_name = "RESOURCE")]
+    pub target: Target,
+    #[command(subcommand)]
+    pub verb: SplitBrainVerb,
+}
+
+#[derive(Subcommand)]
+pub enum SplitBrainVerb {
+    /// Show who diverged and by how much
+    Show,
+    /// Settle it on both nodes
+    Resolve {
+        /// The node whose data stays
+        #[arg(long, value_name = "NODE")]
+        keep: String,
+    },
+}
+
+#[derive(Args)]
+pub struct WaitArguments {
+    /// RESOURCE
+    #[arg(value_name = "RESOURCE")]
+    pub target: Target,
+    /// What to wait for
+    #[arg(value_enum)]
+    pub state: WaitState,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub enum WaitState {
+    /// The handshake with the peer is done
+    Connected,
+    /// Both replicas are UpToDate and nothing is out-of-sync
+    Synced,
+}
+
+#[derive(Args)]
+pub struct StatusArguments {
+    /// One resource; all of them when left out
+    #[arg(value_name = "RESOURCE")]
+    pub target: Option<Target>,
+    /// Go on showing it
+    #[arg(long)]
+    pub watch: bool,
+}
+
+/// Where the configuration is, for verbs that work without the daemon.
+#[derive(Args)]
+pub struct ConfigFile {
+    /// The configuration, the same on both nodes
+    #[arg(long, value_name = "FILE", default_value = rep_control::CONFIG_PATH_DEFAULT)]
+    pub config: PathBuf,
+}
+
+#[derive(Args)]
+pub struct CreateMdArguments {
+    /// RESOURCE or RESOURCE/VOLUME
+    #[arg(value_name = "RESOURCE[/VOLUME]")]
+    pub target: Target,
+    /// Also over valid metadata or a file system
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    pub file: ConfigFile,
+    /// This node's name in the configuration [default: the host name]
+    #[arg(long, value_name = "NAME")]
+    pub node: Option<String>,
+}
+
+#[derive(Args)]
+pub struct DumpMdArguments {
+    /// RESOURCE or RESOURCE/VOLUME
+    #[arg(value_name = "RESOURCE[/VOLUME]")]
+    pub target: Target,
+    #[command(flatten)]
+    pub file: ConfigFile,
+    /// This node's name in the configuration [default: the host name]
+    #[arg(long, value_name = "NAME")]
+    pub node: Option<String>,
+}
+
+#[derive(Args)]
+pub struct ConfigArguments {
+    #[command(subcommand)]
+    pub verb: ConfigVerb,
+}
+
+#[derive(Subcommand)]
+pub enum ConfigVerb {
+    /// Tell every error in the configuration
+    Check(ConfigFile),
+    /// Print the configuration as one file
+    Show {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// With every key that has its default value
+        #[arg(long)]
+        defaults: bool,
+    },
+}
+
+#[derive(Args)]
+pub struct AdjustArguments {
+    /// Only tell the difference
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Args)]
+pub struct DemoArguments {
+    /// Leave disks, logs and configuration in this directory
+    #[arg(long, value_name = "DIR")]
+    pub keep: Option<PathBuf>,
+    /// Size of each disk
+    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = parse_demo_size, hide = true)]
+    pub size: u64,
+}
+
+fn parse_demo_size(text: &str) -> Result<u64, String> {
+    let fits = |bytes: &u64| (64 << 20..=1 << 40).contains(bytes) && bytes.is_multiple_of(1 << 20);
+    rep_control::config::parse_size(text).filter(fits).ok_or_else(|| "from 64M to 1T, in whole MiB".to_owned())
+}
+
+impl Command {
+    /// The verb of the control interface, where that is all there is to it.
+    pub fn as_verb(self) -> Option<(Target, Verb, VerbRequest)> {
+        let plain = |argument: TargetArgument, verb| Some((argument.target, verb, VerbRequest::default()));
+        let forced = |argument: ForceArguments, verb| {
+            Some((argument.target, verb, VerbRequest { force: argument.force, ..Default::default() }))
+        };
+        match self {
+            Self::Up(argument) => plain(argument, Verb::Up),
+            Self::Down(argument) => plain(argument, Verb::Down),
+            Self::Attach(argument) => plain(argument, Verb::Attach),
+            Self::Detach(argument) => plain(argument, Verb::Detach),
+            Self::Disconnect(argument) => forced(argument, Verb::Disconnect),
+            Self::Primary(argument) => forced(argument, Verb::Primary),
+            Self::Secondary(argument) => plain(argument, Verb::Secondary),
+            Self::PauseSync(argument) => plain(argument, Verb::PauseSync),
+            Self::ResumeSync(argument) => plain(argument, Verb::ResumeSync),
+            Self::SuspendIo(argument) => plain(argument, Verb::SuspendIo),
+            Self::ResumeIo(argument) => plain(argument, Verb::ResumeIo),
+            Self::Invalidate(argument) => plain(argument, Verb::Invalidate),
+            Self::InvalidatePeer(argument) => plain(argument, Verb::InvalidatePeer),
+            Self::Outdate(argument) => plain(argument, Verb::Outdate),
+            Self::Resize(argument) => plain(argument, Verb::Resize),
+            Self::Verify(argument) => {
+                let request = VerbRequest { repair_from: argument.repair_from, ..Default::default() };
+                Some((argument.target, Verb::Verify, request))
+            }
+            Self::NewGeneration(argument) => {
+                let request = VerbRequest { clear_bitmap: argument.clear_bitmap, ..Default::default() };
+                Some((argument.target, Verb::NewGeneration, request))
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_holds_together() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn options_may_stand_before_or_behind_the_verb() {
+        let before = Arguments::try_parse_from(["repctl", "--json", "--timeout", "5", "status", "vz"]).unwrap();
+        let behind = Arguments::try_parse_from(["repctl", "status", "vz", "--timeout=5s", "--json"]).unwrap();
+        for arguments in [before, behind] {
+            assert!(arguments.options.json);
+            assert_eq!(arguments.options.timeout, Duration::from_secs(5));
+        }
+    }
+
+    #[test]
+    fn misuse_is_told() {
+        let wrong: [&[&str]; 6] = [
+            &["repctl"],
+            &["repctl", "primary"],
+            &["repctl", "resync", "vz", "--from", "alpha"],
+            &["repctl", "wait", "vz", "drunk"],
+            &["repctl", "status", "--timeout", "0"],
+            &["repctl", "split-brain", "vz", "resolve"],
+        ];
+        for words in wrong {
+            assert!(Arguments::try_parse_from(words).is_err(), "{words:?}");
+        }
+    }
+}

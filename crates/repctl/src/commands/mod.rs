@@ -1,0 +1,10 @@
+//! The verbs that ask the daemon, and those about the configuration.
+
+pub mod config;
+pub mod events;
+pub mod generations;
+pub mod resync;
+pub mod split_brain;
+pub mod status;
+pub mod verb;
+pub mod wait;

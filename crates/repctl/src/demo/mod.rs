@@ -1,0 +1,7 @@
+//! x
+use crate::Failure;
+use crate::cli::DemoArguments;
+/// x
+pub fn run(_: &DemoArguments) -> Result<(), Failure> {
+    Ok(())
+}

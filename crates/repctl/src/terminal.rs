@@ -1,0 +1,91 @@
+//! What the output goes to: colours on a terminal, plain text in a pipe; and numbers for people.
+
+use std::io::IsTerminal;
+
+/// Whether stdout may be coloured: a terminal, and `NO_COLOR` unset.
+pub fn stdout_has_color() -> bool {
+    std::io::stdout().is_terminal() && allows_color()
+}
+
+/// Whether stderr may be coloured.
+pub fn stderr_has_color() -> bool {
+    std::io::stderr().is_terminal() && allows_color()
+}
+
+fn allows_color() -> bool {
+    let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// How a text is coloured.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Color {
+    /// All is well.
+    Good,
+    /// Under way, or not quite.
+    Middling,
+    /// Something is wrong.
+    Bad,
+    /// Less important.
+    Faint,
+    /// A heading.
+    Strong,
+}
+
+/// The text in a colour, or as it is.
+pub fn paint(text: &str, color: Color, on: bool) -> String {
+    if !on || text.is_empty() {
+        return text.to_owned();
+    }
+    let code = match color {
+        Color::Good => "32",
+        Color::Middling => "33",
+        Color::Bad => "31",
+        Color::Faint => "2",
+        Color::Strong => "1",
+    };
+    format!("\x1b[{code}m{text}\x1b[0m")
+}
+
+/// Bytes for people: three digits and a binary unit.
+pub fn bytes(bytes: u64) -> String {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+    let step = (0..units.len() - 1).find(|step| bytes >> (10 * step) < 1000).unwrap_or(units.len() - 1);
+    let value = bytes as f64 / (1u64 << (10 * step)) as f64;
+    match step {
+        0 => format!("{bytes} B"),
+        _ if value < 10.0 => format!("{value:.2} {}", units[step]),
+        _ if value < 100.0 => format!("{value:.1} {}", units[step]),
+        _ => format!("{value:.0} {}", units[step]),
+    }
+}
+
+/// Seconds for people.
+pub fn seconds(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{}:{:02} min", seconds / 60, seconds % 60),
+        _ => format!("{}:{:02} h", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_for_people() {
+        let told = [(0, "0 B"), (999, "999 B"), (1000, "0.98 KiB"), (4096, "4.00 KiB"), (100 << 20, "100 MiB")];
+        for (number, text) in told {
+            assert_eq!(bytes(number), text);
+        }
+        assert_eq!(bytes(u64::MAX), "16384 PiB");
+        assert_eq!([seconds(5), seconds(65), seconds(7260)], ["5 s", "1:05 min", "2:01 h"]);
+    }
+
+    #[test]
+    fn colours_are_off_where_they_are_not_wanted() {
+        assert_eq!(paint("x", Color::Bad, false), "x");
+        assert_eq!(paint("x", Color::Bad, true), "\x1b[31mx\x1b[0m");
+    }
+}

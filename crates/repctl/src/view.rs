@@ -1,0 +1,143 @@
+//! The status for people: a heading a resource, a line a volume.
+
+use crate::terminal::{Color, bytes, paint, seconds};
+use rep_control::api::{ResourceStatus, ResyncStatus, Status, VolumeStatus};
+use rep_types::{ConnectionState, DiskState, ReplicationState, Role};
+
+/// The whole state.
+pub fn status(status: &Status, color: bool) -> String {
+    if status.resources.is_empty() {
+        return format!("{}: no resources\n", status.node);
+    }
+    let resources: Vec<_> = status.resources.iter().map(|one| resource(&status.node, one, color)).collect();
+    resources.join("\n")
+}
+
+fn resource(node: &str, status: &ResourceStatus, color: bool) -> String {
+    let verdict = paint(&status.verdict, verdict_color(status), color);
+    let mut text = format!("{}: {verdict}\n", paint(&status.name, Color::Strong, color));
+    let role = status.peer.role.map_or("role unknown".to_owned(), |role| role.to_string());
+    let connection = paint(&status.connection.to_string(), connection_color(status.connection), color);
+    text += &format!("  {node} {}   {} {role} ({})   {connection}", status.role, status.peer.name, status.peer.address);
+    if let Some(why) = &status.io_suspended {
+        text += &format!("   {}", paint(&format!("client I/O waits: {why}"), Color::Bad, color));
+    }
+    text += "\n";
+    text += &table(&status.volumes, status.role, color);
+    for volume in &status.volumes {
+        if let Some(resync) = &volume.resync {
+            text += &resync_line(volume.number, resync);
+        }
+    }
+    text
+}
+
+fn resync_line(number: u16, resync: &ResyncStatus) -> String {
+    let eta = resync.eta_s.map_or("unknown".to_owned(), seconds);
+    let filled = (resync.percent() * 30 / 100) as usize;
+    format!(
+        "  volume {number} resync [{}{}] {} %  {} of {}, {}/s, to go: {eta}\n",
+        "=".repeat(filled),
+        " ".repeat(30 - filled),
+        resync.percent(),
+        bytes(resync.done_bytes),
+        bytes(resync.total_bytes),
+        bytes(resync.rate_bytes_per_s)
+    )
+}
+
+/// A cell and its colour.
+type Cell = (String, Option<Color>);
+
+fn table(volumes: &[VolumeStatus], role: Role, color: bool) -> String {
+    let header = ["VOLUME", "SIZE", "DISK", "PEER DISK", "REPLICATION", "OUT-OF-SYNC", "OPEN", "DEVICE"];
+    let mut rows: Vec<Vec<Cell>> = vec![header.iter().map(|title| ((*title).to_owned(), Some(Color::Faint))).collect()];
+    rows.extend(volumes.iter().map(|volume| row(volume, role)));
+    let width = |column: usize| rows.iter().map(|row| row[column].0.len()).max().unwrap_or(0);
+    let widths: Vec<_> = (0..header.len()).map(width).collect();
+    rows.iter().map(|row| line(row, &widths, color)).collect()
+}
+
+fn line(row: &[Cell], widths: &[usize], color: bool) -> String {
+    let mut text = String::from("  ");
+    for (index, ((cell, cell_color), width)) in row.iter().zip(widths).enumerate() {
+        let padding = if index + 1 == row.len() { 0 } else { width - cell.len() + 2 };
+        text += &cell_color.map_or_else(|| cell.clone(), |cell_color| paint(cell, cell_color, color));
+        text += &" ".repeat(padding);
+    }
+    text + "\n"
+}
+
+fn row(volume: &VolumeStatus, role: Role) -> Vec<Cell> {
+    let out_of_sync = if volume.out_of_sync_bytes == 0 { Color::Good } else { Color::Middling };
+    let size = if volume.size_bytes == 0 { "-".to_owned() } else { bytes(volume.size_bytes) };
+    let open = match (role, volume.open) {
+        (_, true) => "yes",
+        (Role::Primary, false) => "no",
+        (Role::Secondary, false) => "-",
+    };
+    vec![
+        (volume.number.to_string(), None),
+        (size, None),
+        (volume.disk.to_string(), Some(disk_color(volume.disk))),
+        (volume.peer_disk.to_string(), Some(disk_color(volume.peer_disk))),
+        (volume.replication.to_string(), Some(replication_color(volume.replication))),
+        (bytes(volume.out_of_sync_bytes), Some(out_of_sync)),
+        (open.to_owned(), None),
+        (volume.device.clone(), None),
+    ]
+}
+
+fn verdict_color(status: &ResourceStatus) -> Color {
+    let resyncs = status.volumes.iter().any(|volume| volume.replication.is_resync());
+    match status.connection {
+        ConnectionState::Connected if status.verdict == "in sync" => Color::Good,
+        _ if resyncs => Color::Middling,
+        ConnectionState::SplitBrain | ConnectionState::UnrelatedData => Color::Bad,
+        _ => Color::Middling,
+    }
+}
+
+fn connection_color(connection: ConnectionState) -> Color {
+    match connection {
+        ConnectionState::Connected => Color::Good,
+        ConnectionState::SplitBrain | ConnectionState::UnrelatedData => Color::Bad,
+        _ => Color::Middling,
+    }
+}
+
+fn disk_color(disk: DiskState) -> Color {
+    match disk {
+        DiskState::UpToDate => Color::Good,
+        DiskState::Failed | DiskState::Diskless => Color::Bad,
+        _ => Color::Middling,
+    }
+}
+
+fn replication_color(replication: ReplicationState) -> Color {
+    if replication == ReplicationState::Established { Color::Good } else { Color::Middling }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STATUS: &str = concat!(
+        r#"{"node":"alpha","version":"0.1.0","resources":[{"name":"vz","role":"Primary","#,
+        r#""peer":{"name":"beta","role":null,"address":"192.168.255.2:7788"},"#,
+        r#""connection":"Connecting","verdict":"peer not reachable: connection refused (192.168.255.2:7788)","#,
+        r#""safe_to_promote":true,"io_suspended":null,"#,
+        r#""volumes":[{"number":0,"device":"nbd:unix:/run/repd/vz.sock","size_bytes":1073741824,"open":true,"#,
+        r#""disk":"UpToDate","peer_disk":"DUnknown","replication":"Off","out_of_sync_bytes":1048576,"#,
+        r#""resync":{"role":"SyncSource","total_bytes":100,"done_bytes":42,"rate_bytes_per_s":7,"eta_s":9},"#,
+        r#""io":{"read_bytes":0,"written_bytes":0,"sent_bytes":0,"received_bytes":0}}]}]}"#
+    );
+
+    #[test]
+    fn the_view_in_a_pipe() {
+        let parsed: Status = serde_json::from_str(STATUS).unwrap();
+        insta::assert_snapshot!(status(&parsed, false));
+        assert!(!status(&parsed, false).contains('\x1b'));
+        assert!(status(&parsed, true).contains('\x1b'));
+    }
+}
