@@ -2,6 +2,8 @@
 
 use crate::Engine;
 use crate::operation::Leg;
+use crate::operator::Step;
+use crate::role::DemotionStage;
 use crate::volume::Volume;
 use rep_meta::{DataState, PrimaryMark};
 use rep_types::{DiskState, ReplicationState, Role};
@@ -20,11 +22,19 @@ impl Engine {
         if self.link.is_none() {
             assert!(self.ops.iter().all(|(_, op)| op.peer != Leg::Open), "a leg open without a link");
         }
-        if self.role == Role::Primary {
+        if self.role == Role::Primary && !self.is_unmarking() {
             for volume in self.volumes.iter().filter(|volume| volume.local.is_some() && volume.attaching.is_none()) {
                 volume.assert_marked_primary();
             }
         }
+    }
+}
+
+impl Engine {
+    /// The end of a demotion takes the mark away before the role: nothing is written for a client any more.
+    fn is_unmarking(&self) -> bool {
+        let step = self.transition.as_ref().and_then(|transition| transition.steps.front());
+        matches!(step, Some(Step::Demote(DemotionStage::Superblock(_))))
     }
 }
 
