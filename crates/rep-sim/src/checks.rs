@@ -205,10 +205,29 @@ impl World {
                 self.fail(Kind::WrongData, "I-B10", detail);
             }
         }
+        self.note_equal(&mine, node);
         if mine.role == Role::Primary && self.role(1 - node) == Role::Primary {
             self.seen(Sometimes::TwoPrimaries);
             if !self.operator.forced {
                 self.fail(Kind::WrongData, "I-G6", "both nodes are Primary; nobody forced one".into());
+            }
+        }
+    }
+
+    fn note_equal(&mut self, mine: &rep_engine::Snapshot, node: usize) {
+        let Some(theirs) = self.snapshot(1 - node) else { return };
+        let connected = |state: &rep_engine::Snapshot| state.connection == ConnectionState::Connected;
+        if !connected(mine) || !connected(&theirs) {
+            return;
+        }
+        let equal = |volume: &rep_engine::VolumeSnapshot| {
+            volume.disk == DiskState::UpToDate
+                && volume.peer_disk == DiskState::UpToDate
+                && volume.replication == ReplicationState::Established
+        };
+        for volume in 0..self.swarm.volumes {
+            if equal(&mine.volumes[volume]) && equal(&theirs.volumes[volume]) {
+                self.known_equal(volume);
             }
         }
     }

@@ -17,6 +17,9 @@ struct Lineage {
     newest: GenerationId,
     seen: Vec<GenerationId>,
     current: [bool; 2],
+    /// Whether a node's cache has been whole since its data were last known to be everything. A disk that lost its
+    /// cache may hold everything by luck; nobody can know.
+    intact: [bool; 2],
     last: [GenerationId; 2],
 }
 
@@ -55,6 +58,7 @@ impl Truth {
             newest: GenerationId::JUST_CREATED,
             seen: Vec::new(),
             current: [false; 2],
+            intact: [true; 2],
             last: [GenerationId::JUST_CREATED; 2],
         };
         Truth { parsed: vec![[None, None]; volumes], lineages: vec![lineage; volumes] }
@@ -130,11 +134,17 @@ impl World {
     /// Follows the lineage of a volume after its superblock may have changed on a node.
     pub(crate) fn truth_refresh(&mut self, node: usize, volume: usize) {
         let Some(loaded) = self.durable(node, volume) else { return };
-        let current = loaded.superblock.generations.current;
+        let generations = loaded.superblock.generations;
+        let current = generations.current;
         let lineage = &mut self.truth.lineages[volume];
         let last = std::mem::replace(&mut lineage.last[node], current);
-        if current.is_real() && !lineage.seen.contains(&current) {
-            lineage.seen.push(current);
+        let fresh = current.is_real() && !lineage.seen.contains(&current);
+        for known in [current, generations.bitmap] {
+            if known.is_real() && !lineage.seen.contains(&known) {
+                lineage.seen.push(known);
+            }
+        }
+        if fresh {
             if last == lineage.newest {
                 lineage.newest = current;
             } else {
@@ -166,7 +176,12 @@ impl World {
                 && generation.is_real()
                 && generation == self.truth.lineages[volume].newest;
         }
-        let before = std::mem::replace(&mut self.truth.lineages[volume].current, now);
+        let lineage = &mut self.truth.lineages[volume];
+        let before = std::mem::replace(&mut lineage.current, now);
+        for node in 0..2 {
+            // By a resync, at whose end everything was there.
+            lineage.intact[node] |= now[node] && !before[node];
+        }
         if before == now || expected || self.history.forked {
             return;
         }
@@ -191,8 +206,17 @@ impl World {
         self.truth.lineages[volume].seen.is_empty()
     }
 
-    /// Whether a node's data hold everything that was answered.
+    /// Both nodes call each other's data the same as theirs.
+    pub(crate) fn known_equal(&mut self, volume: usize) {
+        self.truth.lineages[volume].intact = [true; 2];
+    }
+
+    /// Whether a node's data hold everything that was answered, and not by luck.
     pub(crate) fn is_full(&self, node: usize, volume: usize) -> bool {
+        self.truth.lineages[volume].intact[node] && self.holds_everything(node, volume)
+    }
+
+    fn holds_everything(&self, node: usize, volume: usize) -> bool {
         let cached = self.nodes[node].volumes[volume].data.cached();
         self.misses(volume, cached, |sector, value| self.history.is_current(volume, sector, value)).is_none()
     }
@@ -216,6 +240,7 @@ impl World {
         if self.history.forked {
             return;
         }
+        self.truth.lineages[volume].intact[node] = false;
         let current: Vec<usize> = (0..2).filter(|node| self.truth.is_current(*node, volume)).collect();
         if current.is_empty() || current.iter().any(|node| self.is_full(*node, volume)) {
             return;
@@ -223,6 +248,7 @@ impl World {
         self.seen(Sometimes::UnflushedLost);
         self.line(|| format!("volume {volume}: no full copy is left after node {node} lost its cache"));
         self.history.lose_unflushed(volume);
+        self.truth.lineages[volume].intact = [true; 2];
         self.check_kept(volume, "a cache was lost");
     }
 }
