@@ -69,9 +69,11 @@ impl Engine {
             return self.finish_command(id, Err(CommandError::Refused(Refusal::DiskTooSmall)));
         }
         volume.prior_end = prior_end(superblock.attached_boot, boot);
+        volume.boot = boot;
         volume.attachment += 1;
         volume.detaching = false;
         volume.adopting = None;
+        volume.settling = None;
         volume.logical_block_bytes = logical_block_bytes;
         volume.set_size(size);
         let mut local = LocalDisk::new(&loaded, size);
@@ -81,11 +83,17 @@ impl Engine {
         volume.attaching = Some(Attaching { id, stage });
         self.set_disk(index, DiskState::Attaching, Why::Attached);
         self.report_recovery(index, &loaded, marked);
-        let local = self.volumes[index].local.as_mut();
-        if let Some(local) = local {
+        let primary = self.role == Role::Primary;
+        let unsettled = self.volumes[index].prior_end == PriorEnd::NodeCrash;
+        if let Some(local) = &mut self.volumes[index].local {
             local.update_superblock(|superblock| {
-                superblock.attached_boot = boot;
-                if superblock.primary == PrimaryMark::Primary {
+                // The boot that lost its cache stays on record until a handshake has settled what that means.
+                if !unsettled {
+                    superblock.attached_boot = boot;
+                }
+                if primary {
+                    (superblock.primary, superblock.last_primary) = (PrimaryMark::Primary, true);
+                } else if superblock.primary == PrimaryMark::Primary {
                     superblock.primary = PrimaryMark::Crashed;
                 }
             });
@@ -197,11 +205,16 @@ impl Engine {
     }
 
     fn poll_detach_recording(&mut self, index: usize, stage: DetachStage) -> Option<DetachStage> {
+        let unsettled = self.volumes[index].prior_end == PriorEnd::NodeCrash;
         let local = self.volumes[index].local.as_mut()?;
         match stage {
             DetachStage::Bitmap(ticket) if local.bitmap_durable(ticket) => Some(DetachStage::Log(local.reset_log())),
             DetachStage::Log(ticket) if local.log_is_reset(ticket) => {
-                let ticket = local.update_superblock(|superblock| superblock.attached_boot = BootId::NONE);
+                let ticket = local.update_superblock(|superblock| {
+                    if !unsettled {
+                        superblock.attached_boot = BootId::NONE;
+                    }
+                });
                 Some(DetachStage::Superblock(ticket))
             }
             DetachStage::Superblock(ticket) if local.superblock_durable(ticket) => {

@@ -14,13 +14,14 @@
 use crate::action::{Action, Notice, Why};
 use crate::event::Timestamp;
 use crate::sync_decision::{SyncSide, decide_sync};
+use crate::volume::settle_crash;
 use crate::{Engine, limits};
 use rep_meta::{DataState, PrimaryMark};
 use rep_types::{
     BLOCK_SIZE, ByBitmapOrFull, ConnectionState, DiskState, Generations, LinkCause, ReplicationState, Role,
     SyncDecision, SyncRefusal, SyncRule, SyncVerdict, VolumeNumber,
 };
-use rep_wire::{ControlMessage, NodeView, PriorEnd, VolumeView};
+use rep_wire::{ControlMessage, NodeView, VolumeView};
 
 /// A handshake under way.
 #[derive(Debug)]
@@ -132,7 +133,6 @@ impl Engine {
     }
 
     fn decide(&mut self) -> bool {
-        let role = self.role;
         let Some(link) = &mut self.link else { return false };
         let round = link.round;
         let Some(handshake) = &mut link.handshake else { return false };
@@ -142,10 +142,10 @@ impl Engine {
             let other = peer.volumes.iter().find(|other| other.volume == view.volume);
             let decision = match other {
                 Some(other) => decide_sync(
-                    SyncSide { role, sorts_first: mine.sorts_first, view },
+                    SyncSide { role: mine.role, sorts_first: mine.sorts_first, view },
                     SyncSide { role: peer.role, sorts_first: peer.sorts_first, view: other },
                 ),
-                None => SyncDecision { rule: SyncRule::NoDisk, verdict: SyncVerdict::Nothing },
+                None => without_counterpart(mine.role, peer.role),
             };
             decisions.push((view.volume, decision));
         }
@@ -191,7 +191,7 @@ impl Engine {
     ) -> Option<Notice> {
         mine.iter().find_map(|(volume, mine)| {
             let theirs = peer.iter().find(|(other, _)| other == volume).map(|(_, decision)| *decision);
-            let theirs = theirs.unwrap_or(SyncDecision { rule: SyncRule::NoDisk, verdict: SyncVerdict::Nothing });
+            let theirs = theirs.unwrap_or(mine.mirrored());
             let mirrors = theirs.mirrored() == *mine;
             (!mirrors).then_some(Notice::DecisionMismatch { volume: *volume, mine: *mine, peer: theirs })
         })
@@ -235,7 +235,6 @@ impl Engine {
     fn accept_volume(&mut self, index: usize, decision: SyncDecision, peer: &VolumeView) {
         self.set_peer_disk(index, peer.disk, Why::Handshake);
         let volume = &mut self.volumes[index];
-        volume.prior_end = PriorEnd::LinkLoss;
         volume.peer_generations = Some(peer.generations);
         volume.peer_out_of_sync_blocks = peer.out_of_sync_blocks;
         volume.logical_block_bytes = volume.logical_block_bytes.max(peer.logical_block_bytes);
@@ -260,6 +259,7 @@ impl Engine {
         let volume = &mut self.volumes[index];
         volume.finish_in_doubt = false;
         let good = volume.disk.is_consistent() && peer.disk.is_consistent();
+        let boot = volume.boot;
         let Some(local) = &mut volume.local else { return };
         if !good {
             return;
@@ -268,10 +268,9 @@ impl Engine {
             crate::generation::settle(&mut superblock.generations);
             superblock.data = DataState::Consistent;
             superblock.peer_outdated = false;
-            if superblock.primary == PrimaryMark::Crashed {
-                superblock.primary = PrimaryMark::None;
-            }
+            settle_crash(superblock, boot);
         });
+        volume.settling = Some(ticket);
         if volume.disk != DiskState::UpToDate {
             volume.adopting = Some(ticket);
         }
@@ -332,6 +331,13 @@ impl Engine {
             }
         }
     }
+}
+
+/// A volume only one of the nodes has.
+fn without_counterpart(mine: Role, peer: Role) -> SyncDecision {
+    let both_primary = mine == Role::Primary && peer == Role::Primary;
+    let verdict = if both_primary { SyncVerdict::Refuse(SyncRefusal::BothPrimary) } else { SyncVerdict::Nothing };
+    SyncDecision { rule: SyncRule::NoDisk, verdict }
 }
 
 fn first_refusal(decisions: &[(VolumeNumber, SyncDecision)]) -> Option<SyncRefusal> {

@@ -108,6 +108,7 @@ impl Engine {
         volume.unflushed.clear_all();
         volume.finish_in_doubt = false;
         volume.adopting = None;
+        volume.settling = None;
         volume.detaching = false;
         let attaching = volume.attaching.take();
         let waiters: Vec<LogWaiter> = volume.log_waiters.drain(..).collect();

@@ -423,13 +423,14 @@ impl Engine {
             volume.in_sync.clear_all();
             local.mark_all_out_of_sync();
             let ticket = local.flush_bitmap();
+            // Nobody is to take the disk for good while every block of it is marked (I-B10).
+            self.set_disk(index, DiskState::Inconsistent, Why::Operator);
             return Progress::Moved(Step::Invalidate { index, ticket: Some(ticket) });
         };
         if !local.bitmap_durable(ticket) {
             return Progress::Waits;
         }
         local.update_superblock(|superblock| superblock.data = DataState::Inconsistent);
-        self.set_disk(index, DiskState::Inconsistent, Why::Operator);
         self.begin_handshake();
         Progress::Done
     }

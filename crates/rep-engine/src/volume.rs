@@ -6,6 +6,7 @@ use crate::overlap::OverlapTable;
 use crate::resync::Resync;
 use crate::slab::Key;
 use crate::snapshot::Counters;
+use rep_meta::{BootId, PrimaryMark, Superblock};
 use rep_types::{
     BlockIndex, BlockRange, ByteRange, DiskState, Generations, ReplicationState, SyncDecision, VolumeNumber,
 };
@@ -111,6 +112,9 @@ pub(crate) struct Volume {
     pub attaching: Option<crate::attach::Attaching>,
     /// Being let go of by the operator: takes nothing new.
     pub detaching: bool,
+    /// The superblock that settles how the last attachment ended is on its way; once durable, only a lost link can
+    /// come before the next handshake.
+    pub settling: Option<SuperblockTicket>,
     /// The superblock that makes this disk UpToDate is on its way.
     pub adopting: Option<SuperblockTicket>,
     pub table: OverlapTable,
@@ -127,6 +131,8 @@ pub(crate) struct Volume {
     pub resync_paused_here: bool,
     pub resync_paused_there: bool,
     pub prior_end: PriorEnd,
+    /// The boot the disk was attached in.
+    pub boot: BootId,
     /// One-shot: give our data up if the next handshake finds a split brain (I-G4).
     pub discard_my_data: bool,
     pub last_decision: Option<SyncDecision>,
@@ -150,6 +156,7 @@ impl Volume {
             attaching: None,
             detaching: false,
             adopting: None,
+            settling: None,
             table: OverlapTable::new(),
             log_waiters: VecDeque::new(),
             unflushed: FlushSets::new(0),
@@ -161,6 +168,7 @@ impl Volume {
             resync_paused_here: false,
             resync_paused_there: false,
             prior_end: PriorEnd::Clean,
+            boot: BootId::NONE,
             discard_my_data: false,
             last_decision: None,
             peer_generations: None,
@@ -249,5 +257,14 @@ impl Volume {
 
     pub fn out_of_sync_blocks(&self) -> u64 {
         self.local.as_ref().map_or(0, |local| local.bitmap().count())
+    }
+}
+
+/// A handshake's verdict settles how the last attachment ended: what a crash may have cost is durably accounted for by
+/// the very write this edit belongs to.
+pub(crate) fn settle_crash(superblock: &mut Superblock, boot: BootId) {
+    superblock.attached_boot = boot;
+    if superblock.primary == PrimaryMark::Crashed {
+        superblock.primary = PrimaryMark::None;
     }
 }

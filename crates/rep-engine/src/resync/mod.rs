@@ -39,7 +39,7 @@ use crate::volume::Volume;
 use crate::{Engine, limits};
 use rep_meta::DataState;
 use rep_types::{BLOCK_SIZE, BlockIndex, ByteRange, DiskState, GenerationId, IoError, ReplicationState};
-use rep_wire::TransferId;
+use rep_wire::{PriorEnd, TransferId};
 
 /// How far a resync is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -196,6 +196,9 @@ impl Engine {
     fn progress_adoption(&mut self, index: usize) -> bool {
         let volume = &mut self.volumes[index];
         let durable = |ticket| volume.local.as_ref().is_none_or(|local| local.superblock_durable(ticket));
+        if volume.settling.is_some_and(durable) {
+            (volume.settling, volume.prior_end) = (None, PriorEnd::LinkLoss);
+        }
         let Some(_) = volume.adopting.filter(|ticket| durable(*ticket)) else { return false };
         volume.adopting = None;
         if volume.local.is_none() {

@@ -5,8 +5,9 @@ use crate::action::{Action, Notice, ReadInto, Why};
 use crate::event::DiskSuccess;
 use crate::operation::{IoPurpose, Leg, Operation, OperationKind, Stage as OperationStage};
 use crate::slab::Key;
+use crate::volume::settle_crash;
 use crate::{Engine, generation, limits};
-use rep_meta::{DataState, PrimaryMark};
+use rep_meta::DataState;
 use rep_types::{
     BlockIndex, ByteRange, DiskState, IoError, LinkCause, REQUEST_LENGTH_MAX, ReplicationState, RequestId, VolumeNumber,
 };
@@ -29,16 +30,16 @@ impl Engine {
         let generations = local.superblock().generations;
         // A bitmap generation that can be told apart lets an interrupted resync go on by its bitmap.
         let fresh_bitmap_generation = !generations.bitmap.is_none() && !generations.bitmap.is_real();
-        local.update_superblock(|superblock| {
+        let boot = volume.boot;
+        let ticket = local.update_superblock(|superblock| {
             superblock.data = DataState::Consistent;
             superblock.peer_outdated = false;
-            if superblock.primary == PrimaryMark::Crashed {
-                superblock.primary = PrimaryMark::None;
-            }
+            settle_crash(superblock, boot);
             if fresh_bitmap_generation {
                 superblock.generations.bitmap = made;
             }
         });
+        volume.settling = Some(ticket);
         if volume.disk != DiskState::UpToDate {
             self.set_disk(index, DiskState::UpToDate, Why::Handshake);
         }

@@ -4,8 +4,9 @@ use super::{Resync, Stage};
 use crate::action::{Action, Notice, Why};
 use crate::operation::{IoPurpose, Leg, Operation, OperationKind, Stage as OperationStage};
 use crate::slab::Key;
+use crate::volume::settle_crash;
 use crate::{Engine, limits};
-use rep_meta::{DataState, PrimaryMark};
+use rep_meta::DataState;
 use rep_types::{
     BlockIndex, BlockRange, ByteRange, DiskState, GENERATION_HISTORY_LENGTH, GenerationId, IoError, LinkCause,
     PayloadId, ReplicationState, RequestId, VolumeNumber, ZeroMode,
@@ -77,15 +78,15 @@ impl Engine {
         let volume = &mut self.volumes[index];
         let (Some(resync), Some(local)) = (&mut volume.resync, &mut volume.local) else { return false };
         let Some(generation) = resync.start_generation else { return false };
+        let boot = volume.boot;
         let ticket = local.update_superblock(|superblock| {
             superblock.data = DataState::Inconsistent;
             superblock.peer_outdated = false;
             superblock.generations.current = generation;
             superblock.generations.bitmap = GenerationId::NONE;
-            if superblock.primary == PrimaryMark::Crashed {
-                superblock.primary = PrimaryMark::None;
-            }
+            settle_crash(superblock, boot);
         });
+        volume.settling = Some(ticket);
         resync.stage = Stage::TargetPersistsInconsistent(ticket);
         true
     }
