@@ -1,8 +1,19 @@
 //! Real daemons, real tools: one file for each behaviour, named for it.
 
+mod a_clean_restart;
+mod a_file_system_on_the_pair;
 mod a_frozen_peer_freezes_nobody;
 mod a_killed_primary_loses_nothing;
 mod a_reconnect_copies_only_what_changed;
 mod a_reinstalled_node_is_filled;
+mod a_resync_is_interrupted;
+mod bad_configuration;
+mod bad_disks;
+mod bad_peers;
 mod either_daemon_dies_at_any_moment;
+mod the_command_line;
+mod the_demo;
 mod the_link_is_lost;
+mod the_readme_tells_the_truth;
+mod the_tools_of_others;
+mod the_two_went_apart;
