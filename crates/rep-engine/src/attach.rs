@@ -21,7 +21,8 @@ use rep_wire::PriorEnd;
 /// An attach that isn't finished.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Attaching {
-    pub id: CommandId,
+    /// Who waits for it; `None` once he no longer does.
+    pub id: Option<CommandId>,
     stage: AttachStage,
 }
 
@@ -80,7 +81,7 @@ impl Engine {
         let marked = mark_hot_extents(&mut local, &loaded);
         let stage = AttachStage::Bitmap(local.flush_bitmap());
         volume.local = Some(local);
-        volume.attaching = Some(Attaching { id, stage });
+        volume.attaching = Some(Attaching { id: Some(id), stage });
         self.set_disk(index, DiskState::Attaching, Why::Attached);
         self.report_recovery(index, &loaded, marked);
         let primary = self.role == Role::Primary;
@@ -139,7 +140,9 @@ impl Engine {
             DataState::Consistent => DiskState::Consistent,
         };
         self.set_disk(index, state, Why::Attached);
-        self.finish_command(attaching.id, Ok(CommandOutcome::Done));
+        if let Some(id) = attaching.id {
+            self.finish_command(id, Ok(CommandOutcome::Done));
+        }
         if self.is_connected() {
             self.begin_handshake();
         }

@@ -118,8 +118,8 @@ impl Engine {
         if self.volumes[index].replication.is_resync() {
             self.set_replication(index, ReplicationState::Established, why);
         }
-        if let Some(attaching) = attaching {
-            self.finish_command(attaching.id, Err(crate::CommandError::DiskFailed));
+        if let Some(id) = attaching.and_then(|attaching| attaching.id) {
+            self.finish_command(id, Err(crate::CommandError::DiskFailed));
         }
         self.hand_over_to_peer(index, number);
         self.fail_local_legs(index);

@@ -176,6 +176,11 @@ impl Engine {
 
     /// The operator's deadline has passed.
     pub(crate) fn command_abandoned(&mut self, id: CommandId) {
+        let mut attaching = self.volumes.iter_mut().filter_map(|volume| volume.attaching.as_mut());
+        if let Some(attaching) = attaching.find(|attaching| attaching.id == Some(id)) {
+            attaching.id = None;
+            return self.finish_command(id, Err(CommandError::TimedOut));
+        }
         let Some(transition) = self.transition.as_mut().filter(|transition| transition.id == id) else { return };
         let step = transition.steps.front().cloned();
         transition.abandoned = true;
