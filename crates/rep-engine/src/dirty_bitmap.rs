@@ -25,6 +25,8 @@ const SPARE_PAGES_MAX: usize = 16;
 pub struct DirtyBitmap {
     volume_blocks: u64,
     count: u64,
+    /// Pages that are Mixed.
+    mixed: usize,
     pages: Vec<Page>,
     occupied: PageSet,
     unsaved_sets: PageSet,
@@ -60,6 +62,7 @@ impl DirtyBitmap {
         DirtyBitmap {
             volume_blocks,
             count: 0,
+            mixed: 0,
             pages: (0..pages).map(|_| Page::Clean).collect(),
             occupied: PageSet::new(pages),
             unsaved_sets: PageSet::new(pages),
@@ -131,7 +134,13 @@ impl DirtyBitmap {
 
     /// Clears every block.
     pub fn clear_all(&mut self) {
-        self.clear(BlockRange::new(0, self.volume_blocks));
+        // Only what is there is visited: on a large volume that is set sparsely, most pages are Clean.
+        let mut from = 0;
+        while let Some(page) = self.occupied.next(from) {
+            let count = self.page_blocks(page);
+            self.count -= u64::from(self.clear_part(Part { page, first: 0, count }));
+            from = page + 1;
+        }
     }
 
     /// Whether a block is set; one past the volume's end never is.
@@ -176,7 +185,7 @@ impl DirtyBitmap {
 
     /// Pages that take room.
     pub fn pages_allocated(&self) -> usize {
-        self.pages.iter().filter(|page| matches!(page, Page::Mixed(_))).count()
+        self.mixed
     }
 
     /// Changes the volume's length. New blocks are clear; lost ones are forgotten.
@@ -219,6 +228,8 @@ impl DirtyBitmap {
             assert_eq!(self.occupied.contains(number), !matches!(page, Page::Clean), "DB-3: page {number}");
         }
         assert_eq!(self.count, count, "DB-1");
+        let mixed = self.pages.iter().filter(|page| matches!(page, Page::Mixed(_))).count();
+        assert_eq!(self.mixed, mixed, "DB-1: the count of Mixed pages");
     }
 
     fn runs_of(&self, range: BlockRange) -> Vec<BlockRange> {
@@ -252,12 +263,14 @@ impl DirtyBitmap {
                 set_bits(&mut mixed.bits, part.first, part.count);
                 mixed.count = part.count;
                 *page = Page::Mixed(mixed);
+                self.mixed += 1;
                 part.count
             }
             Page::Mixed(mixed) => {
                 let added = set_bits(&mut mixed.bits, part.first, part.count);
                 mixed.count += added;
                 if mixed.count == whole {
+                    self.mixed -= 1;
                     keep_spare(&mut self.spare, std::mem::replace(page, Page::AllSet));
                 }
                 added
@@ -285,12 +298,14 @@ impl DirtyBitmap {
                 clear_bits(&mut mixed.bits, part.first, part.count);
                 mixed.count = whole - part.count;
                 *page = Page::Mixed(mixed);
+                self.mixed += 1;
                 part.count
             }
             Page::Mixed(mixed) => {
                 let removed = clear_bits(&mut mixed.bits, part.first, part.count);
                 mixed.count -= removed;
                 if mixed.count == 0 {
+                    self.mixed -= 1;
                     keep_spare(&mut self.spare, std::mem::replace(page, Page::Clean));
                 }
                 removed
@@ -320,7 +335,10 @@ impl DirtyBitmap {
         self.pages[page as usize] = match count {
             0 => Page::Clean,
             all if all == whole => Page::AllSet,
-            _ => Page::Mixed(mixed),
+            _ => {
+                self.mixed += 1;
+                Page::Mixed(mixed)
+            }
         };
         if count > 0 {
             self.occupied.insert(page);
