@@ -108,6 +108,11 @@ impl Connection {
         self.outgoing.queued_bytes()
     }
 
+    /// Whether a payload is coming in.
+    pub fn is_filling(&self) -> bool {
+        self.incoming.is_filling()
+    }
+
     /// When it must have come further.
     pub fn deadline(&self) -> Option<Instant> {
         match self.phase {

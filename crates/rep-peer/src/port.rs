@@ -63,6 +63,11 @@ pub enum PeerEvent {
         /// Why.
         cause: LinkCause,
     },
+    /// Bytes went over the connection, though no whole message came of it.
+    Alive {
+        /// On which connection.
+        session: SessionId,
+    },
     /// A whole, checked message.
     Message {
         /// On which connection.
@@ -98,6 +103,9 @@ pub struct PeerPort {
     current: Option<(SessionId, Key)>,
     last_session: u64,
     problem: Option<LinkProblem>,
+    /// The problem that was logged last.
+    told: String,
+    untold: bool,
     /// Kept for its memory: the connections a turn looks at.
     keys: Vec<Key>,
 }
@@ -116,6 +124,8 @@ impl PeerPort {
             current: None,
             last_session: 0,
             problem: None,
+            told: String::new(),
+            untold: false,
             keys: Vec::new(),
             options,
         }
@@ -138,6 +148,24 @@ impl PeerPort {
     /// Why there is no connection although one is wanted.
     pub fn problem(&self) -> Option<&LinkProblem> {
         self.problem.as_ref().filter(|_| self.wanted && self.current.is_none())
+    }
+
+    /// A problem that hasn't been told yet and is another than the last that was: to be logged.
+    pub fn new_problem(&mut self) -> Option<&str> {
+        if !std::mem::take(&mut self.untold) {
+            return None;
+        }
+        let problem = self.problem.as_ref()?.to_string();
+        if problem == self.told {
+            return None;
+        }
+        self.told = problem;
+        Some(&self.told)
+    }
+
+    fn fails(&mut self, problem: LinkProblem) {
+        self.problem = Some(problem);
+        self.untold = true;
     }
 
     /// Bytes waiting to be sent.
@@ -206,13 +234,19 @@ impl PeerPort {
             PeerOperation::Connect(key) => self.connected(key, completion, now, pool),
             PeerOperation::Receive(key) => {
                 let Some(connection) = self.connections.get_mut(key) else { return };
+                let session = connection.session();
                 let result = connection.received(completion);
                 self.went(key, result, now, pool, events);
+                let events_before = events.len();
                 self.parse(key, now, pool, events);
+                if events.len() == events_before {
+                    self.alive(key, session, events);
+                }
             }
             PeerOperation::Send(key) => {
                 let Some(connection) = self.connections.get_mut(key) else { return };
-                let Err(problem) = connection.sent(completion, pool) else { return };
+                let session = connection.session();
+                let Err(problem) = connection.sent(completion, pool) else { return self.alive(key, session, events) };
                 // What the peer sent before it went is still to be received; that also finds the end.
                 if connection.session().is_some() {
                     connection.stop_sending();
@@ -221,6 +255,15 @@ impl PeerPort {
                 }
             }
             PeerOperation::Cancel => {}
+        }
+    }
+
+    /// A sign of life of the current connection: some of a long message came in, or the socket took some of a queue.
+    fn alive(&self, key: Key, session: Option<SessionId>, events: &mut Vec<PeerEvent>) {
+        let Some(session) = session.filter(|_| self.current.is_some_and(|(_, current)| current == key)) else { return };
+        if self.connections.get(key).is_some_and(|connection| connection.queued_bytes() > 0 || connection.is_filling())
+        {
+            events.push(PeerEvent::Alive { session });
         }
     }
 
@@ -235,7 +278,7 @@ impl PeerPort {
             Ok(socket) => self.begin_opening(socket, OpeningSide::Listener, now, pool),
             Err(error) if error.raw_os_error() == Some(nix::libc::ECONNABORTED) => {}
             Err(error) => {
-                self.problem = Some(LinkProblem::Listen { address: self.options.listen, error });
+                self.fails(LinkProblem::Listen { address: self.options.listen, error });
                 self.listeners.remove(key);
                 self.retry_at = Some(now + RETRY_PAUSE_MIN * 20);
             }
@@ -249,7 +292,7 @@ impl PeerPort {
             Ok(_) => self.begin_opening(dial.socket, OpeningSide::Dialer, now, pool),
             Err(error) => {
                 let error = if dial.given_up { io::ErrorKind::TimedOut.into() } else { error };
-                self.problem = Some(LinkProblem::Dial { address: self.options.peer_address, error });
+                self.fails(LinkProblem::Dial { address: self.options.peer_address, error });
                 self.try_again(now);
             }
         }
@@ -262,7 +305,7 @@ impl PeerPort {
             getrandom::fill(&mut random.nonce).and_then(|()| getrandom::fill(&mut session)).map_err(io::Error::other)
         });
         if let Err(error) = ready {
-            self.problem = Some(LinkProblem::Failed(error));
+            self.fails(LinkProblem::Failed(error));
             return self.try_again(now);
         }
         random.session = u64::from_ne_bytes(session);
@@ -323,7 +366,7 @@ impl PeerPort {
             None if self.current.is_some() => return,
             None => {}
         }
-        self.problem = Some(problem);
+        self.fails(problem);
         self.try_again(now);
     }
 
@@ -352,6 +395,7 @@ impl PeerPort {
         let session = SessionId(self.last_session);
         connection.open(session, agreed);
         self.problem = None;
+        self.told.clear();
         self.retry_at = None;
         self.backoff.reset();
         if let Some((_, older)) = self.current.replace((session, key))
@@ -399,7 +443,7 @@ impl PeerPort {
                     });
                 }
                 Err(error) => {
-                    self.problem = Some(LinkProblem::Dial { address: peer_address, error });
+                    self.fails(LinkProblem::Dial { address: peer_address, error });
                     self.try_again(now);
                 }
             }
@@ -407,7 +451,7 @@ impl PeerPort {
             match socket::listening(listen) {
                 Ok(socket) => drop(self.listeners.insert(Listener::new(socket))),
                 Err(error) => {
-                    self.problem = Some(LinkProblem::Listen { address: listen, error });
+                    self.fails(LinkProblem::Listen { address: listen, error });
                     self.try_again(now);
                 }
             }
@@ -464,7 +508,7 @@ impl PeerPort {
                 let was_opening = connection.is_opening();
                 connection.kill(pool);
                 if was_opening && self.current.is_none() {
-                    self.problem = Some(LinkProblem::OpeningTooSlow);
+                    self.fails(LinkProblem::OpeningTooSlow);
                 }
                 self.try_again(now);
             }

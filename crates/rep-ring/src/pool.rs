@@ -292,9 +292,22 @@ impl Pool {
         PoolUse { used_bytes: self.used_bytes, total_bytes: self.bytes }
     }
 
+    /// Bytes of a zone.
+    pub fn zone_bytes(&self, zone: Zone) -> usize {
+        self.zones[zone as usize].chunks * CHUNK_BYTES
+    }
+
     /// How many chunks there are.
     pub fn chunk_count(&self) -> usize {
         self.chunks.len()
+    }
+
+    /// Says that the kernel uses no slot any more, so that the memory may go with the pool though slots are in use.
+    ///
+    /// # Safety
+    /// It must be true, and stay so.
+    pub unsafe fn is_at_rest(&mut self) {
+        self.used_bytes = 0;
     }
 
     /// A chunk that was used for the first time since this was last asked, with its memory: to be registered.

@@ -1,10 +1,34 @@
-//! The data thread.
+//! The data thread: one ring, the ports around it, and the engine in the middle.
+//!
+//! ```text
+//!  completions ─► ports (disks, peer, nbd) ─► events ─► engine ─► actions ─► ports ─► entries ─► one system call
+//! ```
+//! A turn reaps everything that has completed, lets the engine decide, and hands everything that follows to the
+//! kernel together with the wait for more.
+//!
+//! Architecture invariants: no replication decision is made here; nothing here waits but the ring; nothing is allocated
+//! for a request once the tables have grown to their working size; every queue has a limit in `limits`, or one of the
+//! engine's.
+
+mod attach;
+mod buffers;
+mod commands;
+mod disks;
+mod ending;
+mod io;
+mod limits;
+mod nbd;
+mod notices;
+mod perform;
+mod report;
+mod thread;
 
 use crate::resource::{ControlRequest, ResourceOptions, SpawnError};
 use rep_engine::Notice;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
+use thread::DataThread;
 use tokio::sync::broadcast;
 
 /// What the control thread reaches the data thread by.
@@ -14,14 +38,24 @@ pub(crate) struct Inbox {
     pub notices: broadcast::Sender<Notice>,
 }
 
-/// Starts the thread.
+/// Starts the thread. The ring must be made by the thread that uses it, so what can go wrong with it is told from there.
 pub(crate) fn start(options: ResourceOptions, inbox: Inbox) -> Result<JoinHandle<()>, SpawnError> {
-    let name = format!("data-{}", options.name);
-    let thread = std::thread::Builder::new().name(name).spawn(move || {
-        for request in inbox.requests.iter() {
-            drop(request);
-            let _ = (&inbox.wake, &inbox.notices);
+    let (ready, result) = mpsc::sync_channel(1);
+    let thread = std::thread::Builder::new().name(format!("data-{}", options.name)).spawn(move || {
+        let span = tracing::info_span!("data", resource = %options.name, peer = %options.peer);
+        let _entered = span.enter();
+        match DataThread::new(options, inbox) {
+            Ok(mut data) => {
+                // The receiver waits for exactly this.
+                let _ = ready.send(Ok(()));
+                data.run();
+            }
+            Err(error) => drop(ready.send(Err(error))),
         }
     })?;
-    Ok(thread)
+    match result.recv() {
+        Ok(Ok(())) => Ok(thread),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(std::io::Error::other("the data thread ended before it began").into()),
+    }
 }

@@ -1,0 +1,91 @@
+//! Attaching a disk: opened, locked and read by a thread of its own, so that a disk that hangs hangs nobody else.
+
+use super::limits::LOCK_PATIENCE;
+use crate::resource::{AttachError, MetaPlacement};
+use rep_disk::{BlockingStorage, Disk, boot_id};
+use rep_meta::{BootId, Identity, Loaded, MetaStorage, Placement};
+use rep_types::{CommandId, VolumeNumber};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+
+/// What is needed to attach a volume.
+#[derive(Clone, Debug)]
+pub(super) struct AttachOptions {
+    pub identity: Identity,
+    pub disk: PathBuf,
+    pub meta: MetaPlacement,
+}
+
+/// A disk that was opened and read.
+pub(super) struct Attachable {
+    pub data: Disk,
+    pub meta: Option<Disk>,
+    pub loaded: Box<Loaded>,
+    pub boot: BootId,
+}
+
+/// What the thread came to.
+pub(super) struct AttachResult {
+    pub id: CommandId,
+    pub volume: VolumeNumber,
+    pub result: Result<Attachable, AttachError>,
+}
+
+/// How the thread gives its result.
+#[derive(Clone)]
+pub(super) struct AttachChannel {
+    pub results: mpsc::Sender<AttachResult>,
+    pub wake: Arc<OwnedFd>,
+}
+
+/// Starts the thread. It ends by sending its result; a disk nobody wants any more is closed with it.
+pub(super) fn start(id: CommandId, options: AttachOptions, channel: AttachChannel) -> std::io::Result<()> {
+    let name = format!("attach-{}-{}", options.identity.resource, options.identity.volume);
+    let volume = options.identity.volume;
+    std::thread::Builder::new().name(name).spawn(move || {
+        let result = attach(&options);
+        if channel.results.send(AttachResult { id, volume, result }).is_ok() {
+            // It can't fail while the data thread lives, and when it doesn't nobody needs waking.
+            let _ = nix::unistd::write(channel.wake.as_fd(), &1u64.to_ne_bytes());
+        }
+    })?;
+    Ok(())
+}
+
+fn attach(options: &AttachOptions) -> Result<Attachable, AttachError> {
+    let open = |path: &Path| {
+        Disk::open(path, 0, LOCK_PATIENCE).map_err(|source| AttachError::Disk { path: path.to_owned(), source })
+    };
+    let mut data = open(&options.disk)?;
+    let size = data.facts.size_bytes;
+    let (meta, loaded) = match &options.meta {
+        MetaPlacement::Internal => (None, load(&mut data, &options.disk, options, Placement::Internal, size)?),
+        MetaPlacement::External(path) => {
+            let mut meta = open(path)?;
+            let loaded = load(&mut meta, path, options, Placement::External, size)?;
+            (Some(meta), loaded)
+        }
+    };
+    let boot = boot_id().map_err(|error| AttachError::Disk {
+        path: PathBuf::from("/proc/sys/kernel/random/boot_id"),
+        source: rep_disk::OpenError::System(error),
+    })?;
+    Ok(Attachable { data, meta, loaded: Box::new(loaded), boot })
+}
+
+fn load(
+    disk: &mut Disk,
+    path: &Path,
+    options: &AttachOptions,
+    placement: Placement,
+    device_bytes: u64,
+) -> Result<Loaded, AttachError> {
+    let system = |error| AttachError::Disk { path: path.to_owned(), source: rep_disk::OpenError::System(error) };
+    let mut storage = BlockingStorage::new(disk).map_err(system)?;
+    let loaded = rep_meta::load(&mut storage, &options.identity, placement, device_bytes)
+        .map_err(|error| AttachError::Metadata { path: path.to_owned(), source: error.into() })?;
+    // What a killed daemon had written but not made stable counts from here on.
+    storage.flush().map_err(|error| AttachError::Metadata { path: path.to_owned(), source: error.into() })?;
+    Ok(loaded)
+}

@@ -1,0 +1,328 @@
+//! The open disks and their operations in flight.
+//!
+//! A disk in memory is worked on at once, by plain calls that never wait; every other through the ring. A disk that is
+//! let go of stays open until its last operation has come back. Where a buffer is missing, reads for the peer and
+//! metadata writes wait in order for one.
+
+use super::buffers::Buffers;
+use super::io::{Io, Operation};
+use crate::resource::DiskReport;
+use rep_disk::{Buffer, Disk, DiskFacts, Kind, Progress, is_all_zero};
+use rep_engine::{DiskSuccess, Event, ReadInto};
+use rep_meta::{META_BLOCK_SIZE, MetaBlock};
+use rep_ring::{Completion, Key, Slab, SlotId, Zone};
+use rep_types::{ByteRange, IoError, IoId, PayloadId, VolumeNumber};
+use std::collections::VecDeque;
+
+/// Which of a volume's devices.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Target {
+    Data,
+    Meta,
+}
+
+/// What is reported when an operation ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Report {
+    /// `DiskDone`.
+    Data,
+    /// `DiskDone` with the buffer taken for it.
+    DataInto(SlotId),
+    /// `MetaDone`.
+    Meta,
+}
+
+/// A disk operation in flight.
+pub(super) struct DiskOperation {
+    disk: Key,
+    target: Target,
+    io: IoId,
+    operation: rep_disk::Operation,
+    /// A use of the buffer, ended with the operation. A `DataInto`'s goes to the engine instead.
+    holds: Option<SlotId>,
+    report: Report,
+}
+
+/// A volume's open devices.
+pub(super) struct OpenDisk {
+    pub data: Disk,
+    /// `None`: the metadata lies on `data`.
+    pub meta: Option<Disk>,
+    in_flight: u32,
+    closing: bool,
+}
+
+impl OpenDisk {
+    fn device(&mut self, target: Target) -> &mut Disk {
+        match (target, &mut self.meta) {
+            (Target::Meta, Some(meta)) => meta,
+            _ => &mut self.data,
+        }
+    }
+}
+
+/// An operation that waits for a buffer.
+enum Waiting {
+    Read { disk: Key, io: IoId, range: ByteRange },
+    Meta { disk: Key, io: IoId, offset: u64, block: MetaBlock },
+}
+
+pub(super) struct Disks {
+    open: Slab<OpenDisk>,
+    volumes: Vec<(VolumeNumber, Option<Key>)>,
+    waiting_reads: VecDeque<Waiting>,
+    waiting_meta: VecDeque<Waiting>,
+}
+
+/// What a disk operation needs of the thread.
+pub(super) struct DiskContext<'a> {
+    pub io: &'a mut Io,
+    pub buffers: &'a mut Buffers,
+    pub events: &'a mut Vec<Event>,
+}
+
+pub(super) fn slot_of(payload: PayloadId) -> SlotId {
+    SlotId(payload.0)
+}
+
+pub(super) fn payload_of(slot: SlotId) -> PayloadId {
+    PayloadId(slot.0)
+}
+
+impl Disks {
+    pub fn new(volumes: impl Iterator<Item = VolumeNumber>) -> Self {
+        Disks {
+            open: Slab::new(),
+            volumes: volumes.map(|number| (number, None)).collect(),
+            waiting_reads: VecDeque::new(),
+            waiting_meta: VecDeque::new(),
+        }
+    }
+
+    fn key(&self, volume: VolumeNumber) -> Option<Key> {
+        self.volumes.iter().find(|(number, _)| *number == volume)?.1
+    }
+
+    /// The volume's disk, while one is open.
+    pub fn get(&self, volume: VolumeNumber) -> Option<&OpenDisk> {
+        self.open.get(self.key(volume)?)
+    }
+
+    pub fn put(&mut self, volume: VolumeNumber, data: Disk, meta: Option<Disk>) {
+        let key = self.open.insert(OpenDisk { data, meta, in_flight: 0, closing: false });
+        if let Some((_, place)) = self.volumes.iter_mut().find(|(number, _)| *number == volume) {
+            *place = Some(key);
+        }
+    }
+
+    /// Lets go of a volume's disk once nothing is in flight on it.
+    pub fn close(&mut self, volume: VolumeNumber) {
+        let Some(place) = self.volumes.iter_mut().find(|(number, _)| *number == volume) else { return };
+        let Some(key) = place.1.take() else { return };
+        if let Some(disk) = self.open.get_mut(key) {
+            disk.closing = true;
+        }
+        self.settle(key);
+    }
+
+    fn settle(&mut self, key: Key) {
+        if self.open.get(key).is_some_and(|disk| disk.closing && disk.in_flight == 0) {
+            self.open.remove(key);
+        }
+    }
+
+    pub fn report(&self, volume: VolumeNumber) -> Option<DiskReport> {
+        let DiskFacts { size_bytes, logical_block_bytes, direct, .. } = self.get(volume)?.data.facts;
+        Some(DiskReport { direct, logical_block_bytes, size_bytes })
+    }
+
+    pub fn write(
+        &mut self,
+        (volume, io): (VolumeNumber, IoId),
+        range: ByteRange,
+        payload: PayloadId,
+        durable: bool,
+        context: &mut DiskContext<'_>,
+    ) {
+        let slot = slot_of(payload);
+        context.buffers.pool.retain(slot);
+        self.start(volume, Target::Data, io, (Kind::Write { durable }, range), Some(slot), Report::Data, context);
+    }
+
+    pub fn read(
+        &mut self,
+        (volume, io): (VolumeNumber, IoId),
+        range: ByteRange,
+        into: ReadInto,
+        context: &mut DiskContext<'_>,
+    ) {
+        match into {
+            ReadInto::Payload(payload) => {
+                let slot = slot_of(payload);
+                context.buffers.pool.retain(slot);
+                self.start(volume, Target::Data, io, (Kind::Read, range), Some(slot), Report::Data, context);
+            }
+            ReadInto::NewPayload => match self.key(volume) {
+                Some(disk) => {
+                    self.waiting_reads.push_back(Waiting::Read { disk, io, range });
+                    self.start_waiting(context);
+                }
+                None => context.events.push(Event::DiskDone { io, result: Err(IoError::Io) }),
+            },
+        }
+    }
+
+    /// A zeroing or a flush.
+    pub fn other(
+        &mut self,
+        (volume, io): (VolumeNumber, IoId),
+        kind: Kind,
+        range: ByteRange,
+        context: &mut DiskContext<'_>,
+    ) {
+        self.start(volume, Target::Data, io, (kind, range), None, Report::Data, context);
+    }
+
+    pub fn write_meta(
+        &mut self,
+        (volume, io): (VolumeNumber, IoId),
+        offset: u64,
+        block: MetaBlock,
+        context: &mut DiskContext<'_>,
+    ) {
+        match self.key(volume) {
+            Some(disk) => {
+                self.waiting_meta.push_back(Waiting::Meta { disk, io, offset, block });
+                self.start_waiting(context);
+            }
+            None => context.events.push(Event::MetaDone { io, result: Err(IoError::Io) }),
+        }
+    }
+
+    /// Starts what waited for a buffer, in order, as far as there are buffers. Called when some may have come free.
+    pub fn start_waiting(&mut self, context: &mut DiskContext<'_>) {
+        while let Some(Waiting::Meta { .. }) = self.waiting_meta.front() {
+            let Some(slot) = context.buffers.pool.take(Zone::Meta, META_BLOCK_SIZE) else { break };
+            let Some(Waiting::Meta { disk, io, offset, block }) = self.waiting_meta.pop_front() else { break };
+            context.buffers.pool.write(slot, 0, &block.0[..]);
+            let what = (Kind::Write { durable: true }, ByteRange::new(offset, META_BLOCK_SIZE as u32));
+            self.start_on(disk, Target::Meta, io, what, Some(slot), Report::Meta, context);
+        }
+        while let Some(Waiting::Read { range, .. }) = self.waiting_reads.front() {
+            let Some(slot) = context.buffers.pool.take(Zone::Local, range.length as usize) else { break };
+            let Some(Waiting::Read { disk, io, range }) = self.waiting_reads.pop_front() else { break };
+            self.start_on(disk, Target::Data, io, (Kind::Read, range), Some(slot), Report::DataInto(slot), context);
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)] // one place where all of an operation comes together
+    fn start(
+        &mut self,
+        volume: VolumeNumber,
+        target: Target,
+        io: IoId,
+        what: (Kind, ByteRange),
+        holds: Option<SlotId>,
+        report: Report,
+        context: &mut DiskContext<'_>,
+    ) {
+        match self.key(volume) {
+            Some(disk) => self.start_on(disk, target, io, what, holds, report, context),
+            None => finish(io, report, holds, Err(IoError::Io), context.buffers, context.events),
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)] // as above
+    fn start_on(
+        &mut self,
+        disk: Key,
+        target: Target,
+        io: IoId,
+        (kind, range): (Kind, ByteRange),
+        holds: Option<SlotId>,
+        report: Report,
+        context: &mut DiskContext<'_>,
+    ) {
+        let Some(open) = self.open.get_mut(disk) else {
+            return finish(io, report, holds, Err(IoError::Io), context.buffers, context.events);
+        };
+        let device = open.device(target);
+        let facts = device.facts;
+        let buffer = holds.map(|slot| Buffer {
+            start: context.buffers.pool.start_of(slot),
+            registered: if facts.direct && !facts.in_memory {
+                context.buffers.registered(slot, &context.io.ring)
+            } else {
+                None
+            },
+        });
+        let operation = rep_disk::Operation::new(device, kind, range, buffer);
+        if facts.in_memory {
+            // SAFETY: the buffer is a slot in use, as long as the range; the engine has no other operation on it that
+            // writes to it.
+            let result = unsafe { operation.run(device) };
+            return finish(io, report, holds, result, context.buffers, context.events);
+        }
+        let entry = operation.entry(device);
+        open.in_flight += 1;
+        let operation = DiskOperation { disk, target, io, operation, holds, report };
+        // SAFETY: the disk stays open while operations are in flight on it, and the slot is held until the end.
+        unsafe { context.io.push(entry, Operation::Disk(operation)) };
+    }
+
+    /// Takes a completion of a disk operation.
+    pub fn completed(&mut self, completion: Completion, context: &mut DiskContext<'_>) {
+        let Some(Operation::Disk(operation)) = context.io.operations.get_mut(completion.key) else { return };
+        let (key, target) = (operation.disk, operation.target);
+        let Some(open) = self.open.get_mut(key) else { return };
+        let device = open.device(target);
+        if let Progress::Done(result) = operation.operation.complete(device, completion.result) {
+            open.in_flight -= 1;
+            let (io, report, holds) = (operation.io, operation.report, operation.holds);
+            context.io.operations.remove(completion.key);
+            finish(io, report, holds, result, context.buffers, context.events);
+            self.settle(key);
+            return;
+        }
+        let entry = operation.operation.entry(device);
+        // SAFETY: as at the start: disk and slot are held until the end.
+        unsafe { context.io.ring.push(entry, completion.key) };
+    }
+
+    /// Whether no disk is open and nothing is in flight.
+    pub fn is_idle(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// Lets go of every disk.
+    pub fn close_all(&mut self) {
+        let volumes: Vec<_> = self.volumes.iter().map(|(number, _)| *number).collect();
+        volumes.into_iter().for_each(|volume| self.close(volume));
+        self.waiting_reads.clear();
+        self.waiting_meta.clear();
+    }
+}
+
+/// Reports an operation's end and lets go of its buffer.
+fn finish(
+    io: IoId,
+    report: Report,
+    holds: Option<SlotId>,
+    result: Result<(), IoError>,
+    buffers: &mut Buffers,
+    events: &mut Vec<Event>,
+) {
+    let (Report::DataInto(slot), Ok(())) = (report, result) else {
+        holds.into_iter().for_each(|slot| buffers.pool.release(slot));
+        events.push(match report {
+            Report::Meta => Event::MetaDone { io, result },
+            Report::Data | Report::DataInto(_) => {
+                Event::DiskDone { io, result: result.map(|()| DiskSuccess::default()) }
+            }
+        });
+        return;
+    };
+    // SAFETY: the read has ended; nothing writes to the slot any more.
+    let all_zero = is_all_zero(unsafe { buffers.pool.bytes(slot) });
+    events.push(Event::DiskDone { io, result: Ok(DiskSuccess { payload: Some(payload_of(slot)), all_zero }) });
+}

@@ -1,0 +1,36 @@
+//! Every limit of a data thread in one place. Back-pressure follows from these.
+
+use std::time::Duration;
+
+/// Entries of the ring: about as many operations as one turn submits.
+pub const RING_ENTRIES: u32 = 512;
+/// Bytes of the metadata zone of the pool.
+pub const META_BYTES: usize = 1 << 20;
+/// While more than this waits to be sent to the peer, nothing new is taken from clients, in bytes.
+pub const PEER_QUEUE_BYTES_MAX: usize = 16 << 20;
+
+/// Client connections of a resource, at most.
+pub const CLIENTS_MAX: usize = 128;
+/// How long a client may take to choose an export.
+pub const NEGOTIATION_TIME_MAX: Duration = Duration::from_secs(10);
+/// The receive buffer of a client, in bytes.
+pub const CLIENT_BUFFER_BYTES: usize = 128 << 10;
+/// The requests of one client that are taken at a time, at most.
+pub const CLIENT_REQUESTS_MAX: u32 = 512;
+/// While more than this waits to be sent to a client, nothing new is taken from it, in bytes.
+pub const CLIENT_QUEUE_BYTES_MAX: usize = 8 << 20;
+/// While pieces of more than this are under way for a client, it begins no further discard or write-zeroes, in bytes.
+pub const CLIENT_ZERO_BYTES_MAX: usize = 64 << 20;
+/// A client that holds buffers others wait for and takes or sends nothing for so long is hung up on.
+pub const CLIENT_STALL_TIME_MAX: Duration = Duration::from_secs(30);
+/// How long answers may take to leave when the device is no longer offered.
+pub const CLIENT_DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
+/// The pause before listening is tried again where it failed.
+pub const LISTEN_RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// Stretches of allocation that are asked of the file system for one request.
+pub const ALLOCATION_RUNS_MAX: usize = 256;
+
+/// How long a disk's lock is waited for at attach: a killed daemon's last operations may still hold it.
+pub const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+/// How long the end of a thread may wait for operations to come back. A disk that hangs longer is left behind.
+pub const END_TIME_MAX: Duration = Duration::from_millis(1500);

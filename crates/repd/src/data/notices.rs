@@ -1,0 +1,66 @@
+//! Notices as log lines: exactly one a transition, at level info, and warnings for what should never be.
+
+use rep_engine::{Notice, Why};
+use rep_types::Role;
+use std::fmt;
+use tracing::{info, warn};
+
+struct Reason(Why);
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Why::Operator => "operator",
+            Why::Attached => "attached",
+            Why::DiskError => "disk error",
+            Why::MetadataError => "metadata error",
+            Why::LinkUp => "link up",
+            Why::Handshake => "handshake",
+            Why::LinkLost(cause) => return cause.fmt(f),
+            Why::Peer => "the peer said so",
+            Why::ResyncDone => "resync done",
+        })
+    }
+}
+
+struct PeerRole(Option<Role>);
+
+impl fmt::Display for PeerRole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(role) => role.fmt(f),
+            None => f.write_str("Unknown"),
+        }
+    }
+}
+
+/// Logs a notice. The span names the resource and the peer.
+pub(super) fn log(notice: &Notice) {
+    match notice {
+        Notice::Role { from, to, why } => info!("role: {from} -> {to} ({})", Reason(*why)),
+        Notice::PeerRole { from, to, why } => {
+            info!("peer role: {} -> {} ({})", PeerRole(*from), PeerRole(*to), Reason(*why));
+        }
+        Notice::Connection { from, to, why } => info!("connection: {from} -> {to} ({})", Reason(*why)),
+        Notice::Disk { volume, from, to, why } => info!(%volume, "disk: {from} -> {to} ({})", Reason(*why)),
+        Notice::PeerDisk { volume, from, to, why } => info!(%volume, "peer disk: {from} -> {to} ({})", Reason(*why)),
+        Notice::Replication { volume, from, to, why } => {
+            info!(%volume, "replication: {from} -> {to} ({})", Reason(*why));
+        }
+        Notice::Decided { volume, decision, out_of_sync_bytes } => {
+            info!(%volume, out_of_sync_bytes, "handshake: {} ({:?})", decision.rule, decision.verdict);
+        }
+        Notice::DecisionMismatch { volume, mine, peer } => {
+            warn!(%volume, ?mine, ?peer, "the nodes' decisions contradict each other: refused");
+        }
+        Notice::CrashRecovered { volume, hot_extents, out_of_sync_bytes } => {
+            info!(%volume, hot_extents, out_of_sync_bytes, "crashed as Primary: what was being written is out-of-sync");
+        }
+        Notice::MetadataDamaged { volume } => {
+            warn!(%volume, "a part of the metadata was damaged: what it covered is out-of-sync");
+        }
+        Notice::ResyncFinished { volume, copied_bytes } => info!(%volume, copied_bytes, "resync: finished"),
+        Notice::IoSuspended { suspended: true } => info!("client I/O: held back"),
+        Notice::IoSuspended { suspended: false } => info!("client I/O: goes on"),
+    }
+}

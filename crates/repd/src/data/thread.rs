@@ -1,0 +1,294 @@
+//! The loop.
+
+use super::Inbox;
+use super::attach::{AttachChannel, AttachResult};
+use super::buffers::Buffers;
+use super::commands::Commands;
+use super::disks::{DiskContext, Disks, payload_of};
+use super::ending::Ending;
+use super::io::{Io, Operation};
+use super::limits::{PEER_QUEUE_BYTES_MAX, RING_ENTRIES};
+use super::nbd::{AllocationSource, NbdContext, NbdPort, PortalOptions};
+use crate::resource::{ControlRequest, MEMORY_BYTES_LEAST, MetaPlacement, ResourceOptions, SpawnError};
+use rep_disk::Disk;
+use rep_engine::{Action, Engine, EngineConfig, Event, Notice, Timestamp};
+use rep_meta::Identity;
+use rep_peer::{PeerEvent, PeerOptions, PeerPort};
+use rep_ring::{Completion, Ring, Slab, opcode, types};
+use rep_types::{DiskState, VolumeNumber};
+use rep_wire::Secret;
+use std::io as std_io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::{Arc, mpsc};
+use std::time::Instant;
+use tokio::sync::broadcast;
+use tracing::{error, info};
+
+/// A volume, as it was configured.
+pub(super) struct VolumeConfig {
+    pub number: VolumeNumber,
+    pub identity: Identity,
+    pub disk: PathBuf,
+    pub meta: MetaPlacement,
+    pub device: String,
+    /// The state the engine told last: whether the local file system may be asked about holes.
+    pub state: DiskState,
+}
+
+pub(super) struct DataThread {
+    pub io: Io,
+    pub buffers: Buffers,
+    pub engine: Engine,
+    pub disks: Disks,
+    pub peer: PeerPort,
+    pub nbd: NbdPort,
+    pub volumes: Vec<VolumeConfig>,
+    pub commands: Commands,
+    pub attach_channel: AttachChannel,
+    pub attach_results: mpsc::Receiver<AttachResult>,
+    pub inbox: mpsc::Receiver<ControlRequest>,
+    pub notices: broadcast::Sender<Notice>,
+    pub wake: Arc<OwnedFd>,
+    pub ending: Option<Ending>,
+    pub now: Instant,
+    pub events: Vec<Event>,
+    pub actions: Vec<Action>,
+    begun: Instant,
+    batch: Vec<Event>,
+    peer_events: Vec<PeerEvent>,
+}
+
+fn engine_config(options: &ResourceOptions) -> std_io::Result<EngineConfig> {
+    let mut seed = [0; 8];
+    getrandom::fill(&mut seed).map_err(std_io::Error::other)?;
+    Ok(EngineConfig {
+        volumes: options.volumes.iter().map(|volume| volume.number).collect(),
+        sorts_first: options.node < options.peer,
+        seed: u64::from_ne_bytes(seed),
+        ..options.engine.clone()
+    })
+}
+
+fn peer_options(options: &ResourceOptions) -> std_io::Result<PeerOptions> {
+    let secret = options.secret.as_ref().map(|secret| Secret::new(secret.0.as_slice())).transpose();
+    Ok(PeerOptions {
+        resource: options.name.clone(),
+        node: options.node.clone(),
+        peer: options.peer.clone(),
+        secret: secret.map_err(std_io::Error::other)?,
+        listen: options.listen,
+        peer_address: options.peer_address,
+        connect_interval: options.connect_interval,
+    })
+}
+
+impl DataThread {
+    pub fn new(options: ResourceOptions, inbox: Inbox) -> Result<Self, SpawnError> {
+        let ring = Ring::new(RING_ENTRIES)?;
+        let buffers = Buffers::new(options.memory_bytes_max.max(MEMORY_BYTES_LEAST), &ring)?;
+        let (results, attach_results) = mpsc::channel();
+        let engine = Engine::new(engine_config(&options)?);
+        let peer = PeerPort::new(peer_options(&options)?);
+        let volumes = options.volumes.iter().map(|volume| VolumeConfig {
+            number: volume.number,
+            identity: Identity { resource: options.name.clone(), node: options.node.clone(), volume: volume.number },
+            disk: volume.disk.clone(),
+            meta: volume.meta.clone(),
+            device: volume.device.to_string(),
+            state: DiskState::Diskless,
+        });
+        let volumes: Vec<_> = volumes.collect();
+        let portals = options.volumes.into_iter().map(|volume| PortalOptions {
+            volume: volume.number,
+            device: volume.device,
+            listen_fd: volume.listen_fd,
+        });
+        let now = Instant::now();
+        Ok(DataThread {
+            io: Io { ring, operations: Slab::new() },
+            buffers,
+            engine,
+            disks: Disks::new(volumes.iter().map(|volume| volume.number)),
+            peer,
+            nbd: NbdPort::new(&options.name, !options.engine.stable, portals.collect()),
+            volumes,
+            commands: Commands::new(),
+            attach_channel: AttachChannel { results, wake: inbox.wake.clone() },
+            attach_results,
+            inbox: inbox.requests,
+            notices: inbox.notices,
+            wake: inbox.wake,
+            ending: None,
+            now,
+            events: Vec::new(),
+            actions: Vec::new(),
+            begun: now,
+            batch: Vec::new(),
+            peer_events: Vec::new(),
+        })
+    }
+
+    /// The moment on the engine's clock.
+    pub fn timestamp(&self) -> Timestamp {
+        Timestamp((self.now - self.begun).as_nanos() as u64)
+    }
+
+    /// Turns until the thread is told to end and everything has come back.
+    pub fn run(&mut self) {
+        self.wait_for_wake();
+        loop {
+            self.settle();
+            if self.has_ended() {
+                return;
+            }
+            let timeout = self.next_timeout().map(|at| at.saturating_duration_since(self.now));
+            if let Err(error) = self.io.ring.turn(timeout) {
+                // Without a ring there is nothing this thread could do, not even tell its clients.
+                error!("the ring failed: {error}");
+                std::process::abort();
+            }
+            self.now = Instant::now();
+            while let Some(completion) = self.io.ring.next_completion() {
+                self.completed(completion);
+            }
+            self.check_clock();
+        }
+    }
+
+    /// Has every event decided and every decision carried out, and the ports do what follows.
+    fn settle(&mut self) {
+        loop {
+            self.decide();
+            self.turn_ports();
+            if self.events.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn decide(&mut self) {
+        while !self.events.is_empty() {
+            let now = self.timestamp();
+            let mut batch = std::mem::replace(&mut self.events, std::mem::take(&mut self.batch));
+            for event in batch.drain(..) {
+                self.engine.handle(now, event, &mut self.actions);
+            }
+            self.batch = batch;
+            self.perform_actions();
+        }
+    }
+
+    fn perform_actions(&mut self) {
+        let mut actions = std::mem::take(&mut self.actions);
+        actions.drain(..).for_each(|action| self.perform(action));
+        self.actions = actions;
+    }
+
+    fn turn_ports(&mut self) {
+        self.disks.start_waiting(&mut DiskContext {
+            io: &mut self.io,
+            buffers: &mut self.buffers,
+            events: &mut self.events,
+        });
+        self.peer.turn(&mut self.io, self.now, &mut self.buffers.pool, &mut self.peer_events);
+        self.take_peer_events();
+        if let Some(problem) = self.peer.new_problem() {
+            info!("link: {problem}");
+        }
+        let allocation = Allocation { disks: &self.disks, volumes: &self.volumes };
+        let mut context = NbdContext {
+            pool: &mut self.buffers.pool,
+            events: &mut self.events,
+            allocation: &allocation,
+            now: self.now,
+            paused: self.peer.queued_bytes() > PEER_QUEUE_BYTES_MAX,
+        };
+        self.nbd.turn(&mut self.io, &mut context);
+    }
+
+    fn take_peer_events(&mut self) {
+        self.events.extend(self.peer_events.drain(..).map(|event| match event {
+            PeerEvent::LinkUp { session } => Event::LinkUp { session },
+            PeerEvent::LinkDown { session, cause } => Event::LinkDown { session, cause },
+            PeerEvent::Alive { session } => Event::LinkAlive { session },
+            PeerEvent::Message { session, message, payload } => {
+                Event::PeerMessage { session, message, payload: payload.map(payload_of) }
+            }
+        }));
+    }
+
+    fn completed(&mut self, completion: Completion) {
+        match self.io.operations.get(completion.key) {
+            Some(Operation::Disk(_)) => {
+                let mut context =
+                    DiskContext { io: &mut self.io, buffers: &mut self.buffers, events: &mut self.events };
+                self.disks.completed(completion, &mut context);
+            }
+            Some(Operation::Peer(operation)) => {
+                let operation = *operation;
+                self.io.operations.remove(completion.key);
+                let (pool, events) = (&mut self.buffers.pool, &mut self.peer_events);
+                self.peer.completed(operation, completion, self.now, pool, events);
+                self.take_peer_events();
+            }
+            Some(Operation::Nbd(operation)) => {
+                let operation = *operation;
+                self.io.operations.remove(completion.key);
+                let allocation = Allocation { disks: &self.disks, volumes: &self.volumes };
+                let mut context = NbdContext {
+                    pool: &mut self.buffers.pool,
+                    events: &mut self.events,
+                    allocation: &allocation,
+                    now: self.now,
+                    paused: self.peer.queued_bytes() > PEER_QUEUE_BYTES_MAX,
+                };
+                self.nbd.completed(operation, completion, &mut context);
+            }
+            Some(Operation::Wake) => {
+                self.io.operations.remove(completion.key);
+                self.wait_for_wake();
+                self.take_attach_results();
+                self.take_requests();
+            }
+            None => unreachable!("a completion nobody waits for: {completion:?}"),
+        }
+    }
+
+    /// Reads the event counter others wake this thread by.
+    fn wait_for_wake(&mut self) {
+        // Eight bytes for as long as the process lives: the last read of a thread that ends never comes back.
+        static COUNTERS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+        let entry = opcode::Read::new(types::Fd(self.wake.as_raw_fd()), COUNTERS.as_ptr().cast(), 8).build();
+        // SAFETY: the memory is static and nobody looks at it; the descriptor lives as long as this.
+        unsafe { self.io.push(entry, Operation::Wake) };
+    }
+
+    fn check_clock(&mut self) {
+        if self.engine.next_timeout().is_some_and(|at| at <= self.timestamp()) {
+            self.events.push(Event::Timeout);
+        }
+        self.check_command_deadlines();
+    }
+
+    fn next_timeout(&self) -> Option<Instant> {
+        let engine = self.engine.next_timeout().map(|at| self.begun + std::time::Duration::from_nanos(at.0));
+        let ports = [engine, self.peer.next_timeout(), self.nbd.next_timeout()];
+        let own = [self.commands.next_deadline(), self.ending.as_ref().map(Ending::deadline)];
+        ports.into_iter().chain(own).flatten().min()
+    }
+}
+
+/// The disks, for those who ask what is allocated.
+pub(super) struct Allocation<'a> {
+    pub disks: &'a Disks,
+    pub volumes: &'a [VolumeConfig],
+}
+
+impl AllocationSource for Allocation<'_> {
+    fn current_disk(&self, volume: VolumeNumber) -> Option<&Disk> {
+        let config = self.volumes.iter().find(|config| config.number == volume)?;
+        let open = self.disks.get(volume).filter(|_| config.state.may_serve_reads())?;
+        Some(&open.data)
+    }
+}
