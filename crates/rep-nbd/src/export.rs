@@ -4,6 +4,10 @@ use crate::limits::{MIN_BLOCK_BYTES_MAX, PAYLOAD_LENGTH_MAX, PREFERRED_BLOCK_BYT
 use crate::protocol::transmission_flag as flag;
 use rep_types::SECTOR_SIZE;
 
+#[cfg(test)]
+#[path = "export_tests.rs"]
+mod tests;
+
 /// An export, named by the shell; what a negotiation chooses.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ExportId(pub u32);

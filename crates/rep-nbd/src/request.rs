@@ -141,3 +141,32 @@ impl Iterator for Pieces {
 }
 
 impl ExactSizeIterator for Pieces {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(command: Command) -> Request {
+        Request { cookie: 1, command, range: ByteRange::new(0, 4096) }
+    }
+
+    #[test]
+    fn zeroes_are_put_to_the_engine_as_the_client_wants_them() {
+        let zeroes = |no_hole| Command::WriteZeroes { no_hole, fast: false, fua: false };
+        assert_eq!(request(Command::Trim { fua: false }).zero_mode(), Some(ZeroMode::Discard));
+        assert_eq!(request(zeroes(false)).zero_mode(), Some(ZeroMode::ZeroMayUnmap));
+        assert_eq!(request(zeroes(true)).zero_mode(), Some(ZeroMode::ZeroNoUnmap));
+        assert_eq!(request(Command::Write { fua: false }).zero_mode(), None);
+    }
+
+    #[test]
+    fn fua_is_what_the_client_said() {
+        for fua in [false, true] {
+            let zeroes = Command::WriteZeroes { no_hole: false, fast: false, fua };
+            for command in [Command::Write { fua }, Command::Trim { fua }, zeroes] {
+                assert_eq!(request(command).fua(), fua);
+            }
+        }
+        assert!(!request(Command::Read { unfragmented: true }).fua() && !request(Command::Flush).fua());
+    }
+}

@@ -125,7 +125,7 @@ impl Transmission {
 
     /// The volume grew or shrank. Clients learn sizes only when they connect; bounds are checked against this one.
     pub fn resize(&mut self, size_bytes: u64) {
-        self.size_bytes = size_bytes & !self.block_mask;
+        self.size_bytes = size_bytes;
     }
 
     /// Whether the stream has ended.

@@ -37,6 +37,11 @@ struct MemoryServer {
     cut: usize,
     over: bool,
     flushes: usize,
+    /// The most requests that ever waited, and the most bytes of read data that were due when a payload came in.
+    most_queued: usize,
+    most_due: u64,
+    /// How many more bytes may be written before the stream fails once.
+    fails_after: Option<usize>,
 }
 
 impl MemoryServer {
@@ -55,6 +60,9 @@ impl MemoryServer {
             cut,
             over: false,
             flushes: 0,
+            most_queued: 0,
+            most_due: 0,
+            fails_after: None,
         }
     }
 
@@ -80,6 +88,9 @@ impl MemoryServer {
                 Parsed::Write(request) => self.writing = Some((request, Vec::new())),
                 Parsed::Payload { bytes, remaining } => {
                     self.writing.as_mut().unwrap().1.extend_from_slice(bytes);
+                    let reads = |request: &Request| matches!(request.command, Command::Read { .. });
+                    let due = self.queue.iter().filter(|(request, _)| reads(request));
+                    self.most_due = self.most_due.max(due.map(|(request, _)| u64::from(request.range.length)).sum());
                     if remaining == 0 {
                         self.queue.extend(self.writing.take());
                     }
@@ -98,6 +109,7 @@ impl MemoryServer {
     /// Executes everything queued, and answers the newest first.
     fn execute(&mut self) {
         let mut answers = Vec::new();
+        self.most_queued = self.most_queued.max(self.queue.len());
         for (request, payload) in std::mem::take(&mut self.queue) {
             let pieces: Vec<(ByteRange, Result<(), IoError>)> =
                 request.pieces().map(|piece| (piece, self.execute_piece(&request, piece, &payload))).collect();
@@ -178,7 +190,15 @@ impl Write for MemoryServer {
         if self.over {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        let length = bytes.len().min(self.cut);
+        let mut length = bytes.len().min(self.cut);
+        if let Some(left) = &mut self.fails_after {
+            if *left == 0 {
+                self.fails_after = None;
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            length = length.min(*left);
+            *left -= length;
+        }
         self.receive(&bytes[..length]);
         Ok(length)
     }
@@ -332,6 +352,46 @@ fn many_requests_in_flight_are_each_answered_once() {
         assert!(client.wait(cookie).unwrap() == Outcome::Data(pattern(4096, index as u8)));
     }
     assert_eq!(client.in_flight(), 1);
+}
+
+#[test]
+fn neither_end_waits_for_the_other_to_read() {
+    let mut client = connect(MemoryServer::new(usize::MAX), true);
+    client.set_depth(20);
+    for round in 0..10 {
+        for index in 0..8 {
+            client.submit(Command::Read { unfragmented: false }, ByteRange::new(index << 16, 64 << 10)).unwrap();
+        }
+        client.submit_write(round << 18, &pattern(200 << 10, round as u8), false).unwrap();
+    }
+    while let Some(completion) = client.reap().unwrap() {
+        completion.result.unwrap();
+    }
+    let server = client.stream();
+    assert!(server.most_queued <= 20, "{} requests waited", server.most_queued);
+    assert!(server.most_due <= 128 << 10, "{} bytes were due", server.most_due);
+
+    let mut client = connect(MemoryServer::new(usize::MAX), true);
+    client.set_depth(5);
+    for _ in 0..100 {
+        client.submit(Command::Flush, ByteRange::new(0, 0)).unwrap();
+        assert!(client.in_flight() <= 5 + 100);
+    }
+    while client.reap().unwrap().is_some() {}
+    assert_eq!(client.stream().most_queued, 5);
+}
+
+#[test]
+fn nothing_is_sent_behind_a_request_that_was_cut_short() {
+    let mut client = connect(MemoryServer::new(usize::MAX), true);
+    client.stream_mut().fails_after = Some(1000);
+    let error = client.write(0, &pattern(300 << 10, 1), false);
+    assert!(matches!(error, Err(ClientError::Io(error)) if error.kind() == io::ErrorKind::TimedOut));
+    // The stream works again, but what came next would be taken for the rest of the payload.
+    assert!(matches!(client.write(0, &pattern(300 << 10, 2), false), Err(ClientError::Closed)));
+    client.submit(Command::Flush, ByteRange::new(0, 0)).unwrap();
+    assert!(matches!(client.send(), Err(ClientError::Closed)));
+    assert!(client.stream().disk.iter().all(|byte| *byte == 0));
 }
 
 #[test]

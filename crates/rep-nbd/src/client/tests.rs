@@ -126,23 +126,62 @@ fn a_server_of_another_kind_is_refused() {
     }
 }
 
-#[test]
-fn an_old_server_without_structured_replies_will_do() {
-    let reply = |option: u32, kind: u32, data: &[u8]| {
-        let mut bytes = 0x0003_e889_0455_65a9_u64.to_be_bytes().to_vec();
-        [option, kind, data.len() as u32].iter().for_each(|number| bytes.extend(number.to_be_bytes()));
-        bytes.extend(data);
-        bytes
-    };
-    let export = [&[0, 0], &512u64.to_be_bytes()[..], &[0, 1]].concat();
-    let replies = [reply(8, 0x8000_0001, b"no"), reply(7, 3, &export), reply(7, 1, &[]), b"rest".to_vec()];
-    let bytes = [&b"NBDMAGICIHAVEOPT\0\x01"[..], &replies.concat()].concat();
+/// An option reply's bytes.
+fn option_reply(option: u32, kind: u32, data: &[u8]) -> Vec<u8> {
+    let mut bytes = 0x0003_e889_0455_65a9_u64.to_be_bytes().to_vec();
+    [option, kind, data.len() as u32].iter().for_each(|number| bytes.extend(number.to_be_bytes()));
+    bytes.extend(data);
+    bytes
+}
+
+fn export_info() -> Vec<u8> {
+    [&[0, 0], &512u64.to_be_bytes()[..], &[0, 1]].concat()
+}
+
+/// What a handshake comes to when the server refuses structured replies and then sends this.
+fn handshake(replies: &[Vec<u8>]) -> (HandshakeStep, Vec<u8>, Vec<u8>) {
+    let greeting = b"NBDMAGICIHAVEOPT\0\x01".to_vec();
+    let bytes = [&[greeting, option_reply(8, 0x8000_0001, b"no")][..], replies].concat().concat();
     let (mut input, mut out) = (&bytes[..], Vec::new());
     let step = ClientHandshake::new(ClientOptions::new("x")).receive(&mut input, &mut out);
+    (step, input.to_vec(), out)
+}
+
+#[test]
+fn an_old_server_without_structured_replies_will_do() {
+    let replies = [option_reply(7, 3, &export_info()), option_reply(7, 1, &[]), b"rest".to_vec()];
+    let (step, left, sent) = handshake(&replies);
     let HandshakeStep::Done(welcome) = step else { panic!("{step:?}") };
     assert_eq!((welcome.size_bytes, welcome.flags, welcome.structured), (512, 1, false));
-    assert_eq!(input, b"rest");
-    assert_eq!(out[..4], [0, 0, 0, 1], "only flags the server offered");
+    assert_eq!(welcome.block_sizes, [512, 4096, 32 << 20]);
+    assert_eq!(left, b"rest");
+    assert_eq!(sent[..4], [0, 0, 0, 1], "only flags the server offered");
+}
+
+#[test]
+fn a_handshake_that_makes_no_sense_fails() {
+    let sizes = |min: u32, max: u32| {
+        let data = [&[0, 3], &min.to_be_bytes()[..], &4096u32.to_be_bytes(), &max.to_be_bytes()].concat();
+        option_reply(7, 3, &data)
+    };
+    let mut endless = option_reply(7, 3, &[]);
+    endless[16..20].copy_from_slice(&u32::MAX.to_be_bytes());
+    let malformed = ProtocolError::Malformed;
+    let cases = [
+        (sizes(0, 4096), malformed),
+        (sizes(768, 4096), malformed),
+        (sizes(4096, 512), malformed),
+        (option_reply(7, 3, &export_info()[..11]), malformed),
+        (option_reply(7, 3, b"\0"), malformed),
+        (option_reply(7, 1, b""), malformed),
+        (option_reply(7, 2, b""), malformed),
+        (option_reply(6, 3, &export_info()), ProtocolError::UnexpectedOptionReply(6)),
+        (endless, ProtocolError::TooLong(u32::MAX)),
+        (vec![0; 20], ProtocolError::BadMagic(0)),
+    ];
+    for (reply, error) in cases {
+        assert_eq!(handshake(std::slice::from_ref(&reply)).0, HandshakeStep::Failed(error.into()), "{reply:?}");
+    }
 }
 
 proptest! {

@@ -246,6 +246,18 @@ fn an_option_longer_than_the_budget_ends_the_connection() {
 }
 
 #[test]
+fn an_option_that_cannot_fit_the_budget_fails_before_its_data() {
+    let header = |length: u32| {
+        let mut header = option(number::GO, &[]);
+        header[12..16].copy_from_slice(&length.to_be_bytes());
+        negotiate_options(&[header])
+    };
+    let rest = NEGOTIATION_BYTES_MAX - FLAGS.len() as u32 - OPTION_HEADER_LENGTH as u32;
+    assert_eq!(failure(&header(rest + 1)), NegotiationError::TooManyBytes);
+    assert!(header(rest).steps.is_empty(), "this one is waited for");
+}
+
+#[test]
 fn a_flood_of_options_ends_the_connection() {
     let trace = negotiate_options(&vec![option(number::INFO, &info_data(b"", &[])); OPTIONS_MAX as usize + 1]);
     assert_eq!(failure(&trace), NegotiationError::TooManyOptions);
@@ -369,6 +381,13 @@ fn starting_tls_is_acknowledged_once_and_opens_the_rest() {
     let replies = option_replies(&trace.sent);
     assert_eq!((replies[0].kind, replies[1].kind), (reply::ACK, reply::ERR_INVALID));
     assert!(transmission(&trace).structured);
+}
+
+#[test]
+fn the_clients_flags_outlive_tls() {
+    let options = [option(number::STARTTLS, &[]), option(number::EXPORT_NAME, b"vz")];
+    let trace = negotiate_with(&catalog(), TlsPolicy::Required, &options);
+    assert_eq!(trace.sent.len(), 20 + 10, "no zeroes, as agreed on before");
 }
 
 #[test]
