@@ -337,6 +337,28 @@ fn a_wide_log_is_recovered_from_its_windows() {
         assert_eq!(recovered.hot, hot);
     }
     assert!(rig.log.hot_count() > 1500);
+    while !rig.held.is_empty() {
+        rig.release(0, 1);
+    }
+    rig.reset();
+    rig.commit();
+    assert_eq!(rig.recover(&rig.ring).hot, [], "a reset frees the slots outside its window too");
+}
+
+#[test]
+fn a_block_the_disk_never_wrote_breaks_the_chain() {
+    let mut rig = Rig::new(4);
+    for extent in 0..3 {
+        let before = rig.ring.clone();
+        rig.acquire(range_at(extent, false));
+        rig.begin(false);
+        rig.commit();
+        if extent == 1 {
+            // The disk said it was durable, and kept the old block.
+            rig.ring = before;
+        }
+    }
+    assert!(rig.recover(&rig.ring).damaged);
 }
 
 #[test]
