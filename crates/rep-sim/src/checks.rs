@@ -58,7 +58,7 @@ impl World {
             return false;
         }
         let Some(own) = self.durable(node, volume) else { return false };
-        if own.superblock.attached_boot != self.nodes[node].boot {
+        if own.superblock.attached_boot == rep_meta::BootId::NONE {
             let detail = format!("node {node} writes {sectors:?} while its metadata call it cleanly detached");
             self.fail(Kind::WrongData, "I-D8", detail);
         }
@@ -85,7 +85,7 @@ impl World {
                 op.volume == volume && matches!(&op.kind, OpKind::Meta { offset: other, .. } if other == offset)
             }),
             (_, Some(sectors)) => self.nodes[node].ops.values().any(|op| {
-                let both = kind.writes_data() || op.kind.writes_data();
+                let both = kind.writes_data() && op.kind.writes_data();
                 op.volume == volume && both && op.kind.sectors().is_some_and(|other| other.overlaps(sectors))
             }),
             _ => false,

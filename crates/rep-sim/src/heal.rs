@@ -85,7 +85,7 @@ impl World {
                 self.command(node, Command::Connect { discard_my_data: false });
             }
         }
-        if round > 0 && (0..self.swarm.volumes).all(|volume| self.truth_just_created(volume)) {
+        if round > 0 && (0..self.swarm.volumes).any(|volume| self.truth_just_created(volume)) {
             self.begin(0);
         }
         if round >= DEMOTE_AFTER {

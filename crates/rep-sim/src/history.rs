@@ -198,6 +198,12 @@ impl History {
         }
     }
 
+    /// Whether anything was answered that no flush has covered.
+    pub fn has_unflushed(&self, volume: usize) -> bool {
+        let unflushed = |version: &Version| version.fin != NEVER && !version.stable && !version.gone;
+        self.volumes[volume].sectors.iter().any(|sector| sector.versions.iter().any(unflushed))
+    }
+
     /// A read that began at `began` returned these values from `first` on.
     pub fn finish_read(&mut self, volume: usize, first: u32, values: &[u32], began: Tick) -> Result<(), BadRead> {
         let now = self.tick();

@@ -76,7 +76,8 @@ pub struct Faults {
 pub enum OpKind {
     Write { sectors: Sectors, values: Rc<Vec<u32>>, durable: bool },
     Zero { sectors: Sectors, durable: bool },
-    Read { sectors: Sectors, into: Option<PayloadId>, values: Vec<u32> },
+    /// `clashes`: a write of the same sectors was under way at the same time; what is read is anything.
+    Read { sectors: Sectors, into: Option<PayloadId>, values: Vec<u32>, clashes: bool },
     Flush { covers_later: bool },
     Meta { offset: u64, block: MetaBlock },
 }

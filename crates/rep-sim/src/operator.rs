@@ -131,16 +131,16 @@ impl World {
             if !self.is_connected(0) || !self.is_connected(1) {
                 return if self.operator.healing { () } else { self.after(100 * MS, Due::Begin { stage: 0 }) };
             }
-            if !(0..self.swarm.volumes).all(|volume| self.truth_just_created(volume)) {
+            if !(0..self.swarm.volumes).any(|volume| self.truth_just_created(volume)) {
                 return;
             }
             match self.swarm.beginning {
                 Beginning::SkipSync => {
                     for volume in 0..self.swarm.volumes {
-                        let volume = Self::number(volume);
-                        self.command(0, Command::NewGeneration { volume, clear_bitmap: true });
+                        let command = Command::NewGeneration { volume: Self::number(volume), clear_bitmap: true };
+                        self.after(volume as u64 * 300 * MS, Due::Command { node: 0, command });
                     }
-                    self.after(500 * MS, Due::Begin { stage: 1 });
+                    self.after(700 * MS, Due::Begin { stage: 1 });
                 }
                 Beginning::FullSync => self.command(0, Command::Promote { force: true }),
             }
@@ -250,7 +250,7 @@ impl World {
         }
     }
 
-    fn promote(&mut self, node: usize) {
+    pub(crate) fn promote(&mut self, node: usize) {
         if self.may_promote(node) {
             self.command(node, Command::Promote { force: false });
         }
@@ -285,7 +285,7 @@ impl World {
         }
         self.command(node, Command::Demote);
         if then_promote {
-            self.after(200 * MS, Due::Command { node: 1 - node, command: Command::Promote { force: false } });
+            self.after(200 * MS, Due::Promote { node: 1 - node });
         }
     }
 

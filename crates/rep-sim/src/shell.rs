@@ -34,7 +34,7 @@ impl World {
                     ReadInto::Payload(payload) => Some(payload),
                     ReadInto::NewPayload => None,
                 };
-                let kind = OpKind::Read { sectors: Sectors::of(range), into, values: Vec::new() };
+                let kind = OpKind::Read { sectors: Sectors::of(range), into, values: Vec::new(), clashes: false };
                 self.submit(node, io, volume.0 as usize, kind, false);
             }
             Action::FlushDisk { io, volume } => {

@@ -13,9 +13,12 @@ use rep_engine::{DiskSuccess, Event};
 use rep_types::{IoError, IoId, VolumeNumber};
 use std::rc::Rc;
 
+/// What a read returns that ran at the same time as a write of the same sectors.
+const CLASHED: u32 = 0xdead_dead;
+
 impl World {
     /// Takes an operation from an engine.
-    pub(crate) fn submit(&mut self, node: usize, io: IoId, volume: usize, kind: OpKind, resync: bool) {
+    pub(crate) fn submit(&mut self, node: usize, io: IoId, volume: usize, mut kind: OpKind, resync: bool) {
         if !self.nodes[node].volumes[volume].attached {
             let detail = format!("node {node} uses the disk of volume {volume} it let go of: {kind:?}");
             return self.fail(Kind::Crash, "boundary", detail);
@@ -23,6 +26,7 @@ impl World {
         if !self.check_submit(node, volume, &kind, resync) {
             return;
         }
+        self.spoil_clashing_reads(node, volume, &mut kind);
         self.op_numbers += 1;
         let op = self.op_numbers;
         let latency = self.disk_latency(node, volume);
@@ -32,6 +36,23 @@ impl World {
         }
         self.nodes[node].ops.insert(op, DiskOp { io, volume, kind, done: None });
         self.after(latency, Due::DiskEffect { node, op });
+    }
+
+    /// A read beside a write of the same sectors returns anything: no harm if nobody uses it.
+    fn spoil_clashing_reads(&mut self, node: usize, volume: usize, kind: &mut OpKind) {
+        let Some(sectors) = kind.sectors() else { return };
+        let writes = kind.writes_data();
+        for op in self.nodes[node].ops.values_mut().filter(|op| op.volume == volume) {
+            if !op.kind.sectors().is_some_and(|other| other.overlaps(sectors)) {
+                continue;
+            }
+            let other_writes = op.kind.writes_data();
+            match (&mut *kind, &mut op.kind) {
+                (OpKind::Read { clashes, .. }, _) if other_writes => *clashes = true,
+                (_, OpKind::Read { clashes, .. }) if writes => *clashes = true,
+                _ => {}
+            }
+        }
     }
 
     fn disk_latency(&mut self, node: usize, volume: usize) -> u64 {
@@ -106,7 +127,7 @@ impl World {
 
     /// Of a data write, a random subset of sectors lands.
     pub(crate) fn land_partly(&mut self, node: usize, op: &DiskOp) {
-        let Some(sectors) = op.kind.sectors() else { return };
+        let Some(sectors) = op.kind.sectors().filter(|_| op.kind.writes_data()) else { return };
         let rng = &mut self.dice.disk;
         let rate = rng.pick(&[0, 500, 1000]);
         let data = &mut self.nodes[node].volumes[op.volume].data;
@@ -183,7 +204,10 @@ impl World {
         self.line(|| format!("node {node} <- {io:?} {done:?}"));
         let event = match op.kind {
             OpKind::Meta { .. } => Event::MetaDone { io, result: done },
-            OpKind::Read { into, values, .. } => self.read_report(node, io, into, values, done),
+            OpKind::Read { into, values, clashes, .. } => {
+                let values = if clashes { vec![CLASHED; values.len()] } else { values };
+                self.read_report(node, io, into, values, done)
+            }
             _ => Event::DiskDone { io, result: done.map(|()| DiskSuccess::default()) },
         };
         self.feed(node, event);

@@ -240,7 +240,9 @@ impl World {
         if self.history.forked {
             return;
         }
-        self.truth.lineages[volume].intact[node] = false;
+        if self.history.has_unflushed(volume) {
+            self.truth.lineages[volume].intact[node] = false;
+        }
         let current: Vec<usize> = (0..2).filter(|node| self.truth.is_current(*node, volume)).collect();
         if current.is_empty() || current.iter().any(|node| self.is_full(*node, volume)) {
             return;
