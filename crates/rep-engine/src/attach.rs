@@ -15,7 +15,7 @@ use crate::local_disk::{BitmapTicket, LocalDisk, LogResetTicket, SuperblockTicke
 use crate::operation::Leg;
 use crate::operator::{Progress, Step};
 use rep_meta::{BootId, DataState, Loaded, PrimaryMark};
-use rep_types::{BLOCK_SIZE, CommandId, DiskState, Refusal, Role, VolumeNumber};
+use rep_types::{BLOCK_SIZE, CommandId, DiskState, Refusal, ReplicationState, Role, VolumeNumber};
 use rep_wire::PriorEnd;
 
 /// An attach that isn't finished.
@@ -184,6 +184,9 @@ impl Engine {
                     return Progress::Done;
                 }
                 self.stop_resync(index, Why::Operator);
+                if self.volumes[index].replication.is_resync() {
+                    self.set_replication(index, ReplicationState::Established, Why::Operator);
+                }
                 self.volumes[index].detaching = true;
                 self.restart_handshake_if_under_way();
                 if self.is_connected() {

@@ -51,8 +51,10 @@ impl Engine {
         let success = match result {
             Ok(success) => success,
             Err(_) => {
-                // The disk is detached (R32); that settles everything that hung on it, this operation included.
-                return self.local_disk_failed(index, Why::DiskError);
+                // The disk is detached (R32); that settles everything that hung on it, this operation included. Only
+                // a flush isn't anybody's leg.
+                self.local_disk_failed(index, Why::DiskError);
+                return self.flush_lost(index, io.purpose);
             }
         };
         match io.purpose {
@@ -62,7 +64,7 @@ impl Engine {
             IoPurpose::PeerRead(key) => self.end_peer_request(key, Ok(()), success.payload),
             IoPurpose::ResyncRead(key) => self.resync_read_done(key, success),
             IoPurpose::ResyncWrite(key) => self.resync_write_done(key),
-            IoPurpose::EpochFlush => self.epoch_flushed_locally(Ok(())),
+            IoPurpose::EpochFlush => self.epoch_flushed_locally(index, Ok(())),
             IoPurpose::PeerFlush { session, id } => self.peer_flushed_locally(index, session, id, Ok(())),
             IoPurpose::Meta(_) => {}
         }

@@ -120,7 +120,7 @@ impl Engine {
                 self.client_zero(request, volume, range, mode, fua)
             }
             Event::ClientRead { request, volume, range, payload } => self.client_read(request, volume, range, payload),
-            Event::ClientFlush { request, volume: _ } => self.client_flush_request(request),
+            Event::ClientFlush { request, volume } => self.client_flush_request(request, volume),
             Event::Openers { volume, count } => {
                 if let Some(index) = self.volume_index(volume) {
                     self.volumes[index].openers = count;

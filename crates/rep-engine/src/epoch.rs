@@ -14,14 +14,14 @@ use crate::event::Timestamp;
 use crate::operation::{IoPurpose, Leg, Stage};
 use crate::slab::Key;
 use crate::{Engine, limits};
-use rep_types::{EpochNumber, IoError, RequestId};
+use rep_types::{DiskState, EpochNumber, IoError, RequestId};
 use rep_wire::{Message, TransferId};
 
 /// Who waits for an epoch to settle.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum FlushWaiter {
-    /// A client's FLUSH.
-    Flush(RequestId),
+    /// A client's FLUSH of a volume.
+    Flush(RequestId, usize),
     /// A client's FUA write; it stands in the table until then.
     Fua(Key),
 }
@@ -33,8 +33,8 @@ struct Closing {
     peer: Leg,
     /// Local disks that have not answered.
     local_pending: u32,
-    /// Whether some local disk flushed.
-    local_done: bool,
+    /// The volumes whose local disk flushed.
+    local_done: Vec<usize>,
     waiters: Vec<FlushWaiter>,
 }
 
@@ -109,12 +109,17 @@ impl Epochs {
 
 impl Engine {
     /// A client's FLUSH.
-    pub(crate) fn client_flush(&mut self, request: RequestId) {
-        if self.epochs.is_clean() && self.recording == 0 {
-            self.answer(request, Ok(()), None);
-            return;
+    pub(crate) fn client_flush(&mut self, request: RequestId, index: usize) {
+        let volume = &self.volumes[index];
+        let good_here = volume.local.is_some() && volume.disk == DiskState::UpToDate;
+        let good_there = self.is_connected() && volume.peer_disk == DiskState::UpToDate;
+        if !good_here && !good_there {
+            return self.answer(request, Err(IoError::Io), None);
         }
-        self.epochs.waiting.push(FlushWaiter::Flush(request));
+        if self.epochs.is_clean() && self.recording == 0 {
+            return self.answer(request, Ok(()), None);
+        }
+        self.epochs.waiting.push(FlushWaiter::Flush(request, index));
         self.request_epoch_close();
     }
 
@@ -159,15 +164,17 @@ impl Engine {
             peer = Leg::Open;
         }
         let waiters = std::mem::take(&mut self.epochs.waiting);
-        self.epochs.closing = Some(Closing { epoch, peer, local_pending, local_done: false, waiters });
+        self.epochs.closing = Some(Closing { epoch, peer, local_pending, local_done: Vec::new(), waiters });
         self.try_settle_epoch();
     }
 
     /// A local disk answered the flush of the epoch being closed. A failed one has been detached by the caller.
-    pub(crate) fn epoch_flushed_locally(&mut self, result: Result<(), IoError>) {
+    pub(crate) fn epoch_flushed_locally(&mut self, index: usize, result: Result<(), IoError>) {
         if let Some(closing) = &mut self.epochs.closing {
             closing.local_pending = closing.local_pending.saturating_sub(1);
-            closing.local_done |= result.is_ok();
+            if result.is_ok() {
+                closing.local_done.push(index);
+            }
         }
         self.try_settle_epoch();
     }
@@ -201,29 +208,50 @@ impl Engine {
         }
         let Some(closing) = self.epochs.closing.take() else { return };
         self.epochs.settled = closing.epoch;
-        let both = closing.peer == Leg::Done && closing.local_done;
+        let by_peer = closing.peer == Leg::Done;
         for index in 0..self.volumes.len() {
-            let volume = &mut self.volumes[index];
-            volume.unflushed.closing.clear_all();
-            if both {
-                volume.clear_in_sync(|sets| &mut sets.closing);
-            } else {
-                volume.in_sync.closing.clear_all();
-            }
-            if let Some(local) = &mut volume.local {
-                local.log.settle(closing.epoch);
-            }
-            self.kick_log(index);
+            let here = closing.local_done.contains(&index);
+            self.settle_volume(index, closing.epoch, here, by_peer);
         }
-        let result = if closing.local_done || closing.peer == Leg::Done { Ok(()) } else { Err(IoError::Io) };
         for waiter in closing.waiters {
+            let index = match waiter {
+                FlushWaiter::Flush(_, index) => Some(index),
+                FlushWaiter::Fua(key) => self.ops.get(key).map(|op| op.volume),
+            };
+            let Some(index) = index else { continue };
+            let there = by_peer && self.volumes[index].peer_disk.takes_writes();
+            let stable = closing.local_done.contains(&index) || there;
+            let result = if stable { Ok(()) } else { Err(IoError::Io) };
             match waiter {
-                FlushWaiter::Flush(request) => self.answer(request, result, None),
+                FlushWaiter::Flush(request, _) => self.answer(request, result, None),
                 FlushWaiter::Fua(key) => self.fua_flushed(key, result),
             }
         }
-        if self.epochs.close_again || !self.epochs.waiting.is_empty() {
+        // Not before all volumes have settled: a log that wants a slot may close the next epoch at once.
+        for index in 0..self.volumes.len() {
+            self.kick_log(index);
+        }
+        let more = self.epochs.close_again || !self.epochs.waiting.is_empty();
+        if more && self.epochs.closing.is_none() {
             self.close_epoch();
+        }
+    }
+
+    fn settle_volume(&mut self, index: usize, epoch: EpochNumber, here: bool, by_peer: bool) {
+        let volume = &mut self.volumes[index];
+        if by_peer {
+            volume.unflushed.closing.clear_all();
+        } else {
+            // The peer wasn't asked, or is gone: what it may lose is out-of-sync (R3).
+            volume.mark_unflushed_closing();
+        }
+        if here && by_peer {
+            volume.clear_in_sync(|sets| &mut sets.closing);
+        } else {
+            volume.in_sync.closing.clear_all();
+        }
+        if let Some(local) = &mut volume.local {
+            local.log.settle(epoch);
         }
     }
 

@@ -103,6 +103,7 @@ impl Engine {
             Some(Recording::Peer) | None => false,
         };
         if done {
+            self.tell_new_generation(index);
             self.end_recording(index);
         }
         done

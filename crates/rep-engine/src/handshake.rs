@@ -18,8 +18,8 @@ use crate::volume::settle_crash;
 use crate::{Engine, limits};
 use rep_meta::{DataState, PrimaryMark};
 use rep_types::{
-    BLOCK_SIZE, ByBitmapOrFull, ConnectionState, DiskState, Generations, LinkCause, ReplicationState, Role,
-    SyncDecision, SyncRefusal, SyncRule, SyncVerdict, VolumeNumber,
+    BLOCK_SIZE, ByBitmapOrFull, ConnectionState, DiskState, GenerationId, Generations, LinkCause, ReplicationState,
+    Role, SyncDecision, SyncRefusal, SyncRule, SyncVerdict, VolumeNumber,
 };
 use rep_wire::{ControlMessage, NodeView, VolumeView};
 
@@ -120,7 +120,7 @@ impl Engine {
                 agreed_bytes: superblock.map_or(0, |superblock| superblock.agreed_bytes),
                 logical_block_bytes: volume.logical_block_bytes,
                 disk: volume.disk,
-                generations: superblock.map_or(Generations::JUST_CREATED, |superblock| superblock.generations),
+                generations: superblock.map_or(seen_by_clients(self.role, volume), |superblock| superblock.generations),
                 crashed_primary: superblock.is_some_and(|superblock| superblock.primary == PrimaryMark::Crashed),
                 prior_end: volume.prior_end,
                 last_primary: superblock.is_some_and(|superblock| superblock.last_primary),
@@ -238,6 +238,9 @@ impl Engine {
         volume.peer_generations = Some(peer.generations);
         volume.peer_out_of_sync_blocks = peer.out_of_sync_blocks;
         volume.logical_block_bytes = volume.logical_block_bytes.max(peer.logical_block_bytes);
+        if volume.local.is_none() {
+            volume.exposed = peer.generations.current;
+        }
         self.agree_on_size(index, peer);
         let volume = &self.volumes[index];
         let dirty = volume.out_of_sync_blocks().max(peer.out_of_sync_blocks) * BLOCK_SIZE;
@@ -331,6 +334,12 @@ impl Engine {
             }
         }
     }
+}
+
+/// What stands for the generations of a volume without a disk: what a Primary's clients have seen.
+fn seen_by_clients(role: Role, volume: &crate::volume::Volume) -> Generations {
+    let current = if role == Role::Primary { volume.exposed } else { GenerationId::NONE };
+    Generations { current, ..Generations::JUST_CREATED }
 }
 
 /// A volume only one of the nodes has.

@@ -17,7 +17,7 @@ impl Engine {
         assert!(self.held.is_empty() || self.recording > 0, "answers are held only while a loss is being recorded");
         assert!(self.runnable.is_empty(), "everything runnable has been started");
         for volume in &self.volumes {
-            volume.assert_invariants();
+            volume.assert_invariants(self.is_connected());
         }
         if self.link.is_none() {
             assert!(self.ops.iter().all(|(_, op)| op.peer != Leg::Open), "a leg open without a link");
@@ -39,7 +39,7 @@ impl Engine {
 }
 
 impl Volume {
-    fn assert_invariants(&self) {
+    fn assert_invariants(&self, connected: bool) {
         self.table.assert_invariants();
         let number = self.number;
         match &self.local {
@@ -73,7 +73,7 @@ impl Volume {
         }
         // R16: UpToDate on both sides, connected and established means nothing is out-of-sync (I-B10).
         let equal = self.disk == DiskState::UpToDate && self.peer_disk == DiskState::UpToDate;
-        if equal && self.replication == ReplicationState::Established && self.recording.is_none() {
+        if connected && equal && self.replication == ReplicationState::Established && self.recording.is_none() {
             assert_eq!(self.out_of_sync_blocks(), 0, "volume {number}: out-of-sync blocks on equal disks");
         }
     }

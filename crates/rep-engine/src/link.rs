@@ -173,7 +173,9 @@ impl Engine {
             ControlMessage::ResyncFinished { volume } => self.resync_finished(volume),
             ControlMessage::OutOfSync { volume, first, count } => self.told_out_of_sync(volume, first, count),
             ControlMessage::DiskLost { volume } => self.peer_lost_its_disk(volume),
-            ControlMessage::DiskLostNoted { volume, carries_on } => self.disk_lost_noted(volume, carries_on),
+            ControlMessage::DiskLostNoted { volume, carries_on, generation } => {
+                self.disk_lost_noted(volume, carries_on, generation)
+            }
             ControlMessage::Invalidate { volume } => self.invalidated_by_peer(volume),
             ControlMessage::NewGeneration { volume, id, clear_bitmap } => {
                 self.peer_starts_generation(volume, id, clear_bitmap)

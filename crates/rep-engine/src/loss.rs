@@ -10,7 +10,7 @@ use crate::action::{Action, Notice, Why};
 use crate::operation::{IoPurpose, Leg, OperationKind, Stage};
 use crate::slab::Key;
 use crate::volume::{LogWaiter, Recording};
-use rep_types::{DiskState, IoError, ReplicationState, Role, VolumeNumber};
+use rep_types::{DiskState, GenerationId, IoError, ReplicationState, Role, VolumeNumber};
 use rep_wire::ControlMessage;
 
 impl Engine {
@@ -22,8 +22,10 @@ impl Engine {
         let mut lacking = volume.mark_unflushed();
         for key in &keys {
             let Some(op) = self.ops.get_mut(*key) else { continue };
-            // A FUA write that waits for its flush is in the set of unflushed blocks already.
-            if op.peer == Leg::Open && op.kind.is_client_write() {
+            // What the peer answered while our own leg is open has not been flushed there either, unless every answer
+            // means stable. A FUA write that waits for its flush is in the set of unflushed blocks already.
+            let volatile = op.peer == Leg::Done && op.local == Leg::Open && !self.config.stable;
+            if op.kind.is_client_write() && (op.peer == Leg::Open || volatile) {
                 op.peer = Leg::Failed;
                 self.volumes[index].mark_out_of_sync(op.range.blocks_touched());
                 lacking = true;
@@ -102,6 +104,8 @@ impl Engine {
         let flushes = self.open_flushes(index);
         let volume = &mut self.volumes[index];
         let number = volume.number;
+        volume.exposed =
+            volume.local.as_ref().map_or(GenerationId::NONE, |local| local.superblock().generations.current);
         volume.local = None;
         volume.attachment += 1;
         volume.in_sync.clear_all();
@@ -127,11 +131,7 @@ impl Engine {
             self.rerun_log_waiter(waiter);
         }
         for purpose in flushes {
-            match purpose {
-                IoPurpose::EpochFlush => self.epoch_flushed_locally(Err(IoError::Io)),
-                IoPurpose::PeerFlush { session, id } => self.peer_flushed_locally(index, session, id, Err(IoError::Io)),
-                _ => {}
-            }
+            self.flush_lost(index, purpose);
         }
         self.restart_handshake_if_under_way();
     }
@@ -154,6 +154,15 @@ impl Engine {
         }
     }
 
+    /// A flush that will never end well.
+    pub(crate) fn flush_lost(&mut self, index: usize, purpose: IoPurpose) {
+        match purpose {
+            IoPurpose::EpochFlush => self.epoch_flushed_locally(index, Err(IoError::Io)),
+            IoPurpose::PeerFlush { session, id } => self.peer_flushed_locally(index, session, id, Err(IoError::Io)),
+            _ => {}
+        }
+    }
+
     fn open_flushes(&self, index: usize) -> Vec<IoPurpose> {
         let attachment = self.volumes[index].attachment;
         let ours = self.ios.iter().filter(|(_, io)| io.volume == index && io.attachment == attachment);
@@ -167,6 +176,10 @@ impl Engine {
         for key in self.operations_of(index) {
             let Some(op) = self.ops.get_mut(key) else { continue };
             op.holds_log = false;
+            if op.local == Leg::Done && op.peer == Leg::Open && op.kind.is_client_write() {
+                // It was done on a disk that no longer counts.
+                op.local = Leg::Failed;
+            }
             if op.local != Leg::Open {
                 continue;
             }
@@ -222,14 +235,32 @@ impl Engine {
         }
         volume.owes_disk_lost_answer = false;
         let carries_on = volume.local.is_some() && volume.disk == DiskState::UpToDate;
-        let volume = volume.number;
-        self.send(ControlMessage::DiskLostNoted { volume, carries_on }, None);
+        self.tell_generation(index, carries_on);
         true
     }
 
+    /// Tells a Primary without a disk which generation our disk carries on with.
+    fn tell_generation(&mut self, index: usize, carries_on: bool) {
+        let volume = &self.volumes[index];
+        let generations = volume.local.as_ref().map(|local| local.superblock().generations);
+        let generation = generations.map_or(GenerationId::NONE, |generations| generations.current);
+        let volume = volume.number;
+        self.send(ControlMessage::DiskLostNoted { volume, carries_on, generation }, None);
+    }
+
+    /// Our generation has changed while the Primary has no disk of its own.
+    pub(crate) fn tell_new_generation(&mut self, index: usize) {
+        let volume = &self.volumes[index];
+        let diskless_primary = self.peer_role == Some(Role::Primary) && volume.peer_disk == DiskState::Diskless;
+        if diskless_primary && !volume.owes_disk_lost_answer {
+            self.tell_generation(index, volume.disk == DiskState::UpToDate);
+        }
+    }
+
     /// The peer has recorded that our disk is gone.
-    pub(crate) fn disk_lost_noted(&mut self, volume: VolumeNumber, carries_on: bool) {
+    pub(crate) fn disk_lost_noted(&mut self, volume: VolumeNumber, carries_on: bool, generation: GenerationId) {
         let Some(index) = self.volume_index(volume) else { return };
+        self.volumes[index].exposed = generation;
         if !volume_waits_for_peer(&self.volumes[index]) {
             return;
         }

@@ -305,8 +305,10 @@ impl Engine {
     fn become_outdated(&mut self) {
         for index in 0..self.volumes.len() {
             let volume = &mut self.volumes[index];
+            // Where the Primary has no good disk of its own, this one holds the newest data and goes on doing so.
+            let newer_elsewhere = volume.peer_disk == DiskState::UpToDate;
             let Some(local) = &mut volume.local else { continue };
-            if volume.disk.is_consistent() {
+            if volume.disk.is_consistent() && newer_elsewhere {
                 local.update_superblock(|superblock| superblock.data = DataState::Outdated);
                 self.set_disk(index, DiskState::Outdated, Why::Peer);
             }

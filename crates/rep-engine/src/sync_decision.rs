@@ -25,8 +25,8 @@
 //!   (target) or sets B (source), or when the verdict is `Nothing`; not by the decision itself. Else a node
 //!   that lost its cache comes back as merely reconnected, and as the last Primary it would become source.
 //! - A target drops its own B when it takes the source's as C, and a source that had none makes one first.
-//! - A Primary without a disk is judged by its role alone here: it must not be shown older data than its clients have
-//!   read, which only the generation it last went on at can tell.
+//! - A Primary without a disk tells, as its current generation, the one its clients have seen last: it must not be
+//!   shown other data than that.
 //! - `agreed_bytes` is set before a volume is first offered, also without a peer.
 //!
 //! Not here: bitmaps (the set of blocks is the union of both sides, R19), policies for split brain beyond
@@ -58,7 +58,13 @@ pub struct SyncSide<'a> {
 /// What follows for `mine` when it meets `peer`. For every pair, `decide_sync(a, b).mirrored() == decide_sync(b, a)`.
 pub fn decide_sync(mine: SyncSide<'_>, peer: SyncSide<'_>) -> SyncDecision {
     if !mine.has_disk() || !peer.has_disk() {
-        let verdict = if both_primary(mine, peer) { Refuse(SyncRefusal::BothPrimary) } else { Nothing };
+        let verdict = if both_primary(mine, peer) {
+            Refuse(SyncRefusal::BothPrimary)
+        } else if mine.has_seen_other_than(peer) || peer.has_seen_other_than(mine) {
+            Refuse(SyncRefusal::UnrelatedData)
+        } else {
+            Nothing
+        };
         return SyncDecision { rule: SyncRule::NoDisk, verdict };
     }
     let wanted = by_generations(mine, peer);
@@ -70,6 +76,13 @@ pub fn decide_sync(mine: SyncSide<'_>, peer: SyncSide<'_>) -> SyncDecision {
 }
 
 impl SyncSide<'_> {
+    /// Whether this is a Primary without a disk whose clients have seen another generation than the other's disk holds.
+    fn has_seen_other_than(self, other: SyncSide<'_>) -> bool {
+        let seen = self.view.generations.current;
+        let diskless = self.role == Role::Primary && !self.has_disk();
+        diskless && other.has_disk() && seen.is_real() && seen != other.view.generations.current
+    }
+
     fn has_disk(self) -> bool {
         self.view.disk.takes_writes()
     }

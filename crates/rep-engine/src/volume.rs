@@ -8,7 +8,8 @@ use crate::slab::Key;
 use crate::snapshot::Counters;
 use rep_meta::{BootId, PrimaryMark, Superblock};
 use rep_types::{
-    BlockIndex, BlockRange, ByteRange, DiskState, Generations, ReplicationState, SyncDecision, VolumeNumber,
+    BlockIndex, BlockRange, ByteRange, DiskState, GenerationId, Generations, ReplicationState, SyncDecision,
+    VolumeNumber,
 };
 use rep_wire::PriorEnd;
 use std::collections::VecDeque;
@@ -131,6 +132,8 @@ pub(crate) struct Volume {
     pub resync_paused_here: bool,
     pub resync_paused_there: bool,
     pub prior_end: PriorEnd,
+    /// Without a disk: the generation of the data this node, as Primary, has shown to clients; `NONE` when unknown.
+    pub exposed: GenerationId,
     /// The boot the disk was attached in.
     pub boot: BootId,
     /// One-shot: give our data up if the next handshake finds a split brain (I-G4).
@@ -168,6 +171,7 @@ impl Volume {
             resync_paused_here: false,
             resync_paused_there: false,
             prior_end: PriorEnd::Clean,
+            exposed: GenerationId::NONE,
             boot: BootId::NONE,
             discard_my_data: false,
             last_decision: None,
@@ -222,6 +226,14 @@ impl Volume {
         }
         self.unflushed.clear_all();
         any
+    }
+
+    /// What was done on both disks in the epoch being closed is out-of-sync: the peer didn't flush it.
+    pub fn mark_unflushed_closing(&mut self) {
+        if let Some(local) = &mut self.local {
+            local.unite(&self.unflushed.closing);
+        }
+        self.unflushed.closing.clear_all();
     }
 
     /// A flush covered the blocks of one of the in-sync sets: their bits clear (R24).

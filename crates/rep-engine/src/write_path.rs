@@ -57,11 +57,11 @@ impl Engine {
         }
     }
 
-    pub(crate) fn client_flush_request(&mut self, request: RequestId) {
-        if self.role == Role::Primary && !self.demoting {
-            self.client_flush(request);
-        } else {
-            self.answer(request, Err(IoError::NotPrimary), None);
+    pub(crate) fn client_flush_request(&mut self, request: RequestId, volume: VolumeNumber) {
+        match self.volume_index(volume) {
+            _ if self.role != Role::Primary || self.demoting => self.answer(request, Err(IoError::NotPrimary), None),
+            Some(index) => self.client_flush(request, index),
+            None => self.answer(request, Err(IoError::Invalid), None),
         }
     }
 

@@ -240,6 +240,9 @@ pub enum ControlMessage {
         volume: VolumeNumber,
         /// Whether the peer's disk is UpToDate and carries on.
         carries_on: bool,
+        /// The generation it carries on with. Sent again, unasked, whenever that one makes way for a newer: a Primary
+        /// without a disk must know what its clients have seen.
+        generation: GenerationId,
     },
     /// Give your data up: be Inconsistent with every block out-of-sync, then a new handshake follows.
     Invalidate {

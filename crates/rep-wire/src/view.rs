@@ -29,7 +29,7 @@ pub struct VolumeView {
     pub logical_block_bytes: u32,
     /// The state of the disk.
     pub disk: DiskState,
-    /// The generations.
+    /// The generations. Without a disk: of a Primary, as `current`, the one its clients have seen last.
     pub generations: Generations,
     /// Whether this node was Primary when it crashed and no handshake has settled it yet.
     pub crashed_primary: bool,

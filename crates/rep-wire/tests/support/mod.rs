@@ -112,7 +112,10 @@ pub fn control_samples() -> Vec<(&'static str, ControlMessage)> {
         ("promote-request", ControlMessage::PromoteRequest),
         ("promote-reply", ControlMessage::PromoteReply { granted: true }),
         ("disk-lost", ControlMessage::DiskLost { volume }),
-        ("disk-lost-noted", ControlMessage::DiskLostNoted { volume, carries_on: true }),
+        (
+            "disk-lost-noted",
+            ControlMessage::DiskLostNoted { volume, carries_on: true, generation: GenerationId(0x0123_4567_89ab_cdef) },
+        ),
         ("invalidate", ControlMessage::Invalidate { volume }),
         ("new-generation", ControlMessage::NewGeneration { volume, id: GenerationId(0xabcd), clear_bitmap: true }),
         ("new-generation-done", ControlMessage::NewGenerationDone { volume }),

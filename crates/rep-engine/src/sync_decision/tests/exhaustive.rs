@@ -63,6 +63,13 @@ fn resync_was_interrupted(target: &Node, source: &Node) -> bool {
     target.view.disk == DiskState::Inconsistent && source.view.disk.is_consistent() && real && in_resync
 }
 
+/// Whether one side is a Primary without a disk whose clients have seen a generation the other's disk doesn't hold.
+fn has_seen_other(diskless: &Node, other: &Node) -> bool {
+    let seen = diskless.view.generations.current;
+    let without = diskless.role == Role::Primary && !diskless.view.disk.takes_writes();
+    without && other.view.disk.takes_writes() && seen.is_real() && seen != other.view.generations.current
+}
+
 /// What every decision must have, whatever the rule.
 fn check(mine: &Node, peer: &Node) -> SyncDecision {
     let made = decide(mine, peer);
@@ -70,7 +77,11 @@ fn check(mine: &Node, peer: &Node) -> SyncDecision {
     let primaries = mine.role == Role::Primary && peer.role == Role::Primary;
     let disks = mine.view.disk.takes_writes() && peer.view.disk.takes_writes();
     assert!(!primaries || matches!(made.verdict, Refuse(_)), "two Primaries: {}", context());
-    assert!(disks || matches!(made.verdict, Nothing | Refuse(SyncRefusal::BothPrimary)), "no disk: {}", context());
+    if !disks && !primaries {
+        let seen_other = has_seen_other(mine, peer) || has_seen_other(peer, mine);
+        let expected = if seen_other { Refuse(SyncRefusal::UnrelatedData) } else { Nothing };
+        assert_eq!(made.verdict, expected, "no disk: {}", context());
+    }
     if disks {
         check_nothing(mine, peer, made, &context);
         check_direction(mine, peer, made, &context);

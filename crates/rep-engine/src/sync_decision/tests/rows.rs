@@ -15,7 +15,10 @@ fn new_node() -> Node {
 #[test]
 fn no_disk_on_a_side_decides_nothing() {
     for state in [DiskState::Diskless, DiskState::Attaching, DiskState::Failed, DiskState::DUnknown] {
-        expect(&node(5, 0, &[]).disk(state).primary(), &node(7, 3, &[]).bits(), SyncRule::NoDisk, Nothing);
+        expect(&node(7, 0, &[]).disk(state).primary(), &node(7, 3, &[]).bits(), SyncRule::NoDisk, Nothing);
+        expect(&node(5, 0, &[]).disk(state), &node(7, 3, &[]).bits(), SyncRule::NoDisk, Nothing);
+        let seen_other = Refuse(SyncRefusal::UnrelatedData);
+        expect(&node(5, 0, &[]).disk(state).primary(), &node(7, 3, &[]).bits(), SyncRule::NoDisk, seen_other);
     }
 }
 
