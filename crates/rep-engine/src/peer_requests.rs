@@ -111,8 +111,9 @@ impl Engine {
         if request.submitted {
             return;
         }
+        let standing = self.link.as_ref().is_some_and(|link| link.round > 1);
         let volume = &mut self.volumes[request.volume];
-        if !volume.takes_local_writes() {
+        if !volume.takes_peer_writes(standing) {
             return self.end_peer_request(key, Err(IoError::Io), None);
         }
         let alone = !volume.peer_disk.takes_writes()

@@ -200,6 +200,14 @@ impl Volume {
             && self.resync.as_ref().is_none_or(|resync| resync.target_takes_writes())
     }
 
+    /// The same for a write from the peer. When a handshake on a `standing` connection makes this node a target, writes
+    /// the peer mirrored before it had concluded are still on their way: they belong to the time before, and refusing
+    /// them would leave blocks different and unmarked.
+    pub fn takes_peer_writes(&self, standing: bool) -> bool {
+        let exchanging = self.resync.as_ref().is_some_and(|resync| !resync.target_takes_writes());
+        self.local.is_some() && !self.detaching && self.disk.takes_writes() && (standing || !exchanging)
+    }
+
     /// Whether a client write goes to the peer's disk as well. `connected`: the handshake is done.
     pub fn mirrors(&self, connected: bool) -> bool {
         connected
