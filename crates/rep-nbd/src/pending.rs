@@ -122,7 +122,7 @@ impl PendingReply {
         let chunk = (self.shape == Shape::Chunks && result.is_ok()).then_some(piece);
         match (self.pieces_left > 0, chunk) {
             (true, Some(piece)) => PieceAnswer::Chunk(self.data(piece, false)),
-            (true, None) if self.keeps() && result.is_ok() => PieceAnswer::Keep,
+            (true, None) if self.keeps() => PieceAnswer::Keep,
             (true, None) => PieceAnswer::Wait,
             (false, Some(piece)) => match self.failure {
                 None => PieceAnswer::LastChunk(self.data(piece, true)),

@@ -82,6 +82,11 @@ fn an_error_chunk_fails_the_request_whatever_else_came() {
     assert_eq!((failure.error, failure.offset), (NbdError::Io, Some(8192)));
     assert_eq!(failure.to_string(), "input/output error: the disks failed the request");
 
+    let mut first = chunk_header(chunk::ERROR, 0, WRITE, 6).to_vec();
+    first.extend([0, 0, 0, 28, 0, 0]);
+    let second = frame(Frame::Error { cookie: WRITE, error: NbdError::Io, message: "" });
+    assert_eq!(only(true, &[first, second].concat()).result.unwrap_err().error, NbdError::NoSpace);
+
     let unknown_kind = [&chunk_header(0x9999, chunk::FLAG_DONE, WRITE, 6)[..], &[0, 0, 0, 28, 0, 0]].concat();
     assert_eq!(only(true, &unknown_kind).result.unwrap_err().error, NbdError::NoSpace);
 }
