@@ -2,6 +2,7 @@
 
 mod config;
 mod control;
+mod metadata;
 mod nbd;
 mod peer;
 
@@ -31,21 +32,8 @@ pub const TARGETS: &[Target] = &[
     peer::FRAMES,
     peer::CONTROL,
     peer::BITMAP_RUNS,
+    metadata::SUPERBLOCK,
+    metadata::METADATA,
     config::CONFIG,
     control::CONTROL_API,
 ];
-
-/// The pieces of an input, each preceded by its length in two bytes; the last takes what is left.
-#[allow(dead_code)] // used by targets of several parts
-pub fn pieces(mut data: &[u8], count: usize) -> Vec<&[u8]> {
-    let mut pieces = Vec::with_capacity(count);
-    for _ in 1..count {
-        let Some((length, rest)) = data.split_first_chunk() else { break };
-        let (piece, rest) = rest.split_at(usize::from(u16::from_le_bytes(*length)).min(rest.len()));
-        pieces.push(piece);
-        data = rest;
-    }
-    pieces.push(data);
-    pieces.resize(count, &[]);
-    pieces
-}
