@@ -32,6 +32,8 @@ fn main() -> std::process::ExitCode {
     let arguments = Arguments::parse();
     // Before any thread: systemd's variables are read and forgotten, and the mask of new files is changed for a moment.
     let sockets = Sockets::from_systemd();
+    // Whoever started this daemon may have had signals blocked, which it would inherit.
+    let _ = nix::sys::signal::SigSet::all().thread_unblock();
     start_logging();
     let result = run(arguments, sockets);
     // Threads that are stuck in the kernel must not keep the process: what had to be left cleanly has been.

@@ -86,6 +86,8 @@ impl Ledger {
         verified.blocks += 1;
         verified.flushed_blocks += u64::from(entry.flushed > 0);
         entry.flushed = low;
+        // A newer version that was sent but isn't here was lost with the node that had it: no flush covers it any more.
+        self.unflushed.remove(&block);
         Ok(())
     }
 
@@ -120,5 +122,17 @@ mod tests {
         assert!(ledger.verify(3, &block_data(4, 2), &mut verified).is_err(), "another place");
         assert!(ledger.verify(3, &block_data(3, 3), &mut verified).is_ok());
         assert!(ledger.verify(3, &block_data(3, 2), &mut verified).is_err(), "seen once, then gone");
+    }
+
+    #[test]
+    fn what_a_crash_took_is_not_covered_by_a_later_flush() {
+        let mut ledger = Ledger::new(16 * BLOCK_SIZE);
+        let mut verified = Verified::default();
+        ledger.send(3);
+        ledger.flushed();
+        ledger.send(3);
+        ledger.verify(3, &block_data(3, 1), &mut verified).unwrap();
+        ledger.flushed();
+        ledger.verify(3, &block_data(3, 1), &mut verified).unwrap();
     }
 }

@@ -2,7 +2,7 @@
 
 use super::interrupt::Cleanup;
 use super::{Failed, check};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
 use rep_control::api::{ApiError, Detail, ErrorKind, ResourceStatus, Verb, VerbRequest, VolumeDetail};
 use rep_control::client::Client;
@@ -96,9 +96,13 @@ impl Node {
             .stderr(log)
             // Ctrl-C is for the demo, which ends its daemons itself.
             .process_group(0);
-        // SAFETY: between fork and exec only one system call is made, which is safe there.
+        // SAFETY: between fork and exec only two system calls are made, which are safe there.
         unsafe {
-            command.pre_exec(|| nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(Into::into));
+            command.pre_exec(|| {
+                // The demo keeps signals for a thread of its own; the daemon is to have its own.
+                SigSet::all().thread_unblock()?;
+                nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(Into::into)
+            });
         }
         let child = command.spawn()?;
         self.cleanup.started(child.id());

@@ -9,7 +9,7 @@ use crate::commands::resync::{Progress, ProgressView};
 use crate::commands::wait::is_synced;
 use crate::terminal::bytes;
 use rep_control::api::{Verb, VerbRequest};
-use rep_types::{BLOCK_SIZE, EXTENT_SIZE};
+use rep_types::{BLOCK_SIZE, ConnectionState, EXTENT_SIZE};
 use std::time::{Duration, Instant};
 
 /// Plays it.
@@ -41,7 +41,7 @@ fn set_up(stage: &mut Stage, disk_bytes: u64, tale: &mut Tale) -> Result<(), Fai
         node.start()?;
         tale.say(format!("repd of {} runs (process {})", node.name(), node.pid()));
     }
-    stage.alpha.until("be connected", |node| Ok(node.status()?.connection.to_string() == "Connected"))?;
+    stage.alpha.until("be connected", |node| Ok(node.status()?.connection == ConnectionState::Connected))?;
     tale.quote("alpha", &stage.alpha.status()?.verdict);
     stage.alpha.verb(Verb::NewGeneration, &VerbRequest { clear_bitmap: true, ..Default::default() })?;
     tale.say("repctl new-generation --clear-bitmap: both disks are blank, so there is nothing to copy");
@@ -107,7 +107,7 @@ impl Play {
         })?;
         check(matches!(stopped, Stopped::Done), || "the device went away with the peer".into())?;
         let alone = (32 << 20) - at_kill.unwrap_or_default();
-        stage.alpha.until("have noticed", |node| Ok(node.status()?.connection.to_string() != "Connected"))?;
+        stage.alpha.until("have noticed", |node| Ok(node.status()?.connection != ConnectionState::Connected))?;
         let status = stage.alpha.status()?;
         let marked = status.volumes.iter().map(|volume| volume.out_of_sync_bytes).sum::<u64>();
         tale.holds(format!("the workload wrote on, {} alone, without an error", bytes(alone)));
@@ -164,10 +164,12 @@ impl Play {
                 view.show(&progress);
             }
             check(Instant::now() < deadline, || format!("{} isn't in sync by now: {}", node.name(), status.verdict))?;
-            if works {
+            // Before that, writes would still be alone and add to what is marked.
+            if works && status.connection == ConnectionState::Connected {
                 self.work(1 << 20)?;
+            } else {
+                std::thread::sleep(Duration::from_millis(5));
             }
-            std::thread::sleep(Duration::from_millis(20));
         }
     }
 

@@ -105,13 +105,22 @@ fn link(report: &ResourceReport, names: &Names<'_>) -> String {
     match report.engine.connection {
         ConnectionState::Connected => connected(&report.engine, names),
         ConnectionState::Connecting => match &report.link.problem {
-            Some(problem) if problem.contains(&names.address) => format!("peer not reachable: {problem}{behind}"),
-            Some(problem) => format!("peer not reachable: {problem} ({}){behind}", names.address),
+            Some(problem) => format!("{}{behind}", link_problem(problem, names)),
             None => format!("connecting to {peer} ({}){behind}", names.address),
         },
         ConnectionState::Disconnecting => format!("leaving {peer}{behind}"),
         _ => format!("not connected: run 'repctl connect {name}'{behind}"),
     }
+}
+
+/// Why there is no connection. What the system says of a failed dial is worded as operators know it from elsewhere.
+fn link_problem(problem: &str, names: &Names<'_>) -> String {
+    let dialled = format!("the peer can't be reached at {}: ", names.address);
+    let Some(reason) = problem.strip_prefix(&dialled) else {
+        return format!("no connection to {}: {problem}", names.peer);
+    };
+    let reason = reason.split(" (os error").next().unwrap_or(reason).to_lowercase();
+    format!("peer not reachable: {reason} ({})", names.address)
 }
 
 fn connected(engine: &Snapshot, names: &Names<'_>) -> String {
@@ -239,8 +248,16 @@ mod tests {
     #[test]
     fn an_unreachable_peer_is_named_with_the_reason() {
         let mut lost = report(ConnectionState::Connecting, VolumeSnapshot { out_of_sync_bytes: 3 << 20, ..volume() });
-        lost.link.problem = Some("connection refused".into());
+        lost.link.problem =
+            Some("the peer can't be reached at 192.168.255.2:7788: Connection refused (os error 111)".into());
         assert_eq!(said(lost), "peer not reachable: connection refused (192.168.255.2:7788); 3072 KiB to resync");
+    }
+
+    #[test]
+    fn other_problems_of_the_link_are_passed_on() {
+        let mut lost = report(ConnectionState::Connecting, volume());
+        lost.link.problem = Some("the peer knows another secret".into());
+        assert_eq!(said(lost), "no connection to beta: the peer knows another secret");
     }
 
     #[test]
