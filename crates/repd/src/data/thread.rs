@@ -23,7 +23,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
 use tokio::sync::broadcast;
-use tracing::{error, info};
+use tracing::{error, info, trace};
 
 /// A volume, as it was configured.
 pub(super) struct VolumeConfig {
@@ -172,6 +172,7 @@ impl DataThread {
             let now = self.timestamp();
             let mut batch = std::mem::replace(&mut self.events, std::mem::take(&mut self.batch));
             for event in batch.drain(..) {
+                trace!(?event);
                 self.engine.handle(now, event, &mut self.actions);
             }
             self.batch = batch;
@@ -181,7 +182,10 @@ impl DataThread {
 
     fn perform_actions(&mut self) {
         let mut actions = std::mem::take(&mut self.actions);
-        actions.drain(..).for_each(|action| self.perform(action));
+        for action in actions.drain(..) {
+            trace!(?action);
+            self.perform(action);
+        }
         self.actions = actions;
     }
 
