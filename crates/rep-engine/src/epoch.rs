@@ -219,8 +219,10 @@ impl Engine {
                 FlushWaiter::Fua(key) => self.ops.get(key).map(|op| op.volume),
             };
             let Some(index) = index else { continue };
-            let there = by_peer && self.volumes[index].peer_disk.takes_writes();
-            let stable = closing.local_done.contains(&index) || there;
+            let volume = &self.volumes[index];
+            let here = closing.local_done.contains(&index) && volume.disk == DiskState::UpToDate;
+            let there = by_peer && volume.peer_disk == DiskState::UpToDate;
+            let stable = here || there;
             let result = if stable { Ok(()) } else { Err(IoError::Io) };
             match waiter {
                 FlushWaiter::Flush(request, _) => self.answer(request, result, None),

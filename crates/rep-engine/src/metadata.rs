@@ -191,9 +191,14 @@ impl Engine {
         }
         local.log_job = None;
         local.log.commit_transaction();
+        // They try again at once and in order, before the next transaction begins: else that one could take away what
+        // the oldest of them has just got.
         let waiters: Vec<LogWaiter> = volume.log_waiters.drain(..).collect();
         for waiter in waiters {
-            self.rerun_log_waiter(waiter);
+            match waiter {
+                LogWaiter::Operation(key) => self.start_operation(key),
+                LogWaiter::PeerRequest(key) => self.start_peer_write(key),
+            }
         }
         self.kick_log(index);
     }

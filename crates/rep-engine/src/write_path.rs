@@ -290,7 +290,11 @@ impl Engine {
         }
         let (local, peer) = (op.local == Leg::Done, op.peer == Leg::Done);
         self.note_completed(key, op);
-        if !local && !peer {
+        // Only a disk with good data counts: what an Inconsistent one alone has would be overwritten by its source.
+        let volume = &self.volumes[op.volume];
+        let good_here = local && volume.disk == DiskState::UpToDate;
+        let good_there = peer && volume.peer_disk == DiskState::UpToDate;
+        if !good_here && !good_there {
             return self.end_operation(key, Err(IoError::Io));
         }
         let fua = matches!(op.kind, OperationKind::Write { fua: true } | OperationKind::Zero { fua: true, .. });

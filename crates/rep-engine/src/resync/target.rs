@@ -261,11 +261,12 @@ impl Engine {
         anything_before
     }
 
-    /// More blocks turned out to differ.
+    /// More blocks turned out to differ. While blocks are being pulled the end of the pass will find them; going back
+    /// now would ask again for what is under way.
     pub(crate) fn resync_target_goes_on(&mut self, index: usize) {
         let volume = &mut self.volumes[index];
         if let Some(resync) = &mut volume.resync
-            && resync.is_running_target()
+            && resync.stage == Stage::TargetAwaitsGenerations
             && volume.adopting.is_none()
         {
             (resync.stage, resync.cursor) = (Stage::TargetRunning, BlockIndex(0));
