@@ -117,7 +117,12 @@ impl World {
             OpKind::Write { .. } | OpKind::Zero { .. } => self.land_partly(node, op),
             OpKind::Flush { .. } => {
                 self.seen(Sometimes::FsyncFailed);
+                let alone = self.role(node) == rep_types::Role::Primary && !self.is_connected(node);
                 self.lose_cache(node, op.volume);
+                if alone {
+                    // The peer is gone and now this disk has failed: what no flush covered may be lost with it.
+                    self.lose_all_unflushed(op.volume);
+                }
             }
             OpKind::Meta { offset, block } => self.tear_meta(node, op.volume, *offset, block),
             OpKind::Read { .. } => {}

@@ -247,8 +247,16 @@ impl World {
         if current.is_empty() || current.iter().any(|node| self.is_full(*node, volume)) {
             return;
         }
-        self.seen(Sometimes::UnflushedLost);
         self.line(|| format!("volume {volume}: no full copy is left after node {node} lost its cache"));
+        self.lose_all_unflushed(volume);
+    }
+
+    /// What no flush covered is lost, and nothing else.
+    pub(crate) fn lose_all_unflushed(&mut self, volume: usize) {
+        if self.history.forked {
+            return;
+        }
+        self.seen(Sometimes::UnflushedLost);
         self.history.lose_unflushed(volume);
         self.truth.lineages[volume].intact = [true; 2];
         self.check_kept(volume, "a cache was lost");
