@@ -151,11 +151,13 @@ fn of_another_version() {
     cluster.alpha.wait_until("the version is named", SOON, |resource| resource.verdict.contains("version"));
 }
 
-/// The same message, claiming versions that don't exist yet.
+/// The same hello, claiming versions that don't exist yet (docs/PROTOCOL.md, "The opening").
 fn tomorrow(opening: &[u8]) -> Vec<u8> {
+    const ENVELOPE: usize = 12;
     let mut changed = opening.to_vec();
-    // docs/PROTOCOL.md: magic (4), then the oldest and the newest version spoken, two bytes each.
-    changed[4..8].copy_from_slice(&[0xE7, 0x03, 0xE8, 0x03]);
+    changed[ENVELOPE..ENVELOPE + 4].copy_from_slice(&[0xE7, 0x03, 0xE8, 0x03]);
+    let checksum = crc32fast::hash(&[&changed[..8], &changed[ENVELOPE..]].concat());
+    changed[8..ENVELOPE].copy_from_slice(&checksum.to_le_bytes());
     changed
 }
 
