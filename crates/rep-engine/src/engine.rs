@@ -151,6 +151,7 @@ impl Engine {
             for index in 0..self.volumes.len() {
                 self.drive_metadata(index);
                 moved |= self.progress_recording(index);
+                moved |= self.answer_disk_lost(index);
                 moved |= self.progress_attach(index);
                 moved |= self.progress_resync(index);
             }

@@ -80,7 +80,9 @@ impl SyncSide<'_> {
     fn has_seen_other_than(self, other: SyncSide<'_>) -> bool {
         let seen = self.view.generations.current;
         let diskless = self.role == Role::Primary && !self.has_disk();
-        diskless && other.has_disk() && seen.is_real() && seen != other.view.generations.current
+        // The other may have gone on at our own word (`DiskLost`) without our having heard of it; but not as Primary.
+        let at_our_word = seen == other.view.generations.bitmap && !other.view.last_primary;
+        diskless && other.has_disk() && seen.is_real() && seen != other.view.generations.current && !at_our_word
     }
 
     fn has_disk(self) -> bool {

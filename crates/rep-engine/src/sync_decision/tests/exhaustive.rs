@@ -67,7 +67,9 @@ fn resync_was_interrupted(target: &Node, source: &Node) -> bool {
 fn has_seen_other(diskless: &Node, other: &Node) -> bool {
     let seen = diskless.view.generations.current;
     let without = diskless.role == Role::Primary && !diskless.view.disk.takes_writes();
-    without && other.view.disk.takes_writes() && seen.is_real() && seen != other.view.generations.current
+    let descends = seen == other.view.generations.bitmap && !other.view.last_primary;
+    let same = seen == other.view.generations.current;
+    without && other.view.disk.takes_writes() && seen.is_real() && !same && !descends
 }
 
 /// What every decision must have, whatever the rule.
