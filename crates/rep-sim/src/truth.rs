@@ -1,6 +1,6 @@
 //! What the durable metadata of both nodes say, read from their disks with the real code, behind the engines' backs.
 //!
-//! A node is *current* for a volume when its durable metadata say Consistent and bear the newest generation: the one
+//! A node is *current* for a volume when its durable metadata don't say Inconsistent and bear the newest generation: the one
 //! that was started on top of the newest so far. That is what the next handshake would go by, so it is what must be
 //! true: some current node must be *full*, which is looked up in its data.
 
@@ -172,7 +172,7 @@ impl World {
         for (node, current) in now.iter_mut().enumerate() {
             let Some(loaded) = self.durable(node, volume) else { return };
             let generation = loaded.superblock.generations.current;
-            *current = loaded.superblock.data == DataState::Consistent
+            *current = loaded.superblock.data != DataState::Inconsistent
                 && generation.is_real()
                 && generation == self.truth.lineages[volume].newest;
         }
@@ -185,8 +185,9 @@ impl World {
         if before == now || expected || self.history.forked {
             return;
         }
-        let full = |nodes: [bool; 2]| (0..2).find(|node| nodes[*node] && self.is_full(*node, volume));
-        if let (Some(lost), None) = (full(before), full(now)) {
+        let had = (0..2).find(|node| before[*node] && self.is_full(*node, volume));
+        let has = (0..2).find(|node| now[*node] && self.holds_everything(*node, volume));
+        if let (Some(lost), None) = (had, has) {
             let detail = format!(
                 "volume {volume}: node {lost} holds everything answered, yet only {now:?} (was {before:?}) are current"
             );

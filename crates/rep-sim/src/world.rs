@@ -139,7 +139,8 @@ impl World {
         let rng = Rng::new(swarm.seed);
         let mut dice = Dice { disk: rng.fork(3), life: rng.fork(4), misc: rng.fork(5) };
         let nodes = [0, 1].map(|node| new_node(node, &swarm, &mut dice));
-        let initial = nodes[0].volumes.iter().map(|volume| volume.data.cached().to_vec()).collect();
+        let content = |node: &NodeState, volume: usize| node.volumes[volume].data.cached().to_vec();
+        let initial = (0..swarm.volumes).map(|volume| [content(&nodes[0], volume), content(&nodes[1], volume)]).collect();
         let mut world = World {
             now: 0,
             numbers: 0,
