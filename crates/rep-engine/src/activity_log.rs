@@ -203,6 +203,7 @@ impl ActivityLog {
     }
 
     /// Whether every extent of the range is hot, with no reference taken.
+    #[cfg(test)]
     pub fn is_hot(&self, range: ByteRange) -> bool {
         range.extents().all(|extent| self.hot_slot(extent).is_some())
     }
@@ -230,6 +231,7 @@ impl ActivityLog {
     }
 
     /// Whether a transaction (or reset) is under way.
+    #[cfg(test)]
     pub fn in_transaction(&self) -> bool {
         matches!(self.phase, Phase::Begun | Phase::Written | Phase::Resetting)
     }
@@ -343,11 +345,13 @@ impl ActivityLog {
     }
 
     /// The hot extents, in no telling order but the same for the same history.
+    #[cfg(test)]
     pub fn hot_extents(&self) -> impl Iterator<Item = ExtentIndex> {
         self.slots.iter().filter(|slot| slot.state == SlotState::Hot).map(|slot| ExtentIndex(slot.extent))
     }
 
     /// Whether no extent is referenced and none has data of an unsettled epoch.
+    #[cfg(test)]
     pub fn is_settled(&self) -> bool {
         let referenced = self.hot_count as usize != self.idle.len();
         !referenced && self.idle.back().is_none_or(|slot| self.slots[slot as usize].epoch <= self.settled)

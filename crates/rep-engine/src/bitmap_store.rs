@@ -28,8 +28,6 @@ const PAGES_PER_STEP_MAX: usize = 64;
 /// Which changed pages a write takes along.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum WriteScope<'a> {
-    /// Every page with newly set blocks.
-    Sets,
     /// Every page that changed at all.
     All,
     /// The pages of these extents, where they have newly set blocks.
@@ -99,16 +97,19 @@ impl BitmapStore {
     }
 
     /// Whether a write is under way.
+    #[cfg(test)]
     pub fn is_writing(&self) -> bool {
         self.write.is_some()
     }
 
     /// Whether some block is set that isn't durably so.
+    #[cfg(test)]
     pub fn has_unsaved_sets(&self, bitmap: &DirtyBitmap) -> bool {
         !bitmap.unsaved_sets().is_empty() || !self.writing_sets.is_empty()
     }
 
     /// Whether a write of everything would have something to do.
+    #[cfg(test)]
     pub fn has_unsaved_changes(&self, bitmap: &DirtyBitmap) -> bool {
         self.has_unsaved_sets(bitmap) || !bitmap.unsaved_clears().is_empty()
     }
@@ -212,7 +213,6 @@ impl BitmapStore {
 
 fn pages_in_scope(bitmap: &DirtyBitmap, scope: WriteScope<'_>) -> Vec<u32> {
     let mut pages: Vec<u32> = match scope {
-        WriteScope::Sets => bitmap.unsaved_sets().iter().collect(),
         WriteScope::All => bitmap.unsaved_sets().iter().chain(bitmap.unsaved_clears().iter()).collect(),
         WriteScope::Extents(extents) => {
             let pages = extents.iter().map(|extent| extent.0 / PAGE_EXTENTS);

@@ -171,7 +171,6 @@ impl Rig {
 enum Step {
     Change { set: bool, page: usize, first: u64, count: u64 },
     WholePage { set: bool, page: usize },
-    BeginSets,
     BeginAll,
     BeginExtent(usize),
     Proceed,
@@ -183,8 +182,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (any::<bool>(), page.clone(), prop_oneof![0..40u64, 3830..3850u64], 1..12u64)
             .prop_map(|(set, page, first, count)| Step::Change { set, page, first, count }),
         2 => (any::<bool>(), page.clone()).prop_map(|(set, page)| Step::WholePage { set, page }),
-        2 => Just(Step::BeginSets),
-        2 => Just(Step::BeginAll),
+        3 => Just(Step::BeginAll),
         2 => page.prop_map(Step::BeginExtent),
         6 => Just(Step::Proceed),
     ]
@@ -206,7 +204,6 @@ proptest! {
                 Step::WholePage { set, page } => {
                     rig.change(set, BlockRange::new(PLAYED[page] * PAGE_BLOCKS, PAGE_BLOCKS));
                 }
-                Step::BeginSets => rig.begin(WriteScope::Sets),
                 Step::BeginAll => rig.begin(WriteScope::All),
                 Step::BeginExtent(page) => {
                     let extent = BlockIndex(PLAYED[page] * PAGE_BLOCKS).extent();
@@ -236,7 +233,7 @@ proptest! {
     ) {
         let mut rig = Rig::new(InitialBitmap::Clean);
         rig.change(true, BlockRange::new(first, 1));
-        rig.begin(WriteScope::Sets);
+        rig.begin(WriteScope::All);
         while rig.store.is_writing() {
             rig.proceed();
         }
@@ -253,7 +250,7 @@ proptest! {
         // The last sectors of the summary speak of no page.
         prop_assert_eq!(damaged.is_empty(), summary && sector as u64 * 1920 >= PAGES);
         let mut out = Vec::new();
-        let mut more = store.begin_write(&mut bitmap, WriteScope::Sets, &mut out);
+        let mut more = store.begin_write(&mut bitmap, WriteScope::All, &mut out);
         while more {
             for (offset, block) in out.drain(..) {
                 rig.disk.write(offset, &block.0[..]).expect("inside");
@@ -273,7 +270,7 @@ fn many_pages_go_in_bounded_steps() {
         rig.bitmap.set(BlockRange::new(page * PAGE_BLOCKS + page, 1));
     }
     let mut steps = Vec::new();
-    let mut more = rig.store.begin_write(&mut rig.bitmap, WriteScope::Sets, &mut rig.step);
+    let mut more = rig.store.begin_write(&mut rig.bitmap, WriteScope::All, &mut rig.step);
     while more {
         steps.push(rig.step.len());
         rig.step.iter().for_each(|(_, block)| assert_eq!(block.0.len(), META_BLOCK_SIZE));
@@ -287,7 +284,7 @@ fn many_pages_go_in_bounded_steps() {
 fn whole_pages_need_the_summary_alone_and_an_unchanged_one_nothing() {
     let mut rig = Rig::new(InitialBitmap::Clean);
     rig.bitmap.set(BlockRange::new(PAGE_BLOCKS, 3 * PAGE_BLOCKS));
-    assert!(rig.store.begin_write(&mut rig.bitmap, WriteScope::Sets, &mut rig.step));
+    assert!(rig.store.begin_write(&mut rig.bitmap, WriteScope::All, &mut rig.step));
     assert_eq!(rig.step.len(), 1);
     rig.step.clear();
     assert!(!rig.store.write_done(&mut rig.bitmap, &mut rig.step));

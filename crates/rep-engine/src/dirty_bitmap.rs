@@ -13,6 +13,7 @@
 //! - DB-3 `occupied` holds exactly the pages that aren't Clean.
 //! - DB-4 a page with a block newly set since it was last handed to the store is in `unsaved_sets` (likewise clears).
 
+use crate::bits::{clear_bits, count_bits, next_bit, set_bits};
 use crate::page_set::PageSet;
 use rep_meta::{LoadedBitmap, LoadedPage, PAGE_BLOCKS, PAGE_WORDS, PageBits, PageState};
 use rep_types::{BlockIndex, BlockRange};
@@ -31,7 +32,7 @@ pub struct DirtyBitmap {
     occupied: PageSet,
     unsaved_sets: PageSet,
     unsaved_clears: PageSet,
-    spare: Vec<Box<MixedPage>>,
+    spare: SparePages,
 }
 
 #[derive(Clone, Debug)]
@@ -67,7 +68,7 @@ impl DirtyBitmap {
             occupied: PageSet::new(pages),
             unsaved_sets: PageSet::new(pages),
             unsaved_clears: PageSet::new(pages),
-            spare: Vec::new(),
+            spare: SparePages::default(),
         }
     }
 
@@ -144,7 +145,7 @@ impl DirtyBitmap {
     }
 
     /// Whether a block is set; one past the volume's end never is.
-    #[inline]
+    #[cfg(test)]
     pub fn is_set(&self, block: BlockIndex) -> bool {
         if block.0 >= self.volume_blocks {
             return false;
@@ -259,7 +260,7 @@ impl DirtyBitmap {
                 part.count
             }
             Page::Clean => {
-                let mut mixed = spare_page(&mut self.spare, 0);
+                let mut mixed = self.spare.take(0);
                 set_bits(&mut mixed.bits, part.first, part.count);
                 mixed.count = part.count;
                 *page = Page::Mixed(mixed);
@@ -271,7 +272,7 @@ impl DirtyBitmap {
                 mixed.count += added;
                 if mixed.count == whole {
                     self.mixed -= 1;
-                    keep_spare(&mut self.spare, std::mem::replace(page, Page::AllSet));
+                    self.spare.keep(std::mem::replace(page, Page::AllSet));
                 }
                 added
             }
@@ -294,7 +295,7 @@ impl DirtyBitmap {
                 part.count
             }
             Page::AllSet => {
-                let mut mixed = spare_page(&mut self.spare, whole);
+                let mut mixed = self.spare.take(whole);
                 clear_bits(&mut mixed.bits, part.first, part.count);
                 mixed.count = whole - part.count;
                 *page = Page::Mixed(mixed);
@@ -306,7 +307,7 @@ impl DirtyBitmap {
                 mixed.count -= removed;
                 if mixed.count == 0 {
                     self.mixed -= 1;
-                    keep_spare(&mut self.spare, std::mem::replace(page, Page::Clean));
+                    self.spare.keep(std::mem::replace(page, Page::Clean));
                 }
                 removed
             }
@@ -327,7 +328,7 @@ impl DirtyBitmap {
 
     fn take_over_page(&mut self, page: u32, bits: &PageBits) {
         let whole = self.page_blocks(page);
-        let mut mixed = spare_page(&mut self.spare, 0);
+        let mut mixed = self.spare.take(0);
         mixed.bits.copy_from_slice(bits);
         clear_bits(&mut mixed.bits, whole, PAGE_BLOCKS as u32 - whole);
         mixed.count = mixed.bits.iter().map(|word| word.count_ones()).sum();
@@ -450,74 +451,25 @@ fn parts(volume_blocks: u64, range: BlockRange) -> impl Iterator<Item = Part> {
     })
 }
 
-/// A page whose first `set` bits are set.
-fn spare_page(spare: &mut Vec<Box<MixedPage>>, set: u32) -> Box<MixedPage> {
-    let mut page = spare.pop().unwrap_or_else(|| Box::new(MixedPage { count: 0, bits: [0; PAGE_WORDS] }));
-    page.bits.fill(0);
-    set_bits(&mut page.bits, 0, set);
-    page.count = set;
-    page
-}
+/// Freed pages: what goes back and forth between wholly and partly set costs no allocation.
+#[derive(Clone, Debug, Default)]
+struct SparePages(#[expect(clippy::vec_box, reason = "it is the boxes that are kept")] Vec<Box<MixedPage>>);
 
-fn keep_spare(spare: &mut Vec<Box<MixedPage>>, page: Page) {
-    if let (Page::Mixed(page), true) = (page, spare.len() < SPARE_PAGES_MAX) {
-        spare.push(page);
+impl SparePages {
+    /// A page whose first `set` bits are set.
+    fn take(&mut self, set: u32) -> Box<MixedPage> {
+        let mut page = self.0.pop().unwrap_or_else(|| Box::new(MixedPage { count: 0, bits: [0; PAGE_WORDS] }));
+        page.bits.fill(0);
+        set_bits(&mut page.bits, 0, set);
+        page.count = set;
+        page
     }
-}
 
-/// The words a run of bits touches, each with the mask of its bits there.
-#[inline]
-fn masks(first: u32, count: u32) -> impl Iterator<Item = (usize, u64)> {
-    let end = first + count;
-    let mut from = first;
-    std::iter::from_fn(move || {
-        if from >= end {
-            return None;
+    fn keep(&mut self, page: Page) {
+        if let (Page::Mixed(page), true) = (page, self.0.len() < SPARE_PAGES_MAX) {
+            self.0.push(page);
         }
-        let bits = (end - from).min(64 - from % 64);
-        let mask = (u64::MAX >> (64 - bits)) << (from % 64);
-        let word = from as usize / 64;
-        from += bits;
-        Some((word, mask))
-    })
-}
-
-/// Sets bits; how many weren't.
-#[inline]
-fn set_bits(bits: &mut PageBits, first: u32, count: u32) -> u32 {
-    let mut added = 0;
-    for (word, mask) in masks(first, count) {
-        added += (mask & !bits[word]).count_ones();
-        bits[word] |= mask;
     }
-    added
-}
-
-/// Clears bits; how many were set.
-#[inline]
-fn clear_bits(bits: &mut PageBits, first: u32, count: u32) -> u32 {
-    let mut removed = 0;
-    for (word, mask) in masks(first, count) {
-        removed += (mask & bits[word]).count_ones();
-        bits[word] &= !mask;
-    }
-    removed
-}
-
-fn count_bits(bits: &PageBits, first: u32, end: u32) -> u32 {
-    masks(first, end - first).map(|(word, mask)| (bits[word] & mask).count_ones()).sum()
-}
-
-/// The first bit at or after `from` that is set; with `invert` all ones, that is clear.
-#[inline]
-fn next_bit(bits: &PageBits, from: u32, invert: u64) -> Option<u32> {
-    let mut index = from as usize / 64;
-    let mut word = (bits.get(index)? ^ invert) & (u64::MAX << (from % 64));
-    while word == 0 {
-        index += 1;
-        word = bits.get(index)? ^ invert;
-    }
-    Some((index * 64) as u32 + word.trailing_zeros())
 }
 
 #[cfg(test)]

@@ -57,6 +57,7 @@ impl IdleList {
         self.links[slot as usize].listed
     }
 
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.length
     }

@@ -9,6 +9,7 @@ mod activity_log;
 mod attach;
 mod bitmap_runs;
 mod bitmap_store;
+mod bits;
 mod clock;
 mod command;
 mod config;

@@ -39,6 +39,7 @@ impl PageSet {
         self.words.fill(0);
     }
 
+    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.words.iter().all(|word| *word == 0)
     }
