@@ -6,6 +6,7 @@ use crate::cli::{Options, ResyncArguments};
 use crate::terminal::{bytes, seconds};
 use indicatif::{ProgressBar, ProgressStyle};
 use rep_control::api::{ApiError, ResourceStatus, Verb, VerbRequest};
+use rep_types::{ConnectionState, Refusal};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
@@ -94,6 +95,11 @@ impl ProgressView {
     }
 }
 
+/// A link that isn't wanted: the resync won't begin by itself.
+fn unconnected(status: &ResourceStatus) -> Option<Refusal> {
+    (status.connection == ConnectionState::StandAlone).then_some(Refusal::NotConnected)
+}
+
 /// Waits until both replicas are identical; gives up when nothing has moved for `--timeout`.
 fn follow(resource: &str, options: &Options) -> Result<(), ApiError> {
     let mut view = ProgressView::new(options.json);
@@ -104,8 +110,9 @@ fn follow(resource: &str, options: &Options) -> Result<(), ApiError> {
             view.finish();
             return Ok(());
         }
-        if let Some(refusal) = wait::never_by_itself(&status) {
-            return Err(ApiError::refused(refusal, resource));
+        if let Some(refusal) = wait::never_by_itself(&status).or_else(|| unconnected(&status)) {
+            let error = ApiError::refused(refusal, resource);
+            return Err(ApiError { message: status.verdict, hint: None, ..error });
         }
         let progress = Progress::of(&status);
         if let Some(progress) = &progress {

@@ -115,8 +115,22 @@ impl Call<'_> {
     }
 
     fn not_supported(&self) -> ApiError {
-        let error = ApiError::refused(Refusal::NotSupported, self.resource.name());
-        ApiError { message: format!("{} isn't supported by this version of repd", self.verb), ..error }
+        let name = self.resource.name();
+        let (what, hint) = match self.verb {
+            Verb::SplitBrainResolve => (
+                "settling a split brain by one command",
+                format!(
+                    "on the node whose changes may go run 'repctl secondary {name}' and \
+                     'repctl connect {name} --discard-my-data', on the other 'repctl connect {name}'"
+                ),
+            ),
+            Verb::Verify => {
+                ("online verify", format!("'repctl resync {name} --full --from NODE' makes the disks equal"))
+            }
+            _ => ("growing a volume", "the volume keeps the size both nodes agreed on".to_owned()),
+        };
+        let error = ApiError::refused(Refusal::NotSupported, name);
+        ApiError { message: format!("{what} isn't supported by this version of repd"), ..error }.with_hint(hint)
     }
 
     /// A command about the whole resource.

@@ -54,7 +54,12 @@ fn unsettled(report: &ResourceReport, names: &Names<'_>) -> Option<String> {
             "unrelated data: {peer} holds data with no common past; run 'repctl create-md {name}' on the node whose data may go"
         )),
         ConnectionState::StandAlone => refusal(&report.engine).map(|refusal| {
-            format!("refused at the handshake with {peer}: {}", refusal.as_refusal().to_string().replace("RES", name))
+            let why = refusal.as_refusal().to_string().replace("RES", name);
+            let hint = match refusal {
+                SyncRefusal::WouldOverwritePrimary => format!("; run 'repctl secondary {name}' first"),
+                _ => String::new(),
+            };
+            format!("refused at the handshake with {peer}: {why}{hint}; then run 'repctl connect {name}'")
         }),
         _ => None,
     }
@@ -270,7 +275,8 @@ mod tests {
         let refused = report(ConnectionState::StandAlone, VolumeSnapshot { last_decision: decision, ..volume() });
         assert_eq!(
             said(refused),
-            "refused at the handshake with beta: the peer's disk is smaller than the volume; give it a larger disk"
+            "refused at the handshake with beta: the peer's disk is smaller than the volume; give it a larger disk; \
+             then run 'repctl connect vz'"
         );
     }
 
