@@ -190,7 +190,7 @@ fn range_at(extent: u32, two: bool) -> ByteRange {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig::with_cases(256))]
     #[test]
     fn whatever_happens_the_ring_names_what_is_in_use(
         slots in 2..=EXTENTS,

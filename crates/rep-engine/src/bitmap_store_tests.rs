@@ -189,7 +189,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(192))]
+    #![proptest_config(ProptestConfig::with_cases(96))]
     #[test]
     fn what_is_durably_set_survives_a_crash_at_any_step(
         all_set in any::<bool>(),

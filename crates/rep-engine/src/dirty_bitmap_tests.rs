@@ -84,7 +84,7 @@ fn apply(bitmap: &mut DirtyBitmap, model: &mut BTreeSet<u64>, step: &Step) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
+    #![proptest_config(ProptestConfig::with_cases(20))]
     #[test]
     fn behaves_like_a_set_of_blocks(
         steps in proptest::collection::vec(step(), 1..25),

@@ -44,7 +44,9 @@ pub struct Loaded {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum LoadError {
     /// Neither place holds a superblock.
-    #[error("there is no repd metadata; run 'repctl create-md' first")]
+    #[error(
+        "there is no repd metadata where it should be (internal: the end of the disk); run 'repctl create-md' on a new disk"
+    )]
     NotMetadata,
     /// Another version of the format, or unknown features.
     #[error(transparent)]
