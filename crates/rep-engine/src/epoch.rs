@@ -243,10 +243,15 @@ impl Engine {
         let volume = &mut self.volumes[index];
         if by_peer {
             volume.unflushed.closing.clear_all();
-        } else {
-            // The peer wasn't asked, or is gone: what it may lose is out-of-sync (R3).
-            volume.mark_unflushed_closing();
+        } else if volume.mark_unflushed_closing() {
+            // The peer wasn't asked, since one of the two takes its leave: what it may lose is out-of-sync (R3), and a
+            // generation says so before anybody is answered (R14).
+            let good = volume.local.is_some() && volume.disk == DiskState::UpToDate;
+            if good && volume.generation_due() {
+                self.begin_generation(index);
+            }
         }
+        let volume = &mut self.volumes[index];
         if here && by_peer {
             volume.clear_in_sync(|sets| &mut sets.closing);
         } else {

@@ -236,12 +236,15 @@ impl Volume {
         any
     }
 
-    /// What was done on both disks in the epoch being closed is out-of-sync: the peer didn't flush it.
-    pub fn mark_unflushed_closing(&mut self) {
+    /// What was done on both disks in the epoch being closed is out-of-sync: the peer didn't flush it. Says whether
+    /// there was any.
+    pub fn mark_unflushed_closing(&mut self) -> bool {
+        let any = !self.unflushed.closing.is_empty();
         if let Some(local) = &mut self.local {
             local.unite(&self.unflushed.closing);
         }
         self.unflushed.closing.clear_all();
+        any
     }
 
     /// A flush covered the blocks of one of the in-sync sets: their bits clear (R24).

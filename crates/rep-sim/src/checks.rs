@@ -98,9 +98,13 @@ impl World {
     }
 
     /// A write was answered: each disk holds it, or the other's durable metadata mark it (R14).
-    pub(crate) fn check_answered(&mut self, node: usize, volume: usize, sectors: Sectors) {
+    pub(crate) fn check_answered(&mut self, node: usize, volume: usize, sectors: Sectors, asked_at: u64) {
         let lacking: Vec<usize> = (0..2).filter(|holder| self.lacks(*holder, volume, sectors).is_some()).collect();
         if lacking.len() == 2 && !self.history.forked {
+            if !self.swarm.stable && self.nodes.iter().any(|state| state.lost_power_at > asked_at) {
+                // It was in a cache that died while the word that it was there was on its way.
+                return self.lose_all_unflushed(volume);
+            }
             let detail = format!("node {node} volume {volume} answers {sectors:?}, which no disk holds");
             return self.fail(Kind::WrongData, "R14", detail);
         }
@@ -252,7 +256,12 @@ impl World {
     /// A node says the pair diverged: only a forced promotion can have done that.
     pub(crate) fn split_brain_seen(&mut self, node: usize) {
         self.operator.split_brain[node] = true;
-        if !self.history.forked {
+        // A Primary without a disk refuses data its clients haven't seen.
+        let diskless = |volume: &rep_engine::VolumeSnapshot| {
+            volume.last_decision.is_some_and(|decision| decision.rule == rep_types::SyncRule::NoDisk)
+        };
+        let refuses = self.snapshot(node).is_some_and(|snapshot| snapshot.volumes.iter().any(diskless));
+        if !self.history.forked && !refuses {
             self.fail(Kind::WrongData, "I-G3", format!("node {node} sees a split brain that isn't one"));
         }
     }

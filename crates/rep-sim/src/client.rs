@@ -214,7 +214,7 @@ impl World {
         self.seen(if zero { Sometimes::ZeroAnswered } else { Sometimes::WriteAnswered });
         self.history.finish_write(write, fua || self.swarm.stable);
         let sectors = Sectors { first: write.first, count: write.count };
-        self.check_answered(asked.node, asked.volume, sectors);
+        self.check_answered(asked.node, asked.volume, sectors, asked.at);
         if fua {
             self.flush_answered(asked.node, asked.volume, asked.began);
         }

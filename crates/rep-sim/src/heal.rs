@@ -81,7 +81,7 @@ impl World {
             return self.resolve();
         }
         for node in 0..2 {
-            if states[node] == Some(ConnectionState::StandAlone) {
+            if states[node] == Some(ConnectionState::StandAlone) || apart(states[node]) {
                 self.command(node, Command::Connect { discard_my_data: false });
             }
         }
@@ -111,6 +111,10 @@ impl World {
     fn resolve(&mut self) {
         let victim = if self.role(1) == Role::Primary && self.role(0) != Role::Primary { 0 } else { 1 };
         self.line(|| format!("the data of node {victim} are discarded"));
+        if self.snapshot(victim).is_some_and(|state| state.connection == ConnectionState::UnrelatedData) {
+            // No word of the operator joins what has no common ancestor: fresh metadata do.
+            return self.reinstall(victim, 0);
+        }
         self.demote(victim, false);
         self.after(2 * SECOND, Due::Command { node: victim, command: Command::Connect { discard_my_data: true } });
         let survivor = 1 - victim;
@@ -128,7 +132,7 @@ impl World {
         };
         let open = |volume: &crate::node::VolumeDisk| volume.exported.is_some() && volume.openers > 0;
         if !self.nodes[node].volumes.iter().all(open) {
-            return;
+            return (0..self.swarm.volumes).for_each(|volume| self.open_device(node, volume));
         }
         for volume in 0..self.swarm.volumes {
             let mut sectors = self.history.touched(volume).to_vec();

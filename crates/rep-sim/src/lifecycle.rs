@@ -76,6 +76,7 @@ impl World {
                 self.lose_cache(node, volume);
             }
             self.nodes[node].boot = new_boot(&mut self.dice.life);
+            self.nodes[node].lost_power_at = self.now;
         }
     }
 

@@ -154,6 +154,8 @@ pub struct NodeState {
     pub timer: Option<u64>,
     /// The operator is closing the device: no new requests.
     pub closing: bool,
+    /// When it last lost power.
+    pub lost_power_at: u64,
     /// The operator wants it down for now (a step restarts it).
     pub down_until: u64,
 }

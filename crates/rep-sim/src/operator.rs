@@ -101,6 +101,10 @@ impl World {
         }
         if matches!(pending.command, Some(Command::Demote | Command::Shutdown)) {
             self.nodes[node].closing = false;
+            // Refused: the clients are back.
+            for volume in 0..self.swarm.volumes {
+                self.after(MS, Due::Open { node, volume });
+            }
         }
     }
 
@@ -259,7 +263,10 @@ impl World {
     fn force_promote(&mut self, node: usize) {
         let harmless = self.may_force(node);
         if self.swarm.may_fork || harmless {
-            self.operator.forced |= !harmless;
+            if !harmless {
+                self.operator.forced = true;
+                self.history.forked = true;
+            }
             self.command(node, Command::Promote { force: true });
         }
     }

@@ -112,6 +112,7 @@ impl World {
     /// A failed write may have landed in part; a failed fsync drops what it should have made stable.
     fn fail_op(&mut self, node: usize, op: &DiskOp, error: IoError) -> Result<(), IoError> {
         self.seen(Sometimes::DiskFault);
+        self.disk_failed(node, op.volume);
         self.line(|| format!("node {node} vol {}: fault on {:?}", op.volume, op.io));
         match &op.kind {
             OpKind::Write { .. } | OpKind::Zero { .. } => self.land_partly(node, op),

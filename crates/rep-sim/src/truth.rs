@@ -21,6 +21,8 @@ struct Lineage {
     /// cache may hold everything by luck; nobody can know.
     intact: [bool; 2],
     last: [GenerationId; 2],
+    /// Whether a node's disk has failed since both were last known to be equal.
+    failed: [bool; 2],
 }
 
 /// The durable state.
@@ -60,6 +62,7 @@ impl Truth {
             current: [false; 2],
             intact: [true; 2],
             last: [GenerationId::JUST_CREATED; 2],
+            failed: [false; 2],
         };
         Truth { parsed: vec![[None, None]; volumes], lineages: vec![lineage; volumes] }
     }
@@ -188,6 +191,10 @@ impl World {
         let had = (0..2).find(|node| before[*node] && self.is_full(*node, volume));
         let has = (0..2).find(|node| now[*node] && self.holds_everything(*node, volume));
         if let (Some(lost), None) = (had, has) {
+            if self.truth.lineages[volume].failed == [true; 2] {
+                // Both disks have failed: what no flush covered may be gone with either.
+                return self.lose_all_unflushed(volume);
+            }
             let detail = format!(
                 "volume {volume}: node {lost} holds everything answered, yet only {now:?} (was {before:?}) are current"
             );
@@ -209,7 +216,13 @@ impl World {
 
     /// Both nodes call each other's data the same as theirs.
     pub(crate) fn known_equal(&mut self, volume: usize) {
-        self.truth.lineages[volume].intact = [true; 2];
+        let lineage = &mut self.truth.lineages[volume];
+        (lineage.intact, lineage.failed) = ([true; 2], [false; 2]);
+    }
+
+    /// A node's disk failed an operation.
+    pub(crate) fn disk_failed(&mut self, node: usize, volume: usize) {
+        self.truth.lineages[volume].failed[node] = true;
     }
 
     /// Whether a node's data hold everything that was answered, and not by luck.

@@ -301,6 +301,7 @@ fn new_node(node: usize, swarm: &Swarm, dice: &mut Dice) -> NodeState {
         wants_link: false,
         timer: None,
         closing: false,
+        lost_power_at: 0,
         down_until: 0,
     }
 }

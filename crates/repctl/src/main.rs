@@ -29,7 +29,7 @@ fn main() -> std::process::ExitCode {
 fn run(arguments: Arguments) -> Result<(), Failure> {
     let options = &arguments.options;
     match arguments.command {
-        Command::Demo(demo) => demo::run(&demo),
+        Command::Demo(demo) => demo::run(&demo, options),
         Command::CreateMd(create) => metadata::create(&create, options),
         Command::DumpMd(dump) => metadata::dump(&dump, options),
         Command::Config(config) => commands::config::run(config, options),

@@ -27,7 +27,7 @@ mod tale;
 mod workload;
 
 use crate::Failure;
-use crate::cli::DemoArguments;
+use crate::cli::{DemoArguments, Options};
 use interrupt::Cleanup;
 use node::Node;
 use rep_control::api::ApiError;
@@ -61,13 +61,18 @@ struct Stage {
 }
 
 /// Runs the demo.
-pub fn run(arguments: &DemoArguments) -> Result<(), Failure> {
+pub fn run(arguments: &DemoArguments, options: &Options) -> Result<(), Failure> {
     let cleanup = Arc::new(Cleanup::default());
     interrupt::watch(cleanup.clone());
     let mut tale = Tale::new();
     let result = perform(arguments, &cleanup, &mut tale);
     cleanup.run();
-    result.map_err(|failed| {
+    let told = result.map(|summary| {
+        if options.json {
+            crate::print_json(&summary);
+        }
+    });
+    told.map_err(|failed| {
         let error = ApiError::failed("DemoFailed", failed.0);
         let hint = match &arguments.keep {
             Some(directory) => format!("the logs are in {}", directory.display()),
@@ -77,7 +82,26 @@ pub fn run(arguments: &DemoArguments) -> Result<(), Failure> {
     })
 }
 
-fn perform(arguments: &DemoArguments, cleanup: &Arc<Cleanup>, tale: &mut Tale) -> Result<(), Failed> {
+/// What the demo found, for scripts.
+#[derive(Clone, Copy, Default, Debug, serde::Serialize)]
+struct Summary {
+    /// Whether both disks held the same bytes at the end.
+    identical: bool,
+    /// Bytes compared.
+    compared_bytes: u64,
+    /// Bytes that both resyncs copied.
+    resynced_bytes: u64,
+    /// Bytes of the blocks that were marked before them.
+    dirty_bytes: u64,
+    /// Bytes of the extents that were hot when the Primary crashed.
+    hot_extent_bytes: u64,
+    /// From the Primary's death until the other node's device was usable, in milliseconds.
+    failover_ms: u64,
+    /// The longest a client waited for an answer when the peer died, in milliseconds.
+    stall_ms: u64,
+}
+
+fn perform(arguments: &DemoArguments, cleanup: &Arc<Cleanup>, tale: &mut Tale) -> Result<Summary, Failed> {
     let mut stage = set_up(arguments, cleanup)?;
     let played = script::play(&mut stage, arguments.size, tale);
     if played.is_err() {
@@ -85,9 +109,9 @@ fn perform(arguments: &DemoArguments, cleanup: &Arc<Cleanup>, tale: &mut Tale) -
             tale.log_end(node.name(), &node.log_end());
         }
     }
-    played?;
+    let summary = played?;
     tale.end(&stage.directory, arguments.keep.is_some());
-    Ok(())
+    Ok(summary)
 }
 
 fn set_up(arguments: &DemoArguments, cleanup: &Arc<Cleanup>) -> Result<Stage, Failed> {

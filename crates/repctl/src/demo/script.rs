@@ -4,7 +4,7 @@ use super::ledger::Ledger;
 use super::node::{DEADLINE, Node};
 use super::tale::Tale;
 use super::workload::{Stopped, Workload};
-use super::{Failed, Stage, check, compare};
+use super::{Failed, Stage, Summary, check, compare};
 use crate::commands::resync::{Progress, ProgressView};
 use crate::commands::wait::is_synced;
 use crate::terminal::bytes;
@@ -13,7 +13,7 @@ use rep_types::{BLOCK_SIZE, ConnectionState, EXTENT_SIZE};
 use std::time::{Duration, Instant};
 
 /// Plays it.
-pub fn play(stage: &mut Stage, disk_bytes: u64, tale: &mut Tale) -> Result<(), Failed> {
+pub fn play(stage: &mut Stage, disk_bytes: u64, tale: &mut Tale) -> Result<Summary, Failed> {
     set_up(stage, disk_bytes, tale)?;
     let mut play = begin(stage, tale)?;
     play.mirrored(stage, tale)?;
@@ -28,6 +28,7 @@ pub fn play(stage: &mut Stage, disk_bytes: u64, tale: &mut Tale) -> Result<(), F
 struct Play {
     ledger: Ledger,
     workload: Workload,
+    summary: Summary,
 }
 
 fn set_up(stage: &mut Stage, disk_bytes: u64, tale: &mut Tale) -> Result<(), Failed> {
@@ -61,7 +62,7 @@ fn begin(stage: &Stage, tale: &mut Tale) -> Result<Play, Failed> {
     let refused = stage.beta.verb(Verb::Primary, &VerbRequest { timeout_ms: Some(2000), ..Default::default() });
     check(refused.is_err(), || "beta became Primary, too".into())?;
     tale.holds(format!("beta is refused the same: {}", refused.map_or_else(|error| error.0, |()| String::new())));
-    Ok(Play { ledger: Ledger::new(size), workload })
+    Ok(Play { ledger: Ledger::new(size), workload, summary: Summary::default() })
 }
 
 impl Play {
@@ -112,6 +113,7 @@ impl Play {
         let marked = status.volumes.iter().map(|volume| volume.out_of_sync_bytes).sum::<u64>();
         tale.holds(format!("the workload wrote on, {} alone, without an error", bytes(alone)));
         tale.say(format!("longest wait for an answer: {}", milliseconds(self.workload.longest)));
+        self.summary.stall_ms = self.workload.longest.as_millis() as u64;
         tale.quote("alpha", &status.verdict);
         let most = self.ledger.touched().len() as u64 * BLOCK_SIZE;
         check(marked > 0 && marked <= most, || format!("{marked} bytes are marked, at most {most} can differ"))?;
@@ -131,6 +133,8 @@ impl Play {
         stage.beta.start()?;
         self.until_synced(&stage.alpha, true)?;
         let copied = stage.alpha.detail()?.resynced_bytes - before.resynced_bytes;
+        self.summary.resynced_bytes += copied;
+        self.summary.dirty_bytes += before.out_of_sync_bytes;
         check(copied <= before.out_of_sync_bytes, || {
             format!("{copied} bytes were copied, {} were marked", before.out_of_sync_bytes)
         })?;
@@ -189,6 +193,7 @@ impl Play {
         stage.beta.verb_soon(Verb::Primary)?;
         self.workload = Workload::connect(&stage.beta.export(), 2)?;
         let failover = killed.map(|killed| killed.elapsed()).unwrap_or_default();
+        self.summary.failover_ms = failover.as_millis() as u64;
         tale.holds(format!("repctl primary on beta: its device was usable {} after the kill", milliseconds(failover)));
         let verified = self.workload.verify(&mut self.ledger)?;
         tale.holds(format!(
@@ -211,6 +216,9 @@ impl Play {
         // The workload keeps to its extents: no others can have been hot on alpha when it crashed.
         let hot = super::workload::EXTENTS;
         let most = dirty.out_of_sync_bytes + hot * EXTENT_SIZE;
+        self.summary.resynced_bytes += copied;
+        self.summary.dirty_bytes += dirty.out_of_sync_bytes;
+        self.summary.hot_extent_bytes += hot * EXTENT_SIZE;
         check(copied <= most, || format!("{copied} bytes were copied, at most {most} can differ"))?;
         tale.holds(format!(
             "copied {}: no more than {} of blocks marked on beta, and the {hot} extents of 4 MiB that could be hot in alpha's \
@@ -223,9 +231,9 @@ impl Play {
         Ok(())
     }
 
-    fn end(self, stage: &mut Stage, tale: &mut Tale) -> Result<(), Failed> {
+    fn end(self, stage: &mut Stage, tale: &mut Tale) -> Result<Summary, Failed> {
         tale.step("A clean end, and both disks byte for byte");
-        let Play { mut ledger, workload } = self;
+        let Play { mut ledger, workload, mut summary } = self;
         let refused = stage.beta.verb(Verb::Secondary, &VerbRequest { timeout_ms: Some(2000), ..Default::default() });
         check(refused.is_err(), || "beta was demoted under an open device".into())?;
         tale.holds(format!("while the device is open: {}", refused.map_or_else(|error| error.0, |()| String::new())));
@@ -242,7 +250,8 @@ impl Play {
             same.blocks * BLOCK_SIZE
         ));
         tale.proves("two crashes later, two equal disks");
-        Ok(())
+        (summary.identical, summary.compared_bytes) = (true, same.blocks * BLOCK_SIZE);
+        Ok(summary)
     }
 }
 
