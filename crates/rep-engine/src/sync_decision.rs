@@ -106,8 +106,10 @@ impl SyncSide<'_> {
         self.view.disk == DiskState::Inconsistent
     }
 
+    /// Whether clients are served from this side's disk. A Primary that has just got a disk back serves from its
+    /// peer, and the disk is to be filled from there.
     fn is_primary_with_good_data(self) -> bool {
-        self.role == Role::Primary && self.view.disk.is_consistent()
+        self.role == Role::Primary && self.view.disk.may_serve_reads()
     }
 
     /// Whether writes this node had answered for may be missing from its disk: its cache died with the node. A crash

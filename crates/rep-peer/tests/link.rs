@@ -195,10 +195,17 @@ fn a_lost_link_comes_back_and_what_was_sent_before_is_delivered_first() {
     run_until(&mut [&mut alpha, &mut beta], "another session", |nodes| {
         nodes.iter().all(|node| node.session() == Some(SessionId(2)))
     });
-    let kinds: Vec<_> = beta.events.iter().map(std::mem::discriminant).collect();
-    assert_eq!(kinds.len(), 4, "up, write, down, up: {:?}", beta.events);
-    assert!(matches!(beta.events[1], PeerEvent::Message { .. }));
-    assert!(matches!(beta.events[2], PeerEvent::LinkDown { session: SessionId(1), cause: LinkCause::Closed }));
+    // How often a sign of life is told depends on how the bytes arrive; everything else has its place.
+    let told: Vec<_> = beta.events.iter().filter(|event| !matches!(event, PeerEvent::Alive { .. })).collect();
+    let [
+        PeerEvent::LinkUp { session: SessionId(1), .. },
+        PeerEvent::Message { session: SessionId(1), .. },
+        PeerEvent::LinkDown { session: SessionId(1), cause: LinkCause::Closed },
+        PeerEvent::LinkUp { session: SessionId(2), .. },
+    ] = told[..]
+    else {
+        panic!("up, write, down, up: {told:?}");
+    };
     take_writes(&mut beta);
 }
 

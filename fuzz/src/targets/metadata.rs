@@ -28,11 +28,12 @@ pub const METADATA: Target = Target {
     memory_max: 8 << 20,
 };
 
-const DEVICE_BYTES: u64 = 256 << 20;
+/// Bytes of the disk the metadata is for.
+pub const DEVICE_BYTES: u64 = 256 << 20;
 
 /// A metadata device in memory.
 #[derive(Clone)]
-struct Image {
+pub struct Image {
     bytes: Vec<u8>,
     unreadable: Option<u64>,
 }
@@ -63,7 +64,8 @@ impl MetaStorage for Image {
     }
 }
 
-fn identity() -> Identity {
+/// Whose it is.
+pub fn identity() -> Identity {
     Identity {
         resource: ResourceName::new("vz").expect("a name"),
         node: NodeName::new("alpha").expect("a name"),
@@ -71,9 +73,10 @@ fn identity() -> Identity {
     }
 }
 
-fn fresh(bitmap: InitialBitmap) -> Image {
+/// Metadata as `create-md` makes it.
+pub fn fresh(identity: Identity, bitmap: InitialBitmap) -> Image {
     let parameters = CreateParameters {
-        identity: identity(),
+        identity,
         device_uuid: 7,
         placement: Placement::External,
         device_bytes: DEVICE_BYTES,
@@ -88,7 +91,7 @@ fn fresh(bitmap: InitialBitmap) -> Image {
 
 fn fresh_images() -> &'static [Image; 2] {
     static IMAGES: OnceLock<[Image; 2]> = OnceLock::new();
-    IMAGES.get_or_init(|| [InitialBitmap::Clean, InitialBitmap::AllSet].map(fresh))
+    IMAGES.get_or_init(|| [InitialBitmap::Clean, InitialBitmap::AllSet].map(|bitmap| fresh(identity(), bitmap)))
 }
 
 fn run_superblock(data: &[u8]) {

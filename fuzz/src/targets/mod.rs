@@ -2,6 +2,7 @@
 
 mod config;
 mod control;
+mod engine;
 mod metadata;
 mod nbd;
 mod peer;
@@ -34,6 +35,7 @@ pub const TARGETS: &[Target] = &[
     peer::BITMAP_RUNS,
     metadata::SUPERBLOCK,
     metadata::METADATA,
+    engine::ENGINE,
     config::CONFIG,
     control::CONTROL_API,
 ];

@@ -5,6 +5,7 @@
 
 mod check;
 mod fuzz;
+mod guest;
 mod packages;
 mod process;
 mod summary;
@@ -23,6 +24,7 @@ usage: cargo xtask VERB [ARGUMENT]...
   sim   [ARGUMENT]...   the simulator (arguments go to it: --seeds N, --seed N, ...)
   fuzz  [ARGUMENT]...   the fuzz targets (--seconds N, --target NAME, --replay, --list)
   bench [ARGUMENT]...   our figures beside nbdkit's and QEMU's (--quick, --json)
+  guest [ARGUMENT]...   a script in an emulated machine whose kernel has ublk, nbd and DRBD (see tools/lab/README.md)
   ci                    check, then test";
 
 fn main() -> ExitCode {
@@ -47,6 +49,7 @@ fn run(verb: &str, rest: &[OsString]) -> Result<(), Failure> {
         "sim" => built_and_run("rep-sim", "rep-sim", rest),
         "fuzz" => fuzz::run(rest),
         "bench" => bench(rest),
+        "guest" => guest::run(rest),
         "ci" => check::run().and_then(|()| test::run(rest)),
         "" | "help" | "--help" | "-h" => {
             println!("{USAGE}");

@@ -115,13 +115,14 @@ mod tests {
         let mut verified = Verified::default();
         assert_eq!((ledger.send(3), ledger.send(3)), (1, 2));
         assert!(ledger.verify(3, &block_data(3, 0), &mut verified).is_ok(), "not flushed: it may be lost");
+        assert_eq!((ledger.send(3), ledger.send(3)), (3, 4));
         ledger.flushed();
-        ledger.send(3);
-        assert!(ledger.verify(3, &block_data(3, 1), &mut verified).is_err(), "flushed, yet lost");
-        assert!(ledger.verify(3, &block_data(3, 4), &mut verified).is_err(), "never sent");
-        assert!(ledger.verify(3, &block_data(4, 2), &mut verified).is_err(), "another place");
-        assert!(ledger.verify(3, &block_data(3, 3), &mut verified).is_ok());
-        assert!(ledger.verify(3, &block_data(3, 2), &mut verified).is_err(), "seen once, then gone");
+        assert_eq!((ledger.send(3), ledger.send(3)), (5, 6));
+        assert!(ledger.verify(3, &block_data(3, 3), &mut verified).is_err(), "flushed, yet lost");
+        assert!(ledger.verify(3, &block_data(3, 7), &mut verified).is_err(), "never sent");
+        assert!(ledger.verify(3, &block_data(4, 5), &mut verified).is_err(), "another place");
+        assert!(ledger.verify(3, &block_data(3, 5), &mut verified).is_ok());
+        assert!(ledger.verify(3, &block_data(3, 4), &mut verified).is_err(), "seen once, then gone");
     }
 
     #[test]

@@ -112,7 +112,8 @@ fn check_direction(mine: &Node, peer: &Node, made: SyncDecision, context: &dyn F
         let (given_up, kept) = (&target.view, &source.view);
         assert!(kept.disk.is_consistent() && kept.generations.current.is_real(), "bad source: {}", context());
         let good = given_up.disk.is_consistent() && given_up.generations.current.is_real();
-        assert!(!good || target.role == Role::Secondary, "a Primary overwritten (R18): {}", context());
+        let serves = given_up.disk.may_serve_reads() && given_up.generations.current.is_real();
+        assert!(!serves || target.role == Role::Secondary, "a Primary overwritten (R18): {}", context());
         let told = given_up.discard_my_data && !kept.discard_my_data;
         let split = matches!(made.rule, SyncRule::SplitBrainBitmap | SyncRule::SplitBrainHistory);
         assert!(!good || is_common_ancestor(target, source) || (split && told), "good data lost: {}", context());

@@ -226,8 +226,17 @@ fn a_primary_with_good_data_is_never_overwritten() {
     let ahead = node(6, 5, &[]).bits();
     expect(&node(5, 0, &[]).primary(), &ahead, SyncRule::BitmapPeer, Refuse(WouldOverwritePrimary));
     expect(&ahead, &node(5, 0, &[]).primary(), SyncRule::BitmapSelf, Refuse(WouldOverwritePeerPrimary));
-    let outdated = node(5, 0, &[]).primary().disk(DiskState::Outdated);
-    expect(&outdated, &ahead, SyncRule::BitmapPeer, Refuse(WouldOverwritePrimary));
+}
+
+/// It is served by its peer; the disk that has just come back is filled from there.
+#[test]
+fn a_primary_that_attached_an_older_disk_is_filled() {
+    let ahead = node(6, 5, &[]).bits();
+    for disk in [DiskState::Outdated, DiskState::Consistent] {
+        let attached = node(5, 0, &[]).primary().disk(disk);
+        expect(&attached, &ahead, SyncRule::BitmapPeer, Target(ByBitmap));
+        expect(&ahead, &attached, SyncRule::BitmapSelf, Source(ByBitmap));
+    }
 }
 
 #[test]
