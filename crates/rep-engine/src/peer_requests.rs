@@ -34,6 +34,8 @@ pub(crate) struct PeerRequest {
     pub range: ByteRange,
     pub kind: PeerRequestKind,
     pub durable: bool,
+    /// Whether no other disk gets this write: true to its end, also when the peer has got a disk meanwhile.
+    pub alone: bool,
     /// Whether its disk operation has been given out.
     pub submitted: bool,
     /// Whether it holds references in the activity log.
@@ -59,8 +61,18 @@ impl Engine {
         durable: bool,
     ) {
         let Some(session) = self.link.as_ref().map(|link| link.session) else { return };
-        let request =
-            |volume| PeerRequest { session, id, volume, range, kind, durable, submitted: false, holds_log: false };
+        let alone = self.volume_index(volume).is_some_and(|index| self.volumes[index].is_only_disk());
+        let request = |volume| PeerRequest {
+            session,
+            id,
+            volume,
+            range,
+            kind,
+            durable,
+            alone,
+            submitted: false,
+            holds_log: false,
+        };
         let Some(index) = self.volume_index(volume) else {
             return self.refuse_peer_request(request(0), IoError::Invalid);
         };
@@ -116,9 +128,7 @@ impl Engine {
         if !volume.takes_peer_writes(standing) {
             return self.end_peer_request(key, Err(IoError::Io), None);
         }
-        let alone = !volume.peer_disk.takes_writes()
-            || volume.resync.as_ref().is_some_and(|resync| !resync.peer_takes_writes());
-        if alone {
+        if request.alone {
             if volume.recording.is_some() || volume.generation_due() {
                 self.gated_peer.push_back(key);
                 if self.volumes[request.volume].recording.is_none() {

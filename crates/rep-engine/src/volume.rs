@@ -208,6 +208,11 @@ impl Volume {
         self.local.is_some() && !self.detaching && self.disk.takes_writes() && (standing || !exchanging)
     }
 
+    /// Whether the peer, a Primary, has no disk that takes its writes: what it sends is on this disk alone.
+    pub fn is_only_disk(&self) -> bool {
+        !self.peer_disk.takes_writes() || self.resync.as_ref().is_some_and(|resync| !resync.peer_takes_writes())
+    }
+
     /// Whether a client write goes to the peer's disk as well. `connected`: the handshake is done.
     pub fn mirrors(&self, connected: bool) -> bool {
         connected
