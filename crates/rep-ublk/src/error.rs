@@ -1,0 +1,50 @@
+//! Why a device can't be had.
+
+use crate::features::Features;
+use std::io;
+
+/// Why a device can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum UblkError {
+    /// There is no control device.
+    #[error("the kernel offers no ublk: /dev/ublk-control can't be opened ({0}); load the module ublk_drv")]
+    NoDriver(io::Error),
+    /// The driver is too old.
+    #[error("the kernel's ublk driver lacks {0}; Linux 6.5 or newer is needed")]
+    Features(Features),
+    /// A command failed.
+    #[error("ublk: {what}: {source}")]
+    Command {
+        /// Which.
+        what: &'static str,
+        /// The driver's answer.
+        source: io::Error,
+    },
+    /// A device node can't be opened or mapped.
+    #[error("{path}: {source}")]
+    Node {
+        /// Which.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another process answers the device's requests.
+    #[error("/dev/ublkb{0} is still served by another process")]
+    Served(u32),
+    /// The device that was left behind doesn't fit the volume.
+    #[error("/dev/ublkb{id} has {device_bytes} bytes, the volume {volume_bytes}")]
+    Size {
+        /// The device.
+        id: u32,
+        /// Its size.
+        device_bytes: u64,
+        /// The volume's size.
+        volume_bytes: u64,
+    },
+    /// The disk's blocks are larger than the driver takes.
+    #[error("the disk's blocks of {0} bytes are larger than ublk takes; offer it by NBD")]
+    BlockSize(u32),
+    /// The device that was left behind wasn't made as ours are.
+    #[error("/dev/ublkb{0} can't be taken over: it wasn't made for it")]
+    Foreign(u32),
+}
