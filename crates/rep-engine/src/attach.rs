@@ -63,13 +63,16 @@ impl Engine {
             return self.finish_command(id, Err(CommandError::Refused(Refusal::Busy)));
         }
         self.restart_handshake_if_under_way();
+        // What it took before it was let go of may still be in its cache.
+        self.epochs.touch(self.now);
         let superblock = &loaded.superblock;
         let size = if superblock.agreed_bytes > 0 { superblock.agreed_bytes } else { superblock.available_bytes };
         let volume = &mut self.volumes[index];
         if volume.size_bytes > 0 && superblock.available_bytes < volume.size_bytes && self.role == Role::Primary {
             return self.finish_command(id, Err(CommandError::Refused(Refusal::DiskTooSmall)));
         }
-        volume.prior_end = prior_end(superblock.attached_boot, boot);
+        let attached_boot = if volume.cache_lost { BootId::CACHE_LOST } else { superblock.attached_boot };
+        volume.prior_end = prior_end(attached_boot, boot);
         volume.boot = boot;
         volume.attachment += 1;
         volume.detaching = false;
@@ -89,9 +92,7 @@ impl Engine {
         if let Some(local) = &mut self.volumes[index].local {
             local.update_superblock(|superblock| {
                 // The boot that lost its cache stays on record until a handshake has settled what that means.
-                if !unsettled {
-                    superblock.attached_boot = boot;
-                }
+                superblock.attached_boot = if unsettled { attached_boot } else { boot };
                 if primary {
                     (superblock.primary, superblock.last_primary) = (PrimaryMark::Primary, true);
                 } else if superblock.primary == PrimaryMark::Primary {

@@ -65,6 +65,7 @@ impl Engine {
             IoPurpose::ResyncRead(key) => self.resync_read_done(key, success),
             IoPurpose::ResyncWrite(key) => self.resync_write_done(key),
             IoPurpose::EpochFlush => self.epoch_flushed_locally(index, Ok(())),
+            IoPurpose::SourceFlush { serial } => self.source_flushed(index, serial),
             IoPurpose::PeerFlush { session, id } => self.peer_flushed_locally(index, session, id, Ok(())),
             IoPurpose::Meta(_) => {}
         }

@@ -24,6 +24,12 @@ pub enum Command {
         /// Give this node's data up if it diverged from the peer's; for the next handshake only (I-G4).
         discard_my_data: bool,
     },
+    /// Settle a split brain: that side's data stays, the other's is given up. For the next handshake only (I-G4); a
+    /// Primary's data is never given up.
+    ResolveSplitBrain {
+        /// Whose data stays.
+        keep: Side,
+    },
     /// Exchange views with the peer, tell what a connection would do, and do nothing.
     Plan,
     /// Leave cleanly (R31). With `force`, also when the peer doesn't answer.

@@ -1,6 +1,6 @@
 //! What the engine is told once, when it begins.
 
-use rep_types::VolumeNumber;
+use rep_types::{SplitBrainPolicies, VolumeNumber};
 use std::time::Duration;
 
 /// The engine's configuration. Times are DRBD's defaults (semantics, "Defaults users know from DRBD").
@@ -24,6 +24,10 @@ pub struct EngineConfig {
     pub stable: bool,
     /// `max-rate` of a resync in bytes a second; 0: as fast as application latency allows.
     pub resync_rate_max: u64,
+    /// What is done about a split brain without asking.
+    pub split_brain: SplitBrainPolicies,
+    /// The wall clock at `Timestamp(0)`, in milliseconds since 1970; 0: not known. Only ever shown to people.
+    pub clock_origin_unix_ms: u64,
 }
 
 impl EngineConfig {
@@ -39,6 +43,8 @@ impl EngineConfig {
             ko_count: 7,
             stable: false,
             resync_rate_max: 0,
+            split_brain: SplitBrainPolicies::default(),
+            clock_origin_unix_ms: 0,
         }
     }
 }

@@ -28,6 +28,8 @@ use std::collections::VecDeque;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Held {
     pub request: RequestId,
+    /// The volume it is about; `None` for a request that names none.
+    pub volume: Option<usize>,
     pub result: Result<(), IoError>,
     pub payload: Option<PayloadId>,
 }
@@ -63,6 +65,8 @@ pub struct Engine {
     pub(crate) next_cooling: Timestamp,
     /// We agreed to the peer's promotion; until then we don't promote ourselves.
     pub(crate) promotion_granted_until: Option<Timestamp>,
+    /// Became Primary without the peer, and hasn't met it since.
+    pub(crate) promoted_alone: bool,
     /// Being demoted: no client request is taken any more.
     pub(crate) demoting: bool,
     pub(crate) serial: u64,
@@ -97,6 +101,7 @@ impl Engine {
             unblocked: Vec::new(),
             next_cooling: Timestamp(0),
             promotion_granted_until: None,
+            promoted_alone: false,
             demoting: false,
             serial: 0,
         }
@@ -211,9 +216,15 @@ impl Engine {
     }
 
     /// Answers a client, or keeps the answer until a loss is durable (R14).
-    pub(crate) fn answer(&mut self, request: RequestId, result: Result<(), IoError>, payload: Option<PayloadId>) {
+    pub(crate) fn answer(
+        &mut self,
+        request: RequestId,
+        volume: Option<usize>,
+        result: Result<(), IoError>,
+        payload: Option<PayloadId>,
+    ) {
         if self.recording > 0 {
-            self.held.push(Held { request, result, payload });
+            self.held.push(Held { request, volume, result, payload });
         } else {
             self.out.push(Action::Complete { request, result, payload });
         }

@@ -114,10 +114,16 @@ impl Engine {
         let good_here = volume.local.is_some() && volume.disk == DiskState::UpToDate;
         let good_there = self.is_connected() && volume.peer_disk == DiskState::UpToDate;
         if !good_here && !good_there {
-            return self.answer(request, Err(IoError::Io), None);
+            return self.answer(request, Some(index), Err(IoError::Io), None);
+        }
+        let alone = !volume.mirrors(self.is_connected());
+        if alone && volume.generation_due() {
+            // The peer, were it to lose its cache, must not pass for as good as this disk (R15).
+            self.restart_handshake_if_under_way();
+            self.begin_generation(index);
         }
         if self.epochs.is_clean() && self.recording == 0 {
-            return self.answer(request, Ok(()), None);
+            return self.answer(request, Some(index), Ok(()), None);
         }
         self.epochs.waiting.push(FlushWaiter::Flush(request, index));
         self.request_epoch_close();
@@ -179,12 +185,12 @@ impl Engine {
         self.try_settle_epoch();
     }
 
-    /// The peer answered a flush. A negative answer means that a disk of the peer is gone: the caller has noted that.
-    pub(crate) fn epoch_flushed_by_peer(&mut self, id: TransferId, result: Result<(), IoError>) {
+    /// The peer answered a flush. What it says of a volume counts only while the peer's disk of it does.
+    pub(crate) fn epoch_flushed_by_peer(&mut self, id: TransferId) {
         if self.epochs.peer_flush.is_some_and(|(asked, _)| asked == id) {
             self.epochs.peer_flush = None;
             if let Some(closing) = &mut self.epochs.closing {
-                closing.peer = if result.is_ok() { Leg::Done } else { Leg::Failed };
+                closing.peer = Leg::Done;
             }
             self.try_settle_epoch();
         }
@@ -211,7 +217,8 @@ impl Engine {
         let by_peer = closing.peer == Leg::Done;
         for index in 0..self.volumes.len() {
             let here = closing.local_done.contains(&index);
-            self.settle_volume(index, closing.epoch, here, by_peer);
+            let there = by_peer && self.volumes[index].peer_disk.takes_writes();
+            self.settle_volume(index, closing.epoch, here, there);
         }
         for waiter in closing.waiters {
             let index = match waiter {
@@ -225,7 +232,7 @@ impl Engine {
             let stable = here || there;
             let result = if stable { Ok(()) } else { Err(IoError::Io) };
             match waiter {
-                FlushWaiter::Flush(request, _) => self.answer(request, result, None),
+                FlushWaiter::Flush(request, _) => self.answer(request, Some(index), result, None),
                 FlushWaiter::Fua(key) => self.fua_flushed(key, result),
             }
         }
@@ -254,6 +261,7 @@ impl Engine {
         let volume = &mut self.volumes[index];
         if here && by_peer {
             volume.clear_in_sync(|sets| &mut sets.closing);
+            volume.save_resync_progress(self.now);
         } else {
             volume.in_sync.closing.clear_all();
         }

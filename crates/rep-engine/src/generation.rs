@@ -3,7 +3,8 @@
 use crate::Engine;
 use crate::action::Notice;
 use crate::volume::Recording;
-use rep_types::{GenerationId, Generations};
+use rep_meta::Divergence;
+use rep_types::{GenerationId, Generations, Role};
 
 /// Makes generation identifiers from the seed the engine was given: splitmix64, whose outputs over one seed never
 /// repeat within 2^64 steps.
@@ -52,14 +53,27 @@ impl Engine {
     /// Begins a generation because the peer will lack writes. Client I/O waits until it is durable.
     pub(crate) fn begin_generation(&mut self, index: usize) {
         let id = self.generations.make();
+        let divergence = self.divergence();
         let volume = &mut self.volumes[index];
         if volume.recording.is_some() {
             return;
         }
         let Some(local) = &mut volume.local else { return };
-        let ticket = local.update_superblock(|superblock| advance(&mut superblock.generations, id));
+        let ticket = local.update_superblock(|superblock| {
+            if superblock.generations.bitmap.is_none() {
+                superblock.divergence = divergence;
+            }
+            advance(&mut superblock.generations, id);
+        });
         volume.finish_in_doubt = false;
         self.begin_recording(index, Recording::Superblock(ticket));
+    }
+
+    /// What is noted when data begins to differ from the peer's now.
+    pub(crate) fn divergence(&self) -> Divergence {
+        let origin = self.config.clock_origin_unix_ms;
+        let since_unix_ms = if origin == 0 { 0 } else { origin.saturating_add(self.now.0 / 1_000_000) };
+        Divergence { since_unix_ms, as_primary: self.role == Role::Primary && !self.promoted_alone }
     }
 
     /// Holds client I/O and answers back until a loss is recorded.
@@ -89,7 +103,7 @@ impl Engine {
     fn release_held(&mut self) {
         let held = std::mem::take(&mut self.held);
         for held in &held {
-            self.answer(held.request, held.result, held.payload);
+            self.answer(held.request, held.volume, held.result, held.payload);
         }
     }
 

@@ -14,14 +14,14 @@
 use crate::action::{Action, Notice, Why};
 use crate::event::Timestamp;
 use crate::sync_decision::{SyncSide, decide_sync};
-use crate::volume::settle_crash;
+use crate::volume::{PeerTold, settle_crash};
 use crate::{Engine, limits};
 use rep_meta::{DataState, PrimaryMark};
 use rep_types::{
     BLOCK_SIZE, ByBitmapOrFull, ConnectionState, DiskState, GenerationId, Generations, LinkCause, ReplicationState,
-    Role, SyncDecision, SyncRefusal, SyncRule, SyncVerdict, VolumeNumber,
+    Role, SplitBrainPolicies, SyncDecision, SyncRefusal, SyncRule, SyncVerdict, VolumeNumber,
 };
-use rep_wire::{ControlMessage, NodeView, VolumeView};
+use rep_wire::{ControlMessage, NodeView, SplitBrainWord, VolumeView};
 
 /// A handshake under way.
 #[derive(Debug)]
@@ -114,6 +114,8 @@ impl Engine {
     fn view(&self) -> NodeView {
         let volumes = self.volumes.iter().map(|volume| {
             let superblock = volume.local.as_ref().map(|local| local.superblock());
+            let apart = superblock.filter(|superblock| !superblock.generations.bitmap.is_none());
+            let divergence = apart.map(|superblock| superblock.divergence).unwrap_or_default();
             VolumeView {
                 volume: volume.number,
                 available_bytes: superblock.map_or(0, |superblock| superblock.available_bytes),
@@ -125,11 +127,22 @@ impl Engine {
                 prior_end: volume.prior_end,
                 last_primary: superblock.is_some_and(|superblock| superblock.last_primary),
                 out_of_sync_blocks: volume.out_of_sync_blocks(),
-                discard_my_data: volume.discard_my_data,
+                word: volume.word,
+                diverged_as_primary: divergence.as_primary,
+                diverged_since_unix_ms: divergence.since_unix_ms,
             }
         });
         let plan = self.is_planning();
-        NodeView { role: self.role, sorts_first: self.config.sorts_first, plan, volumes: volumes.collect() }
+        // Two nodes known to have gone apart are joined by the operator's word alone: a role that changes while he
+        // looks at them must not set a policy off.
+        let asked = self.connection != ConnectionState::SplitBrain;
+        NodeView {
+            role: self.role,
+            sorts_first: self.config.sorts_first,
+            plan,
+            policies: if asked { self.config.split_brain } else { SplitBrainPolicies::default() },
+            volumes: volumes.collect(),
+        }
     }
 
     fn decide(&mut self) -> bool {
@@ -142,17 +155,23 @@ impl Engine {
             let other = peer.volumes.iter().find(|other| other.volume == view.volume);
             let decision = match other {
                 Some(other) => decide_sync(
-                    SyncSide { role: mine.role, sorts_first: mine.sorts_first, view },
-                    SyncSide { role: peer.role, sorts_first: peer.sorts_first, view: other },
+                    SyncSide { role: mine.role, sorts_first: mine.sorts_first, policies: mine.policies, view },
+                    SyncSide { role: peer.role, sorts_first: peer.sorts_first, policies: peer.policies, view: other },
                 ),
                 None => without_counterpart(mine.role, peer.role),
             };
             decisions.push((view.volume, decision));
         }
         handshake.my_decisions = Some(decisions.clone());
+        let told: Vec<_> = peer.volumes.iter().map(PeerTold::from).collect();
         for (volume, decision) in &decisions {
             if let Some(index) = self.volume_index(*volume) {
                 self.volumes[index].last_decision = Some(*decision);
+            }
+        }
+        for told in told {
+            if let Some(index) = self.volume_index(told.volume) {
+                self.volumes[index].peer_told = Some(told);
             }
         }
         self.send(ControlMessage::Decision { round, decisions }, None);
@@ -178,7 +197,7 @@ impl Engine {
             self.accept(&my, &peer);
         }
         for volume in &mut self.volumes {
-            volume.discard_my_data = false;
+            volume.word = SplitBrainWord::None;
         }
         self.open_gate();
         true
@@ -198,10 +217,18 @@ impl Engine {
     }
 
     /// Stays apart: no retrying until the operator says so.
+    ///
+    /// Nodes in split brain go on meeting: each hears how the other stands, and of a word said there.
     pub(crate) fn refuse(&mut self, state: ConnectionState) {
-        self.set_connection(state, Why::Handshake);
-        self.out.push(Action::WantLink { wanted: false });
+        self.stay_apart(state);
         self.drop_link(LinkCause::Refused);
+    }
+
+    fn stay_apart(&mut self, state: ConnectionState) {
+        self.set_connection(state, Why::Handshake);
+        if state != ConnectionState::SplitBrain {
+            self.out.push(Action::WantLink { wanted: false });
+        }
     }
 
     /// The connection went before both had compared. If our own decision was to stay apart, that stands: both nodes
@@ -211,13 +238,13 @@ impl Engine {
         let planning = handshake.mine.is_some_and(|view| view.plan) || handshake.peer.is_some_and(|view| view.plan);
         let refusal = handshake.my_decisions.as_deref().and_then(first_refusal);
         if let Some(refusal) = refusal.filter(|_| !planning) {
-            self.set_connection(refused_state(refusal), Why::Handshake);
-            self.out.push(Action::WantLink { wanted: false });
+            self.stay_apart(refused_state(refusal));
         }
     }
 
     fn accept(&mut self, decisions: &[(VolumeNumber, SyncDecision)], peer: &NodeView) {
         self.set_connection(ConnectionState::Connected, Why::Handshake);
+        self.promoted_alone = false;
         self.set_peer_role(Some(peer.role), Why::Handshake);
         self.epochs.touch(self.now);
         if peer.role == Role::Primary {
@@ -235,8 +262,6 @@ impl Engine {
     fn accept_volume(&mut self, index: usize, decision: SyncDecision, peer: &VolumeView) {
         self.set_peer_disk(index, peer.disk, Why::Handshake);
         let volume = &mut self.volumes[index];
-        volume.peer_generations = Some(peer.generations);
-        volume.peer_out_of_sync_blocks = peer.out_of_sync_blocks;
         volume.logical_block_bytes = volume.logical_block_bytes.max(peer.logical_block_bytes);
         if volume.local.is_none() {
             volume.exposed = peer.generations.current;
@@ -322,6 +347,8 @@ impl Engine {
         }
         if role == Role::Primary && self.peer_role != Some(Role::Primary) {
             self.forget_last_primary();
+            // The promotion we agreed to has come about; from here on its role says what is refused.
+            self.promotion_granted_until = None;
         }
         self.set_peer_role(Some(role), Why::Peer);
         for (number, disk) in disks {

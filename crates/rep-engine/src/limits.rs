@@ -10,6 +10,8 @@ pub const RESYNC_REQUESTS_ACCEPTED_MAX: usize = 256;
 pub const RESYNC_BLOCKS_MAX: u64 = 256;
 /// Resynced blocks that wait for a flush before their bits clear; beyond this an epoch is closed (64 MiB).
 pub const RESYNC_UNFLUSHED_BLOCKS_MAX: u64 = 16384;
+/// How often at most a resync's progress is made durable: what a crash makes it copy again.
+pub const RESYNC_SAVE_INTERVAL: Duration = Duration::from_secs(1);
 /// Pages of the set of unflushed blocks; beyond this an epoch is closed (4 MiB of memory for each volume).
 pub const UNFLUSHED_PAGES_MAX: usize = 1024;
 /// Bytes of run lengths in one part of a travelling bitmap.

@@ -46,7 +46,7 @@ impl Engine {
         if self.link.is_some() {
             self.drop_link(LinkCause::Replaced);
         }
-        if !matches!(self.connection, ConnectionState::Connecting) {
+        if !matches!(self.connection, ConnectionState::Connecting | ConnectionState::SplitBrain) {
             self.out.push(Action::CloseLink { session, cause: LinkCause::Refused });
             return;
         }
@@ -128,7 +128,7 @@ impl Engine {
                 if result.is_err() {
                     self.peer_flush_failed();
                 }
-                self.epoch_flushed_by_peer(id, result)
+                self.epoch_flushed_by_peer(id)
             }
             Message::ReadReply { id, result, .. } => self.remote_read_done(id, result, payload),
             Message::ResyncRequest { id, volume, range } => self.resync_requested(id, volume, range),

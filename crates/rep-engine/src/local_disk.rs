@@ -12,7 +12,7 @@ use crate::activity_log::ActivityLog;
 use crate::bitmap_runs::RunsError;
 use crate::bitmap_store::BitmapStore;
 use crate::dirty_bitmap::DirtyBitmap;
-use rep_meta::{Layout, Loaded, MetaBlock, Superblock};
+use rep_meta::{BootId, Layout, Loaded, MetaBlock, Superblock};
 use rep_types::{BLOCK_SIZE, BlockIndex, BlockRange};
 
 /// Names a change of the superblock.
@@ -49,6 +49,7 @@ pub(crate) enum LogJob {
 #[derive(Clone, Debug)]
 pub(crate) struct SuperblockWrite {
     pub change: u64,
+    pub content: Superblock,
     /// Where and what the second copy is, until the first is durable (M2).
     pub second: Option<(u64, MetaBlock)>,
 }
@@ -61,6 +62,8 @@ pub(crate) struct LocalDisk {
     pub superblock_changes: u64,
     pub superblock_written: u64,
     pub superblock_write: Option<SuperblockWrite>,
+    /// The newest content both copies have.
+    superblock_on_disk: Superblock,
     pub(super) bitmap: DirtyBitmap,
     pub store: BitmapStore,
     pub bitmap_job: Option<BitmapJob>,
@@ -83,6 +86,7 @@ impl LocalDisk {
             superblock_changes: 0,
             superblock_written: 0,
             superblock_write: None,
+            superblock_on_disk: loaded.superblock.clone(),
             bitmap: DirtyBitmap::from_loaded(&loaded.bitmap, size_bytes.div_ceil(BLOCK_SIZE)),
             store: BitmapStore::from_loaded(&loaded.bitmap, &loaded.layout),
             bitmap_job: None,
@@ -120,6 +124,25 @@ impl LocalDisk {
     /// Whether every change of the superblock is durable.
     pub fn superblock_settled(&self) -> bool {
         self.superblock_written == self.superblock_changes
+    }
+
+    /// Both copies have been written.
+    pub fn superblock_write_done(&mut self) {
+        if let Some(write) = self.superblock_write.take() {
+            self.superblock_written = write.change;
+            self.superblock_on_disk = write.content;
+        }
+    }
+
+    /// A last word for the metadata of a disk that has failed: what is durable, and that its cache can't be relied on.
+    /// Goes to the copy that isn't being written.
+    pub fn encode_cache_lost(&self) -> (u64, MetaBlock) {
+        let mut content = self.superblock_on_disk.clone();
+        content.attached_boot = BootId::CACHE_LOST;
+        content.update_count = self.superblock.update_count + 1;
+        let [first, second] = content.encode_copies(&self.layout);
+        let writing_first = self.superblock_write.as_ref().is_some_and(|write| write.second.is_some());
+        if writing_first { second } else { first }
     }
 
     pub fn bitmap(&self) -> &DirtyBitmap {

@@ -10,7 +10,7 @@ use crate::action::{Action, Notice, Why};
 use crate::operation::{IoPurpose, Leg, OperationKind, Stage};
 use crate::slab::Key;
 use crate::volume::{LogWaiter, Recording};
-use rep_types::{DiskState, GenerationId, IoError, ReplicationState, Role, VolumeNumber};
+use rep_types::{DiskState, GenerationId, IoError, LinkCause, ReplicationState, Role, VolumeNumber};
 use rep_wire::ControlMessage;
 
 impl Engine {
@@ -38,7 +38,7 @@ impl Engine {
         }
         if volume_waits_for_peer(&self.volumes[index]) {
             // The peer was to record the loss of our disk and is gone itself: no copy is in reach.
-            self.fail_held();
+            self.fail_held(index);
             self.end_recording(index);
         }
         for key in keys {
@@ -63,9 +63,9 @@ impl Engine {
         self.ops.iter().filter(|(_, op)| op.volume == index).map(|(key, _)| key).collect()
     }
 
-    /// Answers held for a loss the peer was to record become errors: no disk that counts has those writes.
-    fn fail_held(&mut self) {
-        for held in &mut self.held {
+    /// A volume's answers held for a loss that nobody records become errors: no disk that counts has those writes.
+    fn fail_held(&mut self, index: usize) {
+        for held in self.held.iter_mut().filter(|held| held.volume == Some(index)) {
             held.result = Err(IoError::Io);
         }
     }
@@ -80,13 +80,11 @@ impl Engine {
         self.replica_lost(index);
     }
 
-    /// A flush failed on the peer: a failed flush is final (R32). Its own word on which disk follows; until then none
-    /// of its disks counts.
+    /// A flush failed on the peer: a failed flush is final (R32). Which of its disks it was the peer has told before it
+    /// answered; the others did flush. One that tells nothing breaks the protocol, and nothing it has counts.
     pub(crate) fn peer_flush_failed(&mut self) {
-        for index in 0..self.volumes.len() {
-            if self.volumes[index].peer_disk.takes_writes() {
-                self.peer_disk_lost(index, DiskState::Failed);
-            }
+        if self.volumes.iter().all(|volume| volume.peer_disk.takes_writes()) {
+            self.drop_link(LinkCause::Protocol);
         }
     }
 
@@ -96,6 +94,7 @@ impl Engine {
             return;
         }
         self.set_disk(index, DiskState::Failed, why);
+        self.note_cache_lost(index);
         self.let_go_of_disk(index, why);
     }
 
@@ -145,7 +144,7 @@ impl Engine {
         } else {
             if self.volumes[index].recording.is_some() {
                 // A generation that was being written can't become durable any more, and what it was for is lost.
-                self.fail_held();
+                self.fail_held(index);
                 self.end_recording(index);
             }
             if self.is_connected() {
@@ -265,7 +264,7 @@ impl Engine {
             return;
         }
         if !carries_on {
-            self.fail_held();
+            self.fail_held(index);
             self.set_peer_disk(index, DiskState::Failed, Why::Peer);
         }
         self.end_recording(index);

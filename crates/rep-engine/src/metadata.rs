@@ -35,7 +35,11 @@ impl Engine {
             return;
         }
         let [(offset, block), second] = local.superblock().encode_copies(&local.layout);
-        local.superblock_write = Some(SuperblockWrite { change: local.superblock_changes, second: Some(second) });
+        local.superblock_write = Some(SuperblockWrite {
+            change: local.superblock_changes,
+            content: local.superblock().clone(),
+            second: Some(second),
+        });
         self.write_meta(index, MetaPurpose::Superblock, offset, block);
     }
 
@@ -45,8 +49,16 @@ impl Engine {
         if let Some((offset, block)) = write.second.take() {
             return self.write_meta(index, MetaPurpose::Superblock, offset, block);
         }
-        local.superblock_written = write.change;
-        local.superblock_write = None;
+        local.superblock_write_done();
+    }
+
+    /// The disk has failed: its metadata are told so, if they can still be written. Nobody waits for that; this life of
+    /// the daemon remembers it anyway.
+    pub(crate) fn note_cache_lost(&mut self, index: usize) {
+        let volume = &mut self.volumes[index];
+        volume.cache_lost = true;
+        let Some((offset, block)) = volume.local.as_ref().map(|local| local.encode_cache_lost()) else { return };
+        self.write_meta(index, MetaPurpose::Superblock, offset, block);
     }
 
     fn drive_bitmap(&mut self, index: usize) {

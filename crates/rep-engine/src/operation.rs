@@ -109,6 +109,8 @@ pub(crate) enum IoPurpose {
     ResyncWrite(Key),
     /// The flush that closes an epoch of ours.
     EpochFlush,
+    /// The flush before a resync's source hands out what may be in its cache only.
+    SourceFlush { serial: u64 },
     /// A flush the peer asked for.
     PeerFlush { session: SessionId, id: TransferId },
     /// A metadata block.

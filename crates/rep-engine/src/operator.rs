@@ -9,7 +9,7 @@ use rep_meta::DataState;
 use rep_types::{
     BLOCK_SIZE, CommandId, ConnectionState, DiskState, LinkCause, Refusal, Role, SyncDecision, VolumeNumber,
 };
-use rep_wire::{ControlMessage, NodeView};
+use rep_wire::{ControlMessage, NodeView, SplitBrainWord};
 use std::collections::VecDeque;
 
 /// A step of a transition.
@@ -33,6 +33,8 @@ pub(crate) enum Step {
     AwaitResync { index: usize },
     /// Start a generation on both nodes.
     NewGeneration { index: usize, state: crate::role::NewGenerationState },
+    /// Wait until the two have met and joined.
+    AwaitConnection,
     /// Ask what a connection would do.
     Plan { before: ConnectionState },
 }
@@ -95,7 +97,8 @@ impl Engine {
             None => 0,
         };
         match command {
-            Command::Connect { discard_my_data } => self.connect(discard_my_data),
+            Command::Connect { discard_my_data: false } => self.connect(SplitBrainWord::None),
+            Command::Connect { discard_my_data: true } => self.connect(SplitBrainWord::DiscardMine),
             Command::SuspendIo { suspended } => {
                 self.suspended = suspended;
                 self.open_gate();
@@ -107,6 +110,7 @@ impl Engine {
             _ if self.transition.is_some() => refused(Refusal::Busy),
             Command::Detach { .. } => self.detach_command(id, index),
             Command::Plan => self.plan_command(id),
+            Command::ResolveSplitBrain { keep } => self.resolve_split_brain(id, keep),
             Command::Disconnect { force } => self.disconnect(id, force),
             Command::Promote { force } => self.promote(id, force),
             Command::Demote => self.demote(id),
@@ -171,6 +175,7 @@ impl Engine {
             Step::AwaitResync { index } => self.poll_await_resync(index),
             Step::NewGeneration { index, state } => self.poll_new_generation(index, state),
             Step::Plan { .. } => Progress::Waits,
+            Step::AwaitConnection => self.poll_await_connection(),
         }
     }
 
@@ -190,6 +195,10 @@ impl Engine {
             Some(Step::Plan { before }) => self.end_plan(before),
             Some(Step::AwaitResync { .. } | Step::Promote(PromotionStage::Ask { .. })) => {
                 self.transition = None;
+            }
+            Some(Step::AwaitConnection) => {
+                self.transition = None;
+                self.set_word(SplitBrainWord::None);
             }
             Some(Step::Leave { .. }) => self.force_leave(),
             _ => {}
@@ -230,18 +239,50 @@ impl Engine {
 
     // ---- the link ----
 
-    fn connect(&mut self, discard_my_data: bool) -> Option<Answer> {
+    fn connect(&mut self, word: SplitBrainWord) -> Option<Answer> {
         match self.connection {
             ConnectionState::StandAlone | ConnectionState::SplitBrain | ConnectionState::UnrelatedData => {
-                for volume in &mut self.volumes {
-                    volume.discard_my_data = discard_my_data;
-                }
+                self.set_word(word);
                 self.set_connection(ConnectionState::Connecting, Why::Operator);
                 self.out.push(Action::WantLink { wanted: true });
                 done()
             }
             ConnectionState::Disconnecting => refused(Refusal::Busy),
             ConnectionState::Connecting | ConnectionState::Connected => done(),
+        }
+    }
+
+    fn set_word(&mut self, word: SplitBrainWord) {
+        for volume in &mut self.volumes {
+            volume.word = word;
+        }
+    }
+
+    fn resolve_split_brain(&mut self, id: CommandId, keep: Side) -> Option<Answer> {
+        let word = match keep {
+            Side::Local => SplitBrainWord::DiscardPeers,
+            Side::Peer if self.role == Role::Primary => return refused(Refusal::IsPrimary),
+            Side::Peer => SplitBrainWord::DiscardMine,
+        };
+        match self.connection {
+            ConnectionState::Connected => return done(),
+            ConnectionState::Connecting => self.set_word(word),
+            _ => {
+                if let Some(Err(error)) = self.connect(word) {
+                    return Some(Err(error));
+                }
+            }
+        }
+        self.begin_transition(id, [Step::AwaitConnection])
+    }
+
+    fn poll_await_connection(&mut self) -> Progress {
+        match self.connection {
+            ConnectionState::Connected => Progress::Done,
+            ConnectionState::Connecting => Progress::Waits,
+            ConnectionState::SplitBrain => Progress::Failed(CommandError::Refused(Refusal::SplitBrain)),
+            ConnectionState::UnrelatedData => Progress::Failed(CommandError::Refused(Refusal::UnrelatedData)),
+            ConnectionState::StandAlone | ConnectionState::Disconnecting => Progress::Failed(CommandError::PeerLost),
         }
     }
 
@@ -361,7 +402,7 @@ impl Engine {
         match self.connection {
             ConnectionState::SplitBrain => return refused(Refusal::SplitBrain),
             ConnectionState::UnrelatedData => return refused(Refusal::UnrelatedData),
-            ConnectionState::StandAlone => return self.connect(false),
+            ConnectionState::StandAlone => return self.connect(SplitBrainWord::None),
             ConnectionState::Connecting | ConnectionState::Disconnecting => return refused(Refusal::NotConnected),
             ConnectionState::Connected => {}
         }
@@ -432,6 +473,7 @@ impl Engine {
             let ticket = local.flush_bitmap();
             // Nobody is to take the disk for good while every block of it is marked (I-B10).
             self.set_disk(index, DiskState::Inconsistent, Why::Operator);
+            self.send_state();
             return Progress::Moved(Step::Invalidate { index, ticket: Some(ticket) });
         };
         if !local.bitmap_durable(ticket) {
@@ -506,7 +548,8 @@ impl Engine {
         let planned = |volume: &crate::volume::Volume| {
             let decision = volume.last_decision?;
             let bytes = volume.out_of_sync_blocks() * BLOCK_SIZE;
-            let (local_dirty_bytes, peer_dirty_bytes) = (bytes, volume.peer_out_of_sync_blocks * BLOCK_SIZE);
+            let peer_blocks = volume.peer_told.map_or(0, |told| told.out_of_sync_blocks);
+            let (local_dirty_bytes, peer_dirty_bytes) = (bytes, peer_blocks * BLOCK_SIZE);
             let number = volume.number;
             Some(PlannedSync { volume: number, decision, bytes_at_most: bytes, local_dirty_bytes, peer_dirty_bytes })
         };
@@ -550,7 +593,7 @@ impl Engine {
 
     fn restore_connection(&mut self, before: ConnectionState) {
         self.set_connection(before, Why::Operator);
-        if before != ConnectionState::Connecting {
+        if !matches!(before, ConnectionState::Connecting | ConnectionState::SplitBrain) {
             self.out.push(Action::WantLink { wanted: false });
         }
         self.drop_link(LinkCause::Operator);

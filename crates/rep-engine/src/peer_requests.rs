@@ -128,6 +128,10 @@ impl Engine {
         if !volume.takes_peer_writes(standing) {
             return self.end_peer_request(key, Err(IoError::Io), None);
         }
+        if request.alone && volume.disk != DiskState::UpToDate {
+            // No generation can begin on data that aren't good.
+            return self.end_peer_request(key, Err(IoError::Io), None);
+        }
         if request.alone {
             if volume.recording.is_some() || volume.generation_due() {
                 self.gated_peer.push_back(key);
@@ -246,7 +250,9 @@ impl Engine {
         flush.local_pending = flush.local_pending.saturating_sub(1);
         flush.failed |= result.is_err();
         if result.is_ok() {
-            self.volumes[index].clear_in_sync(|sets| &mut sets.peer_flush);
+            let volume = &mut self.volumes[index];
+            volume.clear_in_sync(|sets| &mut sets.peer_flush);
+            volume.save_resync_progress(self.now);
         }
         self.try_answer_peer_flush();
     }

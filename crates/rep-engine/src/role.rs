@@ -13,7 +13,7 @@ use crate::command::{CommandError, CommandOutcome};
 use crate::generation;
 use crate::local_disk::{BitmapTicket, LogResetTicket, SuperblockTicket};
 use crate::operator::{Progress, Step};
-use rep_meta::{DataState, PrimaryMark, Superblock};
+use rep_meta::{DataState, Divergence, PrimaryMark, Superblock};
 use rep_types::{CommandId, DiskState, GenerationId, Refusal, Role, VolumeNumber};
 use rep_wire::ControlMessage;
 use std::time::Duration;
@@ -155,6 +155,7 @@ impl Engine {
 
     fn record_promotion(&mut self, force: bool) -> PromotionStage {
         let mut tickets = Vec::new();
+        let divergence = Divergence { as_primary: false, ..self.divergence() };
         for index in 0..self.volumes.len() {
             let id = self.generations.make();
             let volume = &mut self.volumes[index];
@@ -168,6 +169,9 @@ impl Engine {
                     superblock.agreed_bytes = size;
                 }
                 if force && !good && !reachable {
+                    if superblock.generations.bitmap.is_none() {
+                        superblock.divergence = divergence;
+                    }
                     take_for_good(superblock, id);
                 }
             });
@@ -192,6 +196,7 @@ impl Engine {
                 decide_anew = true;
             }
         }
+        self.promoted_alone = !self.is_connected();
         self.set_role(Role::Primary, Why::Operator);
         for volume in &self.volumes {
             self.out.push(Action::Export { volume: volume.number, size_bytes: Some(volume.size_bytes) });
@@ -318,7 +323,7 @@ impl Engine {
         }
         // A bit clears by proof only (I-B2): nodes that hold data already are made equal by a resync.
         let fresh = local.superblock().generations.current == GenerationId::JUST_CREATED
-            && volume.peer_generations.is_some_and(|peer| peer.current == GenerationId::JUST_CREATED)
+            && volume.peer_told.is_some_and(|peer| peer.generations.current == GenerationId::JUST_CREATED)
             && self.role == Role::Secondary
             && self.peer_role == Some(Role::Secondary);
         if !fresh || !clear_bitmap {

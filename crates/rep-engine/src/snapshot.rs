@@ -1,5 +1,6 @@
 //! The engine's state as operators see it. `repctl status` is made of this, and of nothing it guessed.
 
+use rep_meta::Divergence;
 use rep_types::{ConnectionState, DiskState, Generations, Refusal, ReplicationState, Role, SyncDecision, VolumeNumber};
 
 /// Why client I/O waits.
@@ -53,6 +54,12 @@ pub struct VolumeSnapshot {
     pub last_decision: Option<SyncDecision>,
     /// The peer's generations as of the last handshake.
     pub peer_generations: Option<Generations>,
+    /// Bytes the peer held for out-of-sync in the last handshake.
+    pub peer_out_of_sync_bytes: u64,
+    /// How our data began to differ from the peer's; `None` while it doesn't.
+    pub divergence: Option<Divergence>,
+    /// The same of the peer, as of the last handshake.
+    pub peer_divergence: Option<Divergence>,
     /// Our generations; `None` without a disk.
     pub generations: Option<Generations>,
     /// Extents hot in the activity log.

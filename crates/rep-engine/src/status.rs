@@ -38,7 +38,13 @@ fn volume_snapshot(volume: &Volume, now: Timestamp) -> VolumeSnapshot {
         out_of_sync_bytes: volume.out_of_sync_blocks() * BLOCK_SIZE,
         resync: volume.resync_snapshot(now),
         last_decision: volume.last_decision,
-        peer_generations: volume.peer_generations,
+        peer_generations: volume.peer_told.map(|told| told.generations),
+        peer_out_of_sync_bytes: volume.peer_told.map_or(0, |told| told.out_of_sync_blocks * BLOCK_SIZE),
+        divergence: local
+            .map(|local| local.superblock())
+            .filter(|own| !own.generations.bitmap.is_none())
+            .map(|own| own.divergence),
+        peer_divergence: volume.peer_told.map(|told| told.divergence),
         generations: local.map(|local| local.superblock().generations),
         hot_extents: local.map_or(0, |local| local.log.hot_count()),
         hot_extents_max: local.map_or(0, |local| local.log.capacity()),

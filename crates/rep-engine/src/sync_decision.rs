@@ -29,18 +29,22 @@
 //!   shown other data than that.
 //! - `agreed_bytes` is set before a volume is first offered, also without a peer.
 //!
-//! Not here: bitmaps (the set of blocks is the union of both sides, R19), policies for split brain beyond
-//! `discard_my_data`, and the carrying out of any of it.
+//! Who gives way in a split brain is decided in `split_brain`. Not here: bitmaps (the set of blocks is the union of
+//! both sides, R19), and the carrying out of any of it.
 
 mod explain;
+mod split_brain;
 #[cfg(test)]
 mod tests;
 
 pub use explain::explain;
+use split_brain::split_brain;
 
 use rep_types::ByBitmapOrFull::{ByBitmap, Full};
 use rep_types::SyncVerdict::{Nothing, Refuse, Source, Target};
-use rep_types::{ByBitmapOrFull, DiskState, GenerationId, Role, SyncDecision, SyncRefusal, SyncRule, SyncVerdict};
+use rep_types::{
+    ByBitmapOrFull, DiskState, GenerationId, Role, SplitBrainPolicies, SyncDecision, SyncRefusal, SyncRule, SyncVerdict,
+};
 use rep_wire::{PriorEnd, VolumeView};
 
 /// One side of a handshake, for one volume.
@@ -51,6 +55,8 @@ pub struct SyncSide<'a> {
     /// Whether the node's name sorts first. Exactly one side says so; if a broken peer claims the same as we do, the
     /// tie-breakers of the two nodes don't mirror and the handshake is refused by that.
     pub sorts_first: bool,
+    /// What the node does about a split brain without asking.
+    pub policies: SplitBrainPolicies,
     /// The volume as the node sees it.
     pub view: &'a VolumeView,
 }
@@ -259,16 +265,6 @@ fn without_descent(mine: SyncSide<'_>, peer: SyncSide<'_>) -> SyncDecision {
     } else {
         decision(SyncRule::Unrelated, Refuse(SyncRefusal::UnrelatedData))
     }
-}
-
-/// Only an operator's word on exactly one side settles it, and never against a Primary (I-G3, I-G4).
-fn split_brain(rule: SyncRule, extent: ByBitmapOrFull, mine: SyncSide<'_>, peer: SyncSide<'_>) -> SyncDecision {
-    let verdict = match (mine.view.discard_my_data, peer.view.discard_my_data) {
-        (true, false) if mine.role == Role::Secondary => Target(extent),
-        (false, true) if peer.role == Role::Secondary => Source(extent),
-        _ => Refuse(SyncRefusal::SplitBrain),
-    };
-    decision(rule, verdict)
 }
 
 // ---- what forbids it ------------------------------------------------------------------------------------------

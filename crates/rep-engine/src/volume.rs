@@ -6,12 +6,12 @@ use crate::overlap::OverlapTable;
 use crate::resync::Resync;
 use crate::slab::Key;
 use crate::snapshot::Counters;
-use rep_meta::{BootId, PrimaryMark, Superblock};
+use rep_meta::{BootId, Divergence, PrimaryMark, Superblock};
 use rep_types::{
     BlockIndex, BlockRange, ByteRange, DiskState, GenerationId, Generations, ReplicationState, SyncDecision,
     VolumeNumber,
 };
-use rep_wire::PriorEnd;
+use rep_wire::{PriorEnd, SplitBrainWord, VolumeView};
 use std::collections::VecDeque;
 
 /// Who waits for the activity log.
@@ -94,6 +94,26 @@ impl InSyncSets {
     }
 }
 
+/// What the peer told of a volume in a handshake, kept for operators.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct PeerTold {
+    pub volume: VolumeNumber,
+    pub generations: Generations,
+    pub out_of_sync_blocks: u64,
+    pub divergence: Divergence,
+}
+
+impl From<&VolumeView> for PeerTold {
+    fn from(view: &VolumeView) -> Self {
+        PeerTold {
+            volume: view.volume,
+            generations: view.generations,
+            out_of_sync_blocks: view.out_of_sync_blocks,
+            divergence: Divergence { since_unix_ms: view.diverged_since_unix_ms, as_primary: view.diverged_as_primary },
+        }
+    }
+}
+
 /// A volume.
 #[derive(Debug)]
 pub(crate) struct Volume {
@@ -132,15 +152,17 @@ pub(crate) struct Volume {
     pub resync_paused_here: bool,
     pub resync_paused_there: bool,
     pub prior_end: PriorEnd,
+    /// The disk failed while this daemon had it: what wasn't flushed may be lost, as with a node's crash (I-D6).
+    pub cache_lost: bool,
     /// Without a disk: the generation of the data this node, as Primary, has shown to clients; `NONE` when unknown.
     pub exposed: GenerationId,
     /// The boot the disk was attached in.
     pub boot: BootId,
-    /// One-shot: give our data up if the next handshake finds a split brain (I-G4).
-    pub discard_my_data: bool,
+    /// The operator's word on a split brain, for the next handshake only (I-G4).
+    pub word: SplitBrainWord,
     pub last_decision: Option<SyncDecision>,
-    pub peer_generations: Option<Generations>,
-    pub peer_out_of_sync_blocks: u64,
+    /// What the peer told in the last handshake.
+    pub peer_told: Option<PeerTold>,
     pub counters: Counters,
 }
 
@@ -171,12 +193,12 @@ impl Volume {
             resync_paused_here: false,
             resync_paused_there: false,
             prior_end: PriorEnd::Clean,
+            cache_lost: false,
             exposed: GenerationId::NONE,
             boot: BootId::NONE,
-            discard_my_data: false,
+            word: SplitBrainWord::None,
             last_decision: None,
-            peer_generations: None,
-            peer_out_of_sync_blocks: 0,
+            peer_told: None,
             counters: Counters::default(),
         }
     }

@@ -28,7 +28,7 @@ impl Engine {
         let kind = OperationKind::Write { fua };
         if let Err(error) = self.enter(request, volume, range, Some(payload), kind) {
             self.release(Some(payload));
-            self.answer(request, Err(error), None);
+            self.answer(request, None, Err(error), None);
         }
     }
 
@@ -41,7 +41,7 @@ impl Engine {
         fua: bool,
     ) {
         if let Err(error) = self.enter(request, volume, range, None, OperationKind::Zero { mode, fua }) {
-            self.answer(request, Err(error), None);
+            self.answer(request, None, Err(error), None);
         }
     }
 
@@ -53,15 +53,17 @@ impl Engine {
         payload: PayloadId,
     ) {
         if let Err(error) = self.enter(request, volume, range, Some(payload), OperationKind::Read) {
-            self.answer(request, Err(error), Some(payload));
+            self.answer(request, None, Err(error), Some(payload));
         }
     }
 
     pub(crate) fn client_flush_request(&mut self, request: RequestId, volume: VolumeNumber) {
         match self.volume_index(volume) {
-            _ if self.role != Role::Primary || self.demoting => self.answer(request, Err(IoError::NotPrimary), None),
+            _ if self.role != Role::Primary || self.demoting => {
+                self.answer(request, None, Err(IoError::NotPrimary), None)
+            }
             Some(index) => self.client_flush(request, index),
-            None => self.answer(request, Err(IoError::Invalid), None),
+            None => self.answer(request, None, Err(IoError::Invalid), None),
         }
     }
 
@@ -342,10 +344,10 @@ impl Engine {
             if result.is_ok() {
                 self.volumes[op.volume].counters.read_bytes += u64::from(op.range.length);
             }
-            self.answer(op.request, result, op.payload);
+            self.answer(op.request, Some(op.volume), result, op.payload);
         } else if op.kind.is_client_write() {
             self.release(op.payload);
-            self.answer(op.request, result, None);
+            self.answer(op.request, Some(op.volume), result, None);
         } else {
             self.release(op.payload);
         }

@@ -6,7 +6,7 @@ use crate::log_block::{LOG_CONTEXT_ENTRIES, SLOT_FREE, Transaction};
 use crate::sealed::DeviceTag;
 use crate::storage::{MetaIoError, MetaStorage};
 use crate::summary::{PAGES_PER_SUMMARY_BLOCK, PageState, encode_summary_block};
-use crate::superblock::{BootId, DataState, PrimaryMark, Superblock};
+use crate::superblock::{BootId, DataState, Divergence, PrimaryMark, Superblock};
 use crate::{META_BLOCK_SIZE, MetaBlock};
 use rep_types::Generations;
 
@@ -100,6 +100,7 @@ fn fresh_superblock(parameters: &CreateParameters, layout: &Layout) -> Superbloc
         primary: PrimaryMark::None,
         last_primary: false,
         peer_outdated: false,
+        divergence: Divergence::default(),
         attached_boot: BootId::NONE,
         update_count: 1,
     }

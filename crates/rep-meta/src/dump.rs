@@ -6,6 +6,7 @@ use crate::layout::{Layout, Placement, superblock_offsets};
 use crate::load::{CopyError, load_log, read_copy};
 use crate::log_recovery::RecoveredLog;
 use crate::storage::MetaStorage;
+use crate::superblock::Divergence;
 use crate::superblock::Superblock;
 use rep_types::BLOCK_SIZE;
 use std::fmt::{self, Write};
@@ -68,6 +69,7 @@ fn dump_superblock(out: &mut String, superblock: &Superblock) -> fmt::Result {
     writeln!(out, "primary-mark      {:?}", superblock.primary)?;
     writeln!(out, "last-primary      {}", superblock.last_primary)?;
     writeln!(out, "peer-outdated     {}", superblock.peer_outdated)?;
+    writeln!(out, "diverged-since    {}", diverged(&superblock.divergence))?;
     writeln!(out, "attached-boot     {:032x}", superblock.attached_boot.0)?;
     writeln!(out, "current           {}", generations.current)?;
     writeln!(out, "bitmap            {}", generations.bitmap)?;
@@ -86,6 +88,14 @@ fn dump_layout(out: &mut String, layout: &Layout) -> fmt::Result {
     )?;
     writeln!(out, "summary           at {}, {} blocks", layout.summary_offset, layout.summary_blocks)?;
     writeln!(out, "pages             at {}, {} blocks", layout.pages_offset, layout.pages)
+}
+
+fn diverged(divergence: &Divergence) -> String {
+    let since = match divergence.since_unix_ms {
+        0 => "not known".to_owned(),
+        unix_ms => format!("{}.{:03} s after 1970", unix_ms / 1000, unix_ms % 1000),
+    };
+    format!("{since}, {}", if divergence.as_primary { "as Primary" } else { "not as Primary" })
 }
 
 fn dump_log(out: &mut String, log: &RecoveredLog) -> fmt::Result {

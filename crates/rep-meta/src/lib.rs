@@ -45,7 +45,7 @@ pub use probe::{Probe, probe};
 pub use sealed::DeviceTag;
 pub use storage::{MemoryStorage, MetaIoError, MetaStorage};
 pub use summary::{PAGES_PER_SUMMARY_BLOCK, PageState, encode_summary_block};
-pub use superblock::{BootId, DataState, PrimaryMark, Superblock};
+pub use superblock::{BootId, DataState, Divergence, PrimaryMark, Superblock};
 pub use superblock_codec::{FORMAT_VERSION, SuperblockError};
 
 /// One 4 KiB metadata block, ready to be written.

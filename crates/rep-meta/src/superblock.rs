@@ -31,6 +31,18 @@ pub struct BootId(pub u128);
 impl BootId {
     /// Not attached: the volume was detached cleanly.
     pub const NONE: BootId = BootId(0);
+    /// Attached when its disk failed: like a boot that is over, what wasn't flushed may be lost.
+    pub const CACHE_LOST: BootId = BootId(u128::MAX);
+}
+
+/// How a node's data began to differ from its peer's: what a split brain is told apart and explained by (R38).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Divergence {
+    /// When, by this node's wall clock, in milliseconds since 1970; 0: not known. For people only: nothing is decided
+    /// by the clocks of two nodes.
+    pub since_unix_ms: u64,
+    /// Whether this node was Primary already when it lost the peer, and didn't become it without the peer.
+    pub as_primary: bool,
 }
 
 /// The superblock's content, both copies of it.
@@ -58,6 +70,8 @@ pub struct Superblock {
     pub last_primary: bool,
     /// Whether the peer is known not to have gone on (Outdated, or fenced).
     pub peer_outdated: bool,
+    /// How this node's data began to differ from the peer's; counts while there is a bitmap generation.
+    pub divergence: Divergence,
     /// The boot this volume is attached in; `NONE` after a clean detach.
     pub attached_boot: BootId,
     /// Counts superblock writes; the larger of two valid copies is the newer.

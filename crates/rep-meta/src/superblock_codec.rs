@@ -6,7 +6,7 @@
 
 use crate::layout::{Layout, LayoutError, LayoutOptions, Placement};
 use crate::sealed::{DeviceTag, SEQUENCE_MAX};
-use crate::superblock::{BootId, DataState, PrimaryMark, Superblock};
+use crate::superblock::{BootId, DataState, Divergence, PrimaryMark, Superblock};
 use crate::{META_BLOCK_SIZE, MetaBlock};
 use rep_types::{
     BLOCK_SIZE, EXTENT_SIZE, GENERATION_HISTORY_LENGTH, GenerationId, Generations, NodeName, ResourceName, VolumeNumber,
@@ -73,12 +73,14 @@ pub(crate) struct SuperblockBytes {
     pub(crate) placement: u8,
     pub(crate) last_primary: u8,
     pub(crate) peer_outdated: u8,
-    pub(crate) reserved: [u8; 5],
+    pub(crate) diverged_as_primary: u8,
+    pub(crate) reserved: [u8; 4],
+    pub(crate) diverged_since_unix_ms: U64,
     pub(crate) rest: [u8; SUPERBLOCK_REST],
 }
 
 /// Bytes kept for later.
-const SUPERBLOCK_REST: usize = META_BLOCK_SIZE - 368;
+const SUPERBLOCK_REST: usize = META_BLOCK_SIZE - 376;
 
 const _: () = assert!(size_of::<SuperblockBytes>() == META_BLOCK_SIZE);
 
@@ -159,7 +161,9 @@ impl Superblock {
             placement: placement_to_byte(layout.placement),
             last_primary: u8::from(self.last_primary),
             peer_outdated: u8::from(self.peer_outdated),
-            reserved: [0; 5],
+            diverged_as_primary: u8::from(self.divergence.as_primary),
+            reserved: [0; 4],
+            diverged_since_unix_ms: U64::new(self.divergence.since_unix_ms),
             rest: [0; SUPERBLOCK_REST],
         };
         let plain: &[u8; META_BLOCK_SIZE] = zerocopy::transmute_ref!(&bytes);
@@ -229,6 +233,10 @@ impl SuperblockBytes {
             primary: primary_from_byte(self.primary)?,
             last_primary: flag(self.last_primary)?,
             peer_outdated: flag(self.peer_outdated)?,
+            divergence: Divergence {
+                since_unix_ms: self.diverged_since_unix_ms.get(),
+                as_primary: flag(self.diverged_as_primary)?,
+            },
             attached_boot: BootId(self.attached_boot.get()),
             update_count: self.update_count.get(),
         })

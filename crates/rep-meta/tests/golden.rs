@@ -7,8 +7,8 @@
 mod support;
 
 use rep_meta::{
-    BootId, DataState, Layout, LoadedPage, LogUpdate, MemoryStorage, MetaBlock, MetaStorage, PAGE_WORDS, PageState,
-    Placement, PrimaryMark, SLOT_FREE, Superblock, Transaction, encode_page, encode_summary_block,
+    BootId, DataState, Divergence, Layout, LoadedPage, LogUpdate, MemoryStorage, MetaBlock, MetaStorage, PAGE_WORDS,
+    PageState, Placement, PrimaryMark, SLOT_FREE, Superblock, Transaction, encode_page, encode_summary_block,
 };
 use rep_types::{ExtentIndex, GenerationId, Generations, NodeName, ResourceName, VolumeNumber};
 use std::path::PathBuf;
@@ -36,6 +36,7 @@ fn superblock(layout: &Layout) -> Superblock {
         primary: PrimaryMark::Crashed,
         last_primary: true,
         peer_outdated: true,
+        divergence: Divergence { since_unix_ms: 1_700_000_000_123, as_primary: true },
         attached_boot: BootId(0xb007),
         update_count: 77,
     }

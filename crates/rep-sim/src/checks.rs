@@ -101,7 +101,7 @@ impl World {
     pub(crate) fn check_answered(&mut self, node: usize, volume: usize, sectors: Sectors, asked_at: u64) {
         let lacking: Vec<usize> = (0..2).filter(|holder| self.lacks(*holder, volume, sectors).is_some()).collect();
         if lacking.len() == 2 && !self.history.forked {
-            if !self.swarm.stable && self.nodes.iter().any(|state| state.lost_power_at > asked_at) {
+            if !self.swarm.stable && self.nodes.iter().any(|state| state.lost_cache_at > asked_at) {
                 // It was in a cache that died while the word that it was there was on its way.
                 return self.lose_all_unflushed(volume);
             }
@@ -276,12 +276,20 @@ impl World {
         let marked = match (extent, self.covering(volume)) {
             (ByBitmapOrFull::ByBitmap, Some(pair)) => {
                 let blocks = self.history.initial(volume).len() as u64 / u64::from(SECTORS_PER_BLOCK) + 1;
-                Some((0..blocks).filter(|block| pair.iter().any(|loaded| marks(loaded, *block))).count() as u64)
+                let durable =
+                    (0..blocks).filter(|block| pair.iter().any(|loaded| marks(loaded, *block))).count() as u64;
+                // A node may know of more than is on its disk yet.
+                Some(durable.max(self.known_out_of_sync(volume)))
             }
             _ => None,
         };
         let written = self.clients.blocks_written[volume];
         self.clients.budgets[volume][node] = Some(ResyncBudget { marked, written });
+    }
+
+    fn known_out_of_sync(&self, volume: usize) -> u64 {
+        let states = (0..2).filter_map(|node| self.snapshot(node));
+        states.map(|state| state.volumes[volume].out_of_sync_bytes.div_ceil(rep_types::BLOCK_SIZE)).sum()
     }
 
     /// A handshake found nothing to do: then nothing differs that no hot extent covers.

@@ -10,7 +10,7 @@ use crate::plan::ClientOp;
 use crate::swarm::{MS, SECOND};
 use crate::truth::marks;
 use crate::world::{Due, World};
-use rep_engine::{Command, Snapshot};
+use rep_engine::{Command, Side, Snapshot};
 use rep_types::{ConnectionState, DiskState, ReplicationState, Role};
 
 /// Healing rounds before a run counts as stuck.
@@ -116,8 +116,12 @@ impl World {
             return self.reinstall(victim, 0);
         }
         self.demote(victim, false);
-        self.after(2 * SECOND, Due::Command { node: victim, command: Command::Connect { discard_my_data: true } });
         let survivor = 1 - victim;
+        if self.swarm.one_word_heals {
+            let command = Command::ResolveSplitBrain { keep: Side::Local };
+            return self.after(2 * SECOND, Due::Command { node: survivor, command });
+        }
+        self.after(2 * SECOND, Due::Command { node: victim, command: Command::Connect { discard_my_data: true } });
         self.after(
             2 * SECOND + 100 * MS,
             Due::Command { node: survivor, command: Command::Connect { discard_my_data: false } },

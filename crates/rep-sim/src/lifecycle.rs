@@ -18,6 +18,7 @@ impl World {
             ko_count: swarm.ko_count,
             stable: swarm.stable,
             resync_rate_max: swarm.resync_rate_max,
+            split_brain: swarm.split_brain,
             ..EngineConfig::new(node == 0, self.dice.life.bits())
         }
     }
@@ -76,7 +77,6 @@ impl World {
                 self.lose_cache(node, volume);
             }
             self.nodes[node].boot = new_boot(&mut self.dice.life);
-            self.nodes[node].lost_power_at = self.now;
         }
     }
 

@@ -74,12 +74,29 @@ pub struct Faults {
 #[derive(Clone, Debug)]
 #[allow(missing_docs)] // the names say it
 pub enum OpKind {
-    Write { sectors: Sectors, values: Rc<Vec<u32>>, durable: bool },
-    Zero { sectors: Sectors, durable: bool },
+    Write {
+        sectors: Sectors,
+        values: Rc<Vec<u32>>,
+        durable: bool,
+    },
+    Zero {
+        sectors: Sectors,
+        durable: bool,
+    },
     /// `clashes`: a write of the same sectors was under way at the same time; what is read is anything.
-    Read { sectors: Sectors, into: Option<PayloadId>, values: Vec<u32>, clashes: bool },
-    Flush { covers_later: bool },
-    Meta { offset: u64, block: MetaBlock },
+    Read {
+        sectors: Sectors,
+        into: Option<PayloadId>,
+        values: Vec<u32>,
+        clashes: bool,
+    },
+    Flush {
+        covers_later: bool,
+    },
+    Meta {
+        offset: u64,
+        block: MetaBlock,
+    },
 }
 
 impl OpKind {
@@ -154,8 +171,8 @@ pub struct NodeState {
     pub timer: Option<u64>,
     /// The operator is closing the device: no new requests.
     pub closing: bool,
-    /// When it last lost power.
-    pub lost_power_at: u64,
+    /// When a cache of it was last lost: with the power, or to a failed flush.
+    pub lost_cache_at: u64,
     /// The operator wants it down for now (a step restarts it).
     pub down_until: u64,
 }

@@ -16,6 +16,9 @@ use std::collections::BTreeMap;
 /// How long an operator waits for a command.
 const PATIENCE: u64 = 30 * SECOND;
 
+/// How long a command to give a copy up may take to have its effect: patience, and the longest a disk hangs.
+const GIVING_UP_LASTS: u64 = 95 * SECOND;
+
 /// A command not answered yet.
 #[derive(Clone, Debug)]
 pub struct Pending {
@@ -37,6 +40,8 @@ pub struct Operator {
     pub forced: bool,
     /// An engine has told of a split brain.
     pub split_brain: [bool; 2],
+    /// Until when an operator's word to give a node's copy up may still take effect, by volume and node.
+    pub giving_up: Vec<[u64; 2]>,
     /// How far the end has come.
     pub heal_stage: u32,
     /// Whether any disk was ever told to fail.
@@ -165,7 +170,13 @@ impl World {
             return false;
         }
         if self.is_connected(node) && self.is_connected(other) {
-            return true;
+            // On one of the two the newest data must be: a generation that is on a disk nobody has now was never used,
+            // but going on beside it would be a fork.
+            let held = |node: usize, volume: usize| {
+                self.truth.is_current(node, volume) && self.nodes[node].volumes[volume].attached
+            };
+            let healthy = |volume: usize| self.truth_just_created(volume) || held(node, volume) || held(other, volume);
+            return self.history.forked || (0..self.swarm.volumes).all(healthy);
         }
         self.role(other) != Role::Primary && (0..self.swarm.volumes).all(|volume| self.truth.is_current(node, volume))
     }
@@ -177,7 +188,26 @@ impl World {
     }
 
     fn is_good(&self, node: usize, volume: usize) -> bool {
-        self.truth.is_current(node, volume) && self.is_full(node, volume)
+        self.truth.is_current(node, volume) && self.is_full(node, volume) && !self.is_being_given_up(node, volume)
+    }
+
+    /// Whether the operator has told a node to give its copy up not long ago.
+    pub(crate) fn is_being_given_up(&self, node: usize, volume: usize) -> bool {
+        self.operator.giving_up.get(volume).is_some_and(|until| until[node] > self.now)
+    }
+
+    fn give_up(&mut self, node: usize, volume: usize, command: Command) {
+        let told = if matches!(
+            command,
+            Command::InvalidatePeer { .. } | Command::ResyncFull { from: Some(Side::Local), .. }
+        ) {
+            1 - node
+        } else {
+            node
+        };
+        self.operator.giving_up.resize(self.swarm.volumes, [0; 2]);
+        self.operator.giving_up[volume][told] = self.now + GIVING_UP_LASTS;
+        self.command(node, command);
     }
 
     /// Does a step of the plan, if it makes sense now.
@@ -234,7 +264,10 @@ impl World {
                     [_, true] => Some(Side::Peer),
                     _ => None,
                 };
-                self.command(node, Command::ResyncFull { volume: Self::number(volume), from });
+                let command = Command::ResyncFull { volume: Self::number(volume), from };
+                if from.is_some() {
+                    self.give_up(node, volume, command);
+                }
             }
             Step::Pause { node, volume, for_ns } => {
                 let volume = Self::number(volume);
@@ -242,10 +275,10 @@ impl World {
                 self.after(for_ns, Due::Command { node, command: Command::PauseSync { volume, paused: false } });
             }
             Step::Invalidate { node, volume } if self.is_good(1 - node, volume) => {
-                self.command(node, Command::Invalidate { volume: Self::number(volume) });
+                self.give_up(node, volume, Command::Invalidate { volume: Self::number(volume) });
             }
             Step::InvalidatePeer { node, volume } if self.is_good(node, volume) => {
-                self.command(node, Command::InvalidatePeer { volume: Self::number(volume) });
+                self.give_up(node, volume, Command::InvalidatePeer { volume: Self::number(volume) });
             }
             Step::Outdate { node, volume } if self.is_good(1 - node, volume) => {
                 self.command(node, Command::Outdate { volume: Self::number(volume) });

@@ -7,7 +7,7 @@ use crate::node::{OpKind, Payload};
 use crate::rng::mix;
 use crate::swarm::MS;
 use crate::world::{Due, World};
-use rep_engine::{Action, Notice, ReadInto};
+use rep_engine::{Action, Notice, ReadInto, Why};
 use rep_types::{ConnectionState, LinkCause, PayloadId, ReplicationState, Role, SyncVerdict};
 use std::rc::Rc;
 
@@ -98,7 +98,9 @@ impl World {
         self.line(|| format!("node {node} notice {notice:?}"));
         match notice {
             Notice::Role { to: Role::Primary, .. } => self.became_primary(node),
-            Notice::Connection { to: ConnectionState::SplitBrain | ConnectionState::UnrelatedData, .. } => {
+            Notice::Connection { to: ConnectionState::SplitBrain | ConnectionState::UnrelatedData, why, .. }
+                if why == Why::Handshake =>
+            {
                 self.seen(Sometimes::SplitBrain);
                 self.split_brain_seen(node);
             }

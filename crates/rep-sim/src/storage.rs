@@ -244,6 +244,7 @@ impl World {
     /// Loses the cache of a volume's disk.
     pub(crate) fn lose_cache(&mut self, node: usize, volume: usize) {
         let keep = self.swarm.keep;
+        self.nodes[node].lost_cache_at = self.now;
         if self.nodes[node].volumes[volume].data.dirty_sectors().next().is_some() {
             self.seen(Sometimes::CacheLost);
         }

@@ -2,7 +2,7 @@
 //! rare mixtures come up that an even distribution would never show.
 
 use crate::rng::Rng;
-use rep_types::{BLOCK_SIZE, EXTENT_SIZE};
+use rep_types::{AfterOnePrimary, AfterZeroPrimaries, BLOCK_SIZE, EXTENT_SIZE, SplitBrainPolicies};
 
 /// Nanoseconds in a microsecond.
 pub const US: u64 = 1_000;
@@ -118,6 +118,10 @@ pub struct Swarm {
     pub resync_rate_max: u64,
     /// Whether nodes may be forced Primary against the arbiter: split brain is then legal, and must be detected.
     pub may_fork: bool,
+    /// What both nodes do about a split brain without asking.
+    pub split_brain: SplitBrainPolicies,
+    /// A split brain is settled by one word at the survivor instead of a connect on both nodes.
+    pub one_word_heals: bool,
     pub shell_bug: Option<ShellBug>,
 }
 
@@ -156,8 +160,25 @@ impl Swarm {
             connect_interval: rng.span(10 * MS, 10 * SECOND),
             resync_rate_max: if rng.chance(100) { 20 << 20 } else { 0 },
             may_fork,
+            split_brain: policies(rng),
+            one_word_heals: rng.chance(500),
             shell_bug: None,
         }
+    }
+}
+
+fn policies(rng: &mut Rng) -> SplitBrainPolicies {
+    if rng.chance(500) {
+        return SplitBrainPolicies::default();
+    }
+    SplitBrainPolicies {
+        after_0_primaries: rng.pick(&[
+            AfterZeroPrimaries::DiscardYoungerPrimary,
+            AfterZeroPrimaries::DiscardOlderPrimary,
+            AfterZeroPrimaries::DiscardZeroChanges,
+            AfterZeroPrimaries::DiscardLeastChanges,
+        ]),
+        after_1_primary: rng.pick(&[AfterOnePrimary::Consensus, AfterOnePrimary::DiscardSecondary]),
     }
 }
 

@@ -7,7 +7,7 @@
 use crate::counters::Sometimes;
 use crate::failure::Kind;
 use crate::world::{World, identity};
-use rep_meta::{DataState, Loaded, LoadedPage, MetaIoError, MetaStorage, PAGE_BLOCKS, Placement};
+use rep_meta::{BootId, DataState, Loaded, LoadedPage, MetaIoError, MetaStorage, PAGE_BLOCKS, Placement};
 use rep_types::GenerationId;
 use std::rc::Rc;
 
@@ -147,7 +147,11 @@ impl World {
                 lineage.seen.push(known);
             }
         }
-        if fresh {
+        let elsewhere = lineage.last[1 - node] == last;
+        if loaded.superblock.attached_boot == BootId::CACHE_LOST && last == lineage.newest && !elsewhere {
+            // A generation whose write was under way when the disk failed is taken back: nothing was answered in it.
+            lineage.newest = current;
+        } else if fresh {
             if last == lineage.newest {
                 lineage.newest = current;
             } else {
@@ -191,8 +195,11 @@ impl World {
         let had = (0..2).find(|node| before[*node] && self.is_full(*node, volume));
         let has = (0..2).find(|node| now[*node] && self.holds_everything(*node, volume));
         if let (Some(lost), None) = (had, has) {
-            if self.truth.lineages[volume].failed == [true; 2] {
-                // Both disks have failed: what no flush covered may be gone with either.
+            let both_failed = self.truth.lineages[volume].failed == [true; 2];
+            let failed_unnoticed = (0..2).all(|node| !now[node] || self.has_unreported_failure(node, volume));
+            if both_failed || failed_unnoticed || self.is_being_given_up(lost, volume) {
+                // The last good copy failed, or died while the operator had the other given up: what no flush covered
+                // may be gone.
                 return self.lose_all_unflushed(volume);
             }
             let detail = format!(
@@ -200,6 +207,11 @@ impl World {
             );
             self.fail(Kind::WrongData, "I-D1", detail);
         }
+    }
+
+    /// Whether a node's disk has failed and its engine doesn't know yet.
+    fn has_unreported_failure(&self, node: usize, volume: usize) -> bool {
+        self.nodes[node].ops.values().any(|op| op.volume == volume && matches!(op.done, Some(Err(_))))
     }
 
     /// A node's disk was replaced.

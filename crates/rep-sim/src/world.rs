@@ -140,7 +140,8 @@ impl World {
         let mut dice = Dice { disk: rng.fork(3), life: rng.fork(4), misc: rng.fork(5) };
         let nodes = [0, 1].map(|node| new_node(node, &swarm, &mut dice));
         let content = |node: &NodeState, volume: usize| node.volumes[volume].data.cached().to_vec();
-        let initial = (0..swarm.volumes).map(|volume| [content(&nodes[0], volume), content(&nodes[1], volume)]).collect();
+        let initial =
+            (0..swarm.volumes).map(|volume| [content(&nodes[0], volume), content(&nodes[1], volume)]).collect();
         let mut world = World {
             now: 0,
             numbers: 0,
@@ -301,7 +302,7 @@ fn new_node(node: usize, swarm: &Swarm, dice: &mut Dice) -> NodeState {
         wants_link: false,
         timer: None,
         closing: false,
-        lost_power_at: 0,
+        lost_cache_at: 0,
         down_until: 0,
     }
 }

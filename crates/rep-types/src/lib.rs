@@ -11,6 +11,7 @@ mod error;
 mod generation;
 mod name;
 mod range;
+mod split_brain;
 mod state;
 mod units;
 
@@ -19,6 +20,7 @@ pub use error::{IoError, LinkCause, Refusal};
 pub use generation::{GENERATION_HISTORY_LENGTH, GenerationId, Generations};
 pub use name::{NameError, NodeName, ResourceName};
 pub use range::{BlockRange, ByteRange};
+pub use split_brain::{AfterOnePrimary, AfterZeroPrimaries, SplitBrainPolicies};
 pub use state::{ConnectionState, DiskState, ReplicationState, Role, ZeroMode};
 pub use units::{
     BLOCK_SIZE, BlockIndex, CommandId, EXTENT_SIZE, EpochNumber, ExtentIndex, IoId, PayloadId, REQUEST_LENGTH_MAX,

@@ -31,4 +31,4 @@ pub use opening::{
     SecretError,
 };
 pub use runs::{RunsError, RunsReader, RunsWriter, decode_runs, encode_runs};
-pub use view::{NodeView, PriorEnd, VolumeView};
+pub use view::{NodeView, PriorEnd, SplitBrainWord, VolumeView};

@@ -1,6 +1,6 @@
 //! How a node sees itself when a handshake begins (R17): the input of `decide_sync`.
 
-use rep_types::{DiskState, Generations, Role, VolumeNumber};
+use rep_types::{DiskState, Generations, Role, SplitBrainPolicies, VolumeNumber};
 use serde::{Deserialize, Serialize};
 
 /// What ended a volume's previous attachment. Told by flags in the metadata, never guessed.
@@ -14,6 +14,18 @@ pub enum PriorEnd {
     DaemonCrash,
     /// The node went down with it: what wasn't flushed may be lost.
     NodeCrash,
+}
+
+/// What an operator said at a node about a split brain.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+pub enum SplitBrainWord {
+    /// Nothing.
+    #[default]
+    None,
+    /// This node's data is to be given up.
+    DiscardMine,
+    /// The peer's data is to be given up.
+    DiscardPeers,
 }
 
 /// One volume in a [`NodeView`].
@@ -39,8 +51,12 @@ pub struct VolumeView {
     pub last_primary: bool,
     /// Blocks this node holds for out-of-sync, hot extents after a crash included.
     pub out_of_sync_blocks: u64,
-    /// Whether the operator told this node to give its data up in this handshake.
-    pub discard_my_data: bool,
+    /// The operator's word on a split brain, for this handshake only (I-G4).
+    pub word: SplitBrainWord,
+    /// Whether this node was Primary already when it lost the peer (and didn't become it without the peer).
+    pub diverged_as_primary: bool,
+    /// When it began to write alone, by its own clock, in milliseconds since 1970; 0: it didn't, or doesn't know.
+    pub diverged_since_unix_ms: u64,
 }
 
 /// A node's view of itself.
@@ -52,6 +68,8 @@ pub struct NodeView {
     pub sorts_first: bool,
     /// Whether it only asks what a connection would do (`connect --plan`): both tell their decision, then part.
     pub plan: bool,
+    /// What it does about a split brain without asking. Policies count only where both nodes have the same.
+    pub policies: SplitBrainPolicies,
     /// Its volumes, in the order of their numbers.
     pub volumes: Vec<VolumeView>,
 }

@@ -323,10 +323,18 @@ fn the_longest_control_messages_fit_a_frame() {
         prior_end: rep_wire::PriorEnd::NodeCrash,
         last_primary: true,
         out_of_sync_blocks: u64::MAX,
-        discard_my_data: true,
+        word: rep_wire::SplitBrainWord::DiscardPeers,
+        diverged_as_primary: true,
+        diverged_since_unix_ms: u64::MAX,
     };
     let volumes = (0..VOLUMES_MAX as u16).map(view).collect();
-    let view = rep_wire::NodeView { role: rep_types::Role::Primary, sorts_first: true, plan: true, volumes };
+    let view = rep_wire::NodeView {
+        role: rep_types::Role::Primary,
+        sorts_first: true,
+        plan: true,
+        policies: rep_types::SplitBrainPolicies::default(),
+        volumes,
+    };
     assert!(encode(&ControlMessage::View { round: u32::MAX, view }.into()).is_ok());
     let set = (0..1 << 20).map(|index| BlockRange::new(index * 2 + 1, 1));
     let (runs, next) = encode_runs(BlockIndex(0), set);

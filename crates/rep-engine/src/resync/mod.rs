@@ -3,7 +3,7 @@
 //! ```text
 //!     target                                source
 //!        │◄──────── bitmaps travel ─────────►│   both pull the other's; the union counts (R19); I/O goes on (R20)
-//!        │                                   │   source: bitmap generation durable
+//!        │                                   │   source: bitmap generation durable, disk flushed
 //!        │◄─────────── ResyncStart ──────────┤
 //!  durably Inconsistent (R21)                │
 //!        ├─────────── ResyncReady ──────────►│   from here on client writes are mirrored
@@ -23,7 +23,8 @@
 //! Invariants:
 //! - S1 the target writes nothing before it is durably Inconsistent (I-B5);
 //! - S2 bits clear only when the target's disk has been flushed past the copy (I-B2);
-//! - S3 whatever ends a resync early, the bits that are left say what is missing (I-B6).
+//! - S3 whatever ends a resync early, the bits that are left say what is missing (I-B6). Those on disk lag behind by a
+//!   second and an epoch at most: neither node's crash makes it begin anew.
 
 mod exchange;
 mod source;
@@ -76,6 +77,8 @@ pub(crate) struct Resync {
     pub start_generation: Option<GenerationId>,
     /// Target: the disk's state before.
     pub disk_before: DiskState,
+    /// Source: whether everything it had when it began is stable.
+    pub flushed: bool,
     /// Source: requests being served.
     pub serving: Vec<(TransferId, Key)>,
     /// Source: the target said that it is done.
@@ -89,6 +92,8 @@ pub(crate) struct Resync {
     pub started: Timestamp,
     pub total_blocks: u64,
     pub copied_bytes: u64,
+    /// When its progress was last on its way to the disk.
+    pub saved: Timestamp,
     window: (Timestamp, u64),
     rate_bytes_per_s: u64,
 }
@@ -101,6 +106,7 @@ impl Resync {
             pulled,
             start_generation: None,
             disk_before,
+            flushed: false,
             serving: Vec::new(),
             finish_asked: false,
             cursor: BlockIndex(0),
@@ -109,6 +115,7 @@ impl Resync {
             started: now,
             total_blocks: 0,
             copied_bytes: 0,
+            saved: now,
             window: (now, 0),
             rate_bytes_per_s: 0,
         }
@@ -159,6 +166,15 @@ impl Volume {
         }
     }
 
+    /// Bits have cleared: now and then that is made durable, so that a crash doesn't make the resync begin anew.
+    pub(crate) fn save_resync_progress(&mut self, now: Timestamp) {
+        let (Some(resync), Some(local)) = (&mut self.resync, &mut self.local) else { return };
+        if now.since(resync.saved) >= limits::RESYNC_SAVE_INTERVAL {
+            resync.saved = now;
+            local.flush_bitmap();
+        }
+    }
+
     pub(crate) fn resync_snapshot(&self, now: Timestamp) -> Option<ResyncSnapshot> {
         let resync = self.resync.as_ref()?;
         let left = self.out_of_sync_blocks().saturating_sub(self.in_sync.count());
@@ -197,7 +213,7 @@ impl Engine {
         let volume = &mut self.volumes[index];
         let durable = |ticket| volume.local.as_ref().is_none_or(|local| local.superblock_durable(ticket));
         if volume.settling.is_some_and(durable) {
-            (volume.settling, volume.prior_end) = (None, PriorEnd::LinkLoss);
+            (volume.settling, volume.prior_end, volume.cache_lost) = (None, PriorEnd::LinkLoss, false);
         }
         let Some(_) = volume.adopting.filter(|ticket| durable(*ticket)) else { return false };
         volume.adopting = None;

@@ -49,6 +49,7 @@ impl Engine {
             self.begin_generation(index);
         }
         self.show_resync(index, Why::Handshake);
+        self.flush_disk(index, IoPurpose::SourceFlush { serial });
         if !full {
             self.pull_bitmap(index, BlockIndex(0));
         }
@@ -69,13 +70,20 @@ impl Engine {
         let volume = &mut self.volumes[index];
         let (Some(resync), Some(local)) = (&mut volume.resync, &volume.local) else { return false };
         let bitmap_generation = local.superblock().generations.bitmap;
-        if !resync.pulled || !local.superblock_settled() || !bitmap_generation.is_real() {
+        if !resync.pulled || !resync.flushed || !local.superblock_settled() || !bitmap_generation.is_real() {
             return false;
         }
         resync.stage = Stage::SourceAwaitsReady;
         let volume = volume.number;
         self.send(ControlMessage::ResyncStart { volume, bitmap_generation }, None);
         true
+    }
+
+    /// What the target copies and then calls equal must not vanish from this disk's cache afterwards (I-B2).
+    pub(crate) fn source_flushed(&mut self, index: usize, serial: u64) {
+        if let Some(resync) = self.volumes[index].resync.as_mut().filter(|resync| resync.serial == serial) {
+            resync.flushed = true;
+        }
     }
 
     /// The target is durably Inconsistent: from now on writes are mirrored to it.

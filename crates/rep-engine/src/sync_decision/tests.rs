@@ -2,15 +2,18 @@
 
 mod exhaustive;
 mod rows;
+mod split_brain;
 
 use super::*;
 use rep_types::{GENERATION_HISTORY_LENGTH, Generations, VolumeNumber};
+use rep_wire::SplitBrainWord;
 
 /// A node in a test.
 #[derive(Clone, Debug)]
 struct Node {
     role: Role,
     sorts_first: bool,
+    policies: SplitBrainPolicies,
     view: VolumeView,
 }
 
@@ -33,9 +36,11 @@ fn node(current: u64, bitmap: u64, history: &[u64]) -> Node {
         prior_end: PriorEnd::LinkLoss,
         last_primary: false,
         out_of_sync_blocks: 0,
-        discard_my_data: false,
+        word: SplitBrainWord::None,
+        diverged_as_primary: false,
+        diverged_since_unix_ms: 0,
     };
-    Node { role: Role::Secondary, sorts_first: false, view }
+    Node { role: Role::Secondary, sorts_first: false, policies: SplitBrainPolicies::default(), view }
 }
 
 impl Node {
@@ -74,11 +79,11 @@ impl Node {
     }
 
     fn discards(self) -> Node {
-        self.with(|n| n.view.discard_my_data = true)
+        self.with(|n| n.view.word = SplitBrainWord::DiscardMine)
     }
 
     fn side(&self) -> SyncSide<'_> {
-        SyncSide { role: self.role, sorts_first: self.sorts_first, view: &self.view }
+        SyncSide { role: self.role, sorts_first: self.sorts_first, policies: self.policies, view: &self.view }
     }
 }
 

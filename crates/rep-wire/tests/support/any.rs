@@ -4,11 +4,11 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 use rep_types::{
-    BlockIndex, BlockRange, ByBitmapOrFull, ByteRange, DiskState, GENERATION_HISTORY_LENGTH, GenerationId, Generations,
-    IoError, REQUEST_LENGTH_MAX, Role, SyncDecision, SyncRefusal, SyncRule, SyncVerdict, VolumeNumber, ZERO_LENGTH_MAX,
-    ZeroMode,
+    AfterOnePrimary, AfterZeroPrimaries, BlockIndex, BlockRange, ByBitmapOrFull, ByteRange, DiskState,
+    GENERATION_HISTORY_LENGTH, GenerationId, Generations, IoError, REQUEST_LENGTH_MAX, Role, SplitBrainPolicies,
+    SyncDecision, SyncRefusal, SyncRule, SyncVerdict, VolumeNumber, ZERO_LENGTH_MAX, ZeroMode,
 };
-use rep_wire::{ControlMessage, Message, NodeView, PriorEnd, TransferId, VolumeView, encode_runs};
+use rep_wire::{ControlMessage, Message, NodeView, PriorEnd, SplitBrainWord, TransferId, VolumeView, encode_runs};
 use std::collections::BTreeMap;
 
 pub const SYNC_RULES: [SyncRule; 17] = [
@@ -52,6 +52,17 @@ const DISKS: [DiskState; 8] = [
     DiskState::UpToDate,
     DiskState::DUnknown,
 ];
+pub const WORDS: [SplitBrainWord; 3] =
+    [SplitBrainWord::None, SplitBrainWord::DiscardMine, SplitBrainWord::DiscardPeers];
+const AFTER_0: [AfterZeroPrimaries; 5] = [
+    AfterZeroPrimaries::Disconnect,
+    AfterZeroPrimaries::DiscardYoungerPrimary,
+    AfterZeroPrimaries::DiscardOlderPrimary,
+    AfterZeroPrimaries::DiscardZeroChanges,
+    AfterZeroPrimaries::DiscardLeastChanges,
+];
+const AFTER_1: [AfterOnePrimary; 3] =
+    [AfterOnePrimary::Disconnect, AfterOnePrimary::Consensus, AfterOnePrimary::DiscardSecondary];
 const ENDS: [PriorEnd; 4] = [PriorEnd::LinkLoss, PriorEnd::Clean, PriorEnd::DaemonCrash, PriorEnd::NodeCrash];
 
 fn any_id() -> impl Strategy<Value = TransferId> {
@@ -142,9 +153,10 @@ prop_compose! {
         sizes in any::<(u64, u64, u32)>(),
         disk in select(DISKS.to_vec()),
         generations in any_generations(),
-        (crashed_primary, last_primary, discard_my_data) in any::<(bool, bool, bool)>(),
+        (crashed_primary, last_primary, diverged_as_primary) in any::<(bool, bool, bool)>(),
         prior_end in select(ENDS.to_vec()),
-        out_of_sync_blocks in any::<u64>(),
+        (out_of_sync_blocks, diverged_since_unix_ms) in any::<(u64, u64)>(),
+        word in select(WORDS.to_vec()),
     ) -> VolumeView {
         let (available_bytes, agreed_bytes, logical_block_bytes) = sizes;
         VolumeView {
@@ -158,7 +170,9 @@ prop_compose! {
             prior_end,
             last_primary,
             out_of_sync_blocks,
-            discard_my_data,
+            word,
+            diverged_as_primary,
+            diverged_since_unix_ms,
         }
     }
 }
@@ -172,10 +186,12 @@ prop_compose! {
     fn any_view()(
         role in any_role(),
         (sorts_first, plan) in any::<(bool, bool)>(),
+        (after_0_primaries, after_1_primary) in (select(AFTER_0.to_vec()), select(AFTER_1.to_vec())),
         volumes in by_volume(any_volume_view()),
     ) -> NodeView {
         let number = |(volume, view): (VolumeNumber, VolumeView)| VolumeView { volume, ..view };
-        NodeView { role, sorts_first, plan, volumes: volumes.into_iter().map(number).collect() }
+        let policies = SplitBrainPolicies { after_0_primaries, after_1_primary };
+        NodeView { role, sorts_first, plan, policies, volumes: volumes.into_iter().map(number).collect() }
     }
 }
 

@@ -4,8 +4,9 @@
 pub mod any;
 
 use rep_types::{
-    BlockIndex, ByBitmapOrFull, ByteRange, DiskState, GENERATION_HISTORY_LENGTH, GenerationId, Generations, IoError,
-    Role, SyncDecision, SyncRule, SyncVerdict, VolumeNumber, ZeroMode,
+    AfterOnePrimary, AfterZeroPrimaries, BlockIndex, ByBitmapOrFull, ByteRange, DiskState, GENERATION_HISTORY_LENGTH,
+    GenerationId, Generations, IoError, Role, SplitBrainPolicies, SyncDecision, SyncRule, SyncVerdict, VolumeNumber,
+    ZeroMode,
 };
 use rep_wire::{
     ControlMessage, Frame, FrameReader, FrameWriter, Message, NodeView, Parsed, PriorEnd, TransferId, VolumeView,
@@ -152,10 +153,16 @@ fn sample_view() -> NodeView {
             prior_end: ends[index % ends.len()],
             last_primary: index % 3 == 0,
             out_of_sync_blocks: 300 * index as u64,
-            discard_my_data: index == 5,
+            word: any::WORDS[index % any::WORDS.len()],
+            diverged_as_primary: index == 5,
+            diverged_since_unix_ms: 1_700_000_000_123 + index as u64,
         }
     });
-    NodeView { role: Role::Secondary, sorts_first: true, plan: false, volumes: volumes.collect() }
+    let policies = SplitBrainPolicies {
+        after_0_primaries: AfterZeroPrimaries::DiscardLeastChanges,
+        after_1_primary: AfterOnePrimary::DiscardSecondary,
+    };
+    NodeView { role: Role::Secondary, sorts_first: true, plan: false, policies, volumes: volumes.collect() }
 }
 
 fn sample_decisions() -> Vec<(VolumeNumber, SyncDecision)> {

@@ -1,0 +1,118 @@
+//! Who gives way in a split brain: the operator's word, or a policy both nodes have (R38).
+//!
+//! ```text
+//! a word on one side (discard mine, or discard the peer's)   that side's data goes, unless it is a Primary's
+//! words that contradict each other                           refuse
+//! no word, both nodes with the same policies                 as they say; never a Primary's data
+//! else                                                       refuse
+//! ```
+//!
+//! Nothing is decided by the clocks of two nodes: *younger* and *older* Primary are told apart by whether a node was
+//! Primary when it lost the peer or became it afterwards.
+
+use super::{SyncSide, decision, only_mine};
+use rep_types::ByBitmapOrFull::ByBitmap;
+use rep_types::SyncVerdict::{Refuse, Source, Target};
+use rep_types::{AfterOnePrimary, AfterZeroPrimaries, ByBitmapOrFull, Role, SyncDecision, SyncRefusal, SyncRule};
+use rep_wire::SplitBrainWord;
+
+/// Whose data is given up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Victim {
+    Mine,
+    Peers,
+}
+
+pub(super) fn split_brain(
+    rule: SyncRule,
+    extent: ByBitmapOrFull,
+    mine: SyncSide<'_>,
+    peer: SyncSide<'_>,
+) -> SyncDecision {
+    let words = (mine.view.word, peer.view.word);
+    let victim = if words == (SplitBrainWord::None, SplitBrainWord::None) {
+        by_policy(extent, mine, peer)
+    } else {
+        by_word(mine.view.word, peer.view.word)
+    };
+    let verdict = match victim {
+        Some(Victim::Mine) if mine.role == Role::Secondary => Target(extent),
+        Some(Victim::Peers) if peer.role == Role::Secondary => Source(extent),
+        _ => Refuse(SyncRefusal::SplitBrain),
+    };
+    decision(rule, verdict)
+}
+
+fn by_word(mine: SplitBrainWord, peer: SplitBrainWord) -> Option<Victim> {
+    use SplitBrainWord::{DiscardMine, DiscardPeers, None as Silent};
+    match (mine, peer) {
+        (DiscardMine, Silent | DiscardPeers) | (Silent, DiscardPeers) => Some(Victim::Mine),
+        (DiscardPeers, Silent | DiscardMine) | (Silent, DiscardMine) => Some(Victim::Peers),
+        _ => None,
+    }
+}
+
+fn by_policy(extent: ByBitmapOrFull, mine: SyncSide<'_>, peer: SyncSide<'_>) -> Option<Victim> {
+    if mine.policies != peer.policies {
+        return None;
+    }
+    let wanted = || after_0_primaries(mine.policies.after_0_primaries, extent, mine, peer);
+    match (mine.role, peer.role) {
+        (Role::Secondary, Role::Secondary) => wanted(),
+        (Role::Primary, Role::Primary) => None,
+        (role, _) => {
+            let secondary = if role == Role::Secondary { Victim::Mine } else { Victim::Peers };
+            match mine.policies.after_1_primary {
+                AfterOnePrimary::Disconnect => None,
+                AfterOnePrimary::DiscardSecondary => Some(secondary),
+                AfterOnePrimary::Consensus => wanted().filter(|victim| *victim == secondary),
+            }
+        }
+    }
+}
+
+fn after_0_primaries(
+    policy: AfterZeroPrimaries,
+    extent: ByBitmapOrFull,
+    mine: SyncSide<'_>,
+    peer: SyncSide<'_>,
+) -> Option<Victim> {
+    let give_way = |mine_does: bool| if mine_does { Victim::Mine } else { Victim::Peers };
+    let older = || only_mine(|side| side.view.diverged_as_primary, mine, peer);
+    match policy {
+        AfterZeroPrimaries::Disconnect => None,
+        AfterZeroPrimaries::DiscardYoungerPrimary => {
+            older().map(|mine_is_older| give_way(!mine_is_older)).or_else(|| wrote_less(extent, mine, peer))
+        }
+        AfterZeroPrimaries::DiscardOlderPrimary => older().map(give_way).or_else(|| wrote_less(extent, mine, peer)),
+        AfterZeroPrimaries::DiscardZeroChanges => wrote_nothing(extent, mine, peer),
+        AfterZeroPrimaries::DiscardLeastChanges => wrote_less(extent, mine, peer),
+    }
+}
+
+/// Changes can be compared only where both bitmaps count from the same generation.
+fn changes(extent: ByBitmapOrFull, side: SyncSide<'_>) -> Option<u64> {
+    (extent == ByBitmap).then_some(side.view.out_of_sync_blocks)
+}
+
+fn wrote_nothing(extent: ByBitmapOrFull, mine: SyncSide<'_>, peer: SyncSide<'_>) -> Option<Victim> {
+    match (changes(extent, mine)?, changes(extent, peer)?) {
+        (0, 0) => Some(by_name(mine)),
+        (0, _) => Some(Victim::Mine),
+        (_, 0) => Some(Victim::Peers),
+        _ => None,
+    }
+}
+
+fn wrote_less(extent: ByBitmapOrFull, mine: SyncSide<'_>, peer: SyncSide<'_>) -> Option<Victim> {
+    match changes(extent, mine)?.cmp(&changes(extent, peer)?) {
+        std::cmp::Ordering::Less => Some(Victim::Mine),
+        std::cmp::Ordering::Greater => Some(Victim::Peers),
+        std::cmp::Ordering::Equal => Some(by_name(mine)),
+    }
+}
+
+/// Nothing tells the two apart: the node whose name sorts first stays.
+fn by_name(mine: SyncSide<'_>) -> Victim {
+    if mine.sorts_first { Victim::Peers } else { Victim::Mine }
+}
