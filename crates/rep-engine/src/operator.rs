@@ -4,6 +4,7 @@
 use crate::Engine;
 use crate::action::{Action, Why};
 use crate::command::{Command, CommandError, CommandOutcome, PlannedSync, Side};
+use crate::local_disk::{BitmapTicket, SuperblockTicket};
 use crate::role::PromotionStage;
 use rep_meta::DataState;
 use rep_types::{
@@ -28,11 +29,13 @@ pub(crate) enum Step {
     /// Let go of a disk, cleanly.
     Detach { index: usize, stage: crate::attach::DetachStage },
     /// Give this node's data up.
-    Invalidate { index: usize, ticket: Option<crate::local_disk::BitmapTicket> },
+    Invalidate { index: usize, ticket: Option<BitmapTicket> },
     /// Wait until a resync of this volume has begun.
     AwaitResync { index: usize },
     /// Start a generation on both nodes.
     NewGeneration { index: usize, state: crate::role::NewGenerationState },
+    /// Wait until being Outdated is durable.
+    Outdate { index: usize, ticket: SuperblockTicket },
     /// Wait until the two have met and joined.
     AwaitConnection,
     /// Ask what a connection would do.
@@ -106,8 +109,8 @@ impl Engine {
             }
             Command::PauseSync { volume, paused } => self.pause_sync(index, volume, paused),
             Command::Resync { .. } => self.resync_command(index),
-            Command::Outdate { .. } => self.outdate(index),
             _ if self.transition.is_some() => refused(Refusal::Busy),
+            Command::Outdate { .. } => self.outdate(id, index),
             Command::Detach { .. } => self.detach_command(id, index),
             Command::Plan => self.plan_command(id),
             Command::ResolveSplitBrain { keep } => self.resolve_split_brain(id, keep),
@@ -175,6 +178,7 @@ impl Engine {
             Step::AwaitResync { index } => self.poll_await_resync(index),
             Step::NewGeneration { index, state } => self.poll_new_generation(index, state),
             Step::Plan { .. } => Progress::Waits,
+            Step::Outdate { index, ticket } => self.poll_outdate(index, ticket),
             Step::AwaitConnection => self.poll_await_connection(),
         }
     }
@@ -222,6 +226,7 @@ impl Engine {
                 Step::Promote(PromotionStage::Recording { .. })
                     | Step::Demote(_)
                     | Step::Invalidate { .. }
+                    | Step::Outdate { .. }
                     | Step::Detach { .. }
                     | Step::NewGeneration { .. }
             )
@@ -345,15 +350,19 @@ impl Engine {
 
     fn become_outdated(&mut self) {
         for index in 0..self.volumes.len() {
-            let volume = &mut self.volumes[index];
             // Where the Primary has no good disk of its own, this one holds the newest data and goes on doing so.
-            let newer_elsewhere = volume.peer_disk == DiskState::UpToDate;
-            let Some(local) = &mut volume.local else { continue };
-            if volume.disk.is_consistent() && newer_elsewhere {
-                local.update_superblock(|superblock| superblock.data = DataState::Outdated);
-                self.set_disk(index, DiskState::Outdated, Why::Peer);
+            if self.volumes[index].peer_disk == DiskState::UpToDate {
+                self.mark_outdated(index, Why::Peer);
             }
         }
+    }
+
+    fn mark_outdated(&mut self, index: usize, why: Why) -> Option<SuperblockTicket> {
+        let volume = &mut self.volumes[index];
+        let local = volume.local.as_mut().filter(|_| volume.disk.is_consistent() && volume.attaching.is_none())?;
+        let ticket = local.update_superblock(|superblock| superblock.data = DataState::Outdated);
+        self.set_disk(index, DiskState::Outdated, why);
+        Some(ticket)
     }
 
     fn note_peer_outdated(&mut self) {
@@ -366,7 +375,7 @@ impl Engine {
         }
     }
 
-    fn outdate(&mut self, index: usize) -> Option<Answer> {
+    fn outdate(&mut self, id: CommandId, index: usize) -> Option<Answer> {
         if self.role == Role::Primary {
             return refused(Refusal::IsPrimary);
         }
@@ -376,10 +385,23 @@ impl Engine {
         if self.volumes[index].local.is_none() {
             return refused(Refusal::Diskless);
         }
-        if self.volumes[index].disk.is_consistent() {
-            self.become_outdated();
+        if self.volumes[index].attaching.is_some() {
+            return refused(Refusal::Busy);
         }
-        done()
+        self.restart_handshake_if_under_way();
+        match self.mark_outdated(index, Why::Operator) {
+            // Whoever promotes the peer on our word relies on its being durable.
+            Some(ticket) => self.begin_transition(id, [Step::Outdate { index, ticket }]),
+            None => done(),
+        }
+    }
+
+    fn poll_outdate(&mut self, index: usize, ticket: SuperblockTicket) -> Progress {
+        match &self.volumes[index].local {
+            Some(local) if local.superblock_durable(ticket) => Progress::Done,
+            Some(_) => Progress::Waits,
+            None => Progress::Failed(CommandError::DiskFailed),
+        }
     }
 
     // ---- resync ----
@@ -464,7 +486,7 @@ impl Engine {
         self.begin_transition(id, [Step::Invalidate { index, ticket: None }, Step::AwaitResync { index }])
     }
 
-    fn poll_invalidate(&mut self, index: usize, ticket: Option<crate::local_disk::BitmapTicket>) -> Progress {
+    fn poll_invalidate(&mut self, index: usize, ticket: Option<BitmapTicket>) -> Progress {
         let volume = &mut self.volumes[index];
         let Some(local) = &mut volume.local else { return Progress::Failed(CommandError::DiskFailed) };
         let Some(ticket) = ticket else {

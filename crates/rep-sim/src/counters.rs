@@ -50,6 +50,7 @@ sometimes! {
     PromoteRefused = "promotion refused",
     CommandRefused = "command refused",
     CommandAbandoned = "command abandoned",
+    Outdated = "outdated by the operator",
     DemoteWhileOpen = "demotion refused while open",
     TwoPrimaries = "two Primaries at once",
     Healed = "converged at the end",

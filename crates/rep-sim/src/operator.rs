@@ -104,12 +104,24 @@ impl World {
                 _ => {}
             }
         }
+        if let (Some(Command::Outdate { volume }), Ok(_)) = (&pending.command, &result) {
+            self.check_outdated(node, volume.0 as usize);
+        }
         if matches!(pending.command, Some(Command::Demote | Command::Shutdown)) {
             self.nodes[node].closing = false;
             // Refused: the clients are back.
             for volume in 0..self.swarm.volumes {
                 self.after(MS, Due::Open { node, volume });
             }
+        }
+    }
+
+    /// Whoever promotes the peer on that word relies on it: it must be durable (R31).
+    fn check_outdated(&mut self, node: usize, volume: usize) {
+        self.seen(Sometimes::Outdated);
+        let data = self.durable(node, volume).map(|loaded| loaded.superblock.data);
+        if data == Some(rep_meta::DataState::Consistent) {
+            self.fail(Kind::WrongData, "I-G5", format!("node {node} calls volume {volume} outdated, its metadata don't"));
         }
     }
 
