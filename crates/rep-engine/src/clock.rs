@@ -53,6 +53,9 @@ impl Engine {
             Err(_) => {
                 // The disk is detached (R32); that settles everything that hung on it, this operation included. Only
                 // a flush isn't anybody's leg.
+                if io.purpose.is_flush() {
+                    self.note_cache_lost(index);
+                }
                 self.local_disk_failed(index, Why::DiskError);
                 return self.flush_lost(index, io.purpose);
             }

@@ -92,6 +92,7 @@ impl Engine {
         self.recording == 0
             && !self.transition_holds_view()
             && (self.connection == ConnectionState::Connected || self.peer_requests_landed())
+            && self.resync_writes_landed()
             && self.volumes.iter().all(|volume| {
                 volume.attaching.is_none()
                     && volume.resync.is_none()
@@ -298,6 +299,8 @@ impl Engine {
             superblock.peer_outdated = false;
             settle_crash(superblock, boot);
         });
+        // Bits that cleared before the end of a resync was heard of may still stand on the disk.
+        local.flush_bitmap();
         volume.settling = Some(ticket);
         if volume.disk != DiskState::UpToDate {
             volume.adopting = Some(ticket);

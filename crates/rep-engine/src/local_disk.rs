@@ -134,7 +134,7 @@ impl LocalDisk {
         }
     }
 
-    /// A last word for the metadata of a disk that has failed: what is durable, and that its cache can't be relied on.
+    /// A last word for the metadata of a disk whose flush failed: what is durable, and that its cache can't be relied on.
     /// Goes to the copy that isn't being written.
     pub fn encode_cache_lost(&self) -> (u64, MetaBlock) {
         let mut content = self.superblock_on_disk.clone();

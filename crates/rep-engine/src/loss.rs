@@ -94,7 +94,6 @@ impl Engine {
             return;
         }
         self.set_disk(index, DiskState::Failed, why);
-        self.note_cache_lost(index);
         self.let_go_of_disk(index, why);
     }
 

@@ -52,7 +52,7 @@ impl Engine {
         local.superblock_write_done();
     }
 
-    /// The disk has failed: its metadata are told so, if they can still be written. Nobody waits for that; this life of
+    /// A flush has failed: the metadata are told so, if they can still be written. Nobody waits for that; this life of
     /// the daemon remembers it anyway.
     pub(crate) fn note_cache_lost(&mut self, index: usize) {
         let volume = &mut self.volumes[index];

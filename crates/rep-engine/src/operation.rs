@@ -117,6 +117,12 @@ pub(crate) enum IoPurpose {
     Meta(MetaPurpose),
 }
 
+impl IoPurpose {
+    pub fn is_flush(self) -> bool {
+        matches!(self, Self::EpochFlush | Self::PeerFlush { .. } | Self::SourceFlush { .. })
+    }
+}
+
 /// Which metadata block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum MetaPurpose {

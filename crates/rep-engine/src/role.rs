@@ -188,7 +188,9 @@ impl Engine {
         for (index, _) in tickets {
             let volume = &self.volumes[*index];
             let good = volume.disk == DiskState::UpToDate || volume.peer_disk == DiskState::UpToDate;
-            if volume.local.is_none() && volume.peer_disk != DiskState::UpToDate {
+            if volume.peer_disk != DiskState::UpToDate && (volume.local.is_none() || !(force || good)) {
+                // What was good was lost meanwhile.
+                self.unmark_primary(tickets);
                 return Progress::Failed(CommandError::DiskFailed);
             }
             if force && !good {
@@ -208,6 +210,15 @@ impl Engine {
             }
         }
         Progress::Done
+    }
+
+    /// A promotion comes to nothing: nothing was written for a client.
+    fn unmark_primary(&mut self, tickets: &[(usize, SuperblockTicket)]) {
+        for (index, _) in tickets {
+            if let Some(local) = &mut self.volumes[*index].local {
+                local.update_superblock(|superblock| superblock.primary = PrimaryMark::None);
+            }
+        }
     }
 
     // ---- demotion ----

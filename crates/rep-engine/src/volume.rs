@@ -152,7 +152,7 @@ pub(crate) struct Volume {
     pub resync_paused_here: bool,
     pub resync_paused_there: bool,
     pub prior_end: PriorEnd,
-    /// The disk failed while this daemon had it: what wasn't flushed may be lost, as with a node's crash (I-D6).
+    /// A flush failed in this daemon's life: what wasn't flushed before may be lost, as with a node's crash (I-D6).
     pub cache_lost: bool,
     /// Without a disk: the generation of the data this node, as Primary, has shown to clients; `NONE` when unknown.
     pub exposed: GenerationId,

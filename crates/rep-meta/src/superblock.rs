@@ -31,7 +31,7 @@ pub struct BootId(pub u128);
 impl BootId {
     /// Not attached: the volume was detached cleanly.
     pub const NONE: BootId = BootId(0);
-    /// Attached when its disk failed: like a boot that is over, what wasn't flushed may be lost.
+    /// Attached when a flush failed: like a boot that is over, what wasn't flushed may be lost.
     pub const CACHE_LOST: BootId = BootId(u128::MAX);
 }
 

@@ -100,11 +100,13 @@ impl World {
     /// A write was answered: each disk holds it, or the other's durable metadata mark it (R14).
     pub(crate) fn check_answered(&mut self, node: usize, volume: usize, sectors: Sectors, asked_at: u64) {
         let lacking: Vec<usize> = (0..2).filter(|holder| self.lacks(*holder, volume, sectors).is_some()).collect();
+        let died = !self.swarm.stable && self.nodes.iter().any(|state| state.lost_cache_at > asked_at);
+        let held = (0..2).any(|node| self.truth.is_current(node, volume) && !lacking.contains(&node));
+        if died && !held && !self.history.forked {
+            // It was in a cache that died while the word that it was there was on its way.
+            return self.lose_all_unflushed(volume);
+        }
         if lacking.len() == 2 && !self.history.forked {
-            if !self.swarm.stable && self.nodes.iter().any(|state| state.lost_cache_at > asked_at) {
-                // It was in a cache that died while the word that it was there was on its way.
-                return self.lose_all_unflushed(volume);
-            }
             let detail = format!("node {node} volume {volume} answers {sectors:?}, which no disk holds");
             return self.fail(Kind::WrongData, "R14", detail);
         }

@@ -80,8 +80,8 @@ impl World {
         if self.history.forked && states.into_iter().any(apart) {
             return self.resolve();
         }
-        for node in 0..2 {
-            if states[node] == Some(ConnectionState::StandAlone) || apart(states[node]) {
+        for (node, state) in states.into_iter().enumerate() {
+            if state == Some(ConnectionState::StandAlone) || apart(state) {
                 self.command(node, Command::Connect { discard_my_data: false });
             }
         }

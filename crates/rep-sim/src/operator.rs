@@ -150,7 +150,10 @@ impl World {
     pub(crate) fn begin(&mut self, stage: u32) {
         if stage == 0 {
             if !self.is_connected(0) || !self.is_connected(1) {
-                return if self.operator.healing { () } else { self.after(100 * MS, Due::Begin { stage: 0 }) };
+                if !self.operator.healing {
+                    self.after(100 * MS, Due::Begin { stage: 0 });
+                }
+                return;
             }
             if !(0..self.swarm.volumes).any(|volume| self.truth_just_created(volume)) {
                 return;

@@ -98,9 +98,11 @@ impl World {
         self.line(|| format!("node {node} notice {notice:?}"));
         match notice {
             Notice::Role { to: Role::Primary, .. } => self.became_primary(node),
-            Notice::Connection { to: ConnectionState::SplitBrain | ConnectionState::UnrelatedData, why, .. }
-                if why == Why::Handshake =>
-            {
+            Notice::Connection {
+                to: ConnectionState::SplitBrain | ConnectionState::UnrelatedData,
+                why: Why::Handshake,
+                ..
+            } => {
                 self.seen(Sometimes::SplitBrain);
                 self.split_brain_seen(node);
             }

@@ -25,10 +25,13 @@ struct Lineage {
     failed: [bool; 2],
 }
 
+/// Metadata as they were at some version of the disk.
+type Parsed = (u64, Rc<Loaded>);
+
 /// The durable state.
 #[derive(Debug)]
 pub struct Truth {
-    parsed: Vec<[Option<(u64, Rc<Loaded>)>; 2]>,
+    parsed: Vec<[Option<Parsed>; 2]>,
     lineages: Vec<Lineage>,
 }
 

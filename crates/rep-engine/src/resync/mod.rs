@@ -33,7 +33,7 @@ mod target;
 use crate::action::Why;
 use crate::event::Timestamp;
 use crate::local_disk::{BitmapTicket, SuperblockTicket};
-use crate::operation::{Leg, OperationKind};
+use crate::operation::{Leg, Operation, OperationKind};
 use crate::slab::Key;
 use crate::snapshot::ResyncSnapshot;
 use crate::volume::Volume;
@@ -263,6 +263,13 @@ impl Engine {
             local.update_superblock(|superblock| superblock.data = DataState::Outdated);
             self.set_disk(index, DiskState::Outdated, why);
         }
+    }
+
+    /// Whether no resync that has ended early still has a write on its way to the disk: a write the peer mirrors next
+    /// may be for the same blocks.
+    pub(crate) fn resync_writes_landed(&self) -> bool {
+        let landing = |op: &Operation| matches!(op.kind, OperationKind::ResyncTarget { .. }) && op.local == Leg::Open;
+        !self.ops.iter().any(|(_, op)| landing(op))
     }
 
     pub(crate) fn show_resync(&mut self, index: usize, why: Why) {
