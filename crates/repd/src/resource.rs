@@ -43,6 +43,8 @@ pub enum DeviceOptions {
     NbdUnix(PathBuf),
     /// NBD on a TCP address.
     NbdTcp(SocketAddr),
+    /// A block device of this kernel, `/dev/ublkbN`.
+    Ublk,
 }
 
 impl fmt::Display for DeviceOptions {
@@ -51,6 +53,7 @@ impl fmt::Display for DeviceOptions {
         match self {
             Self::NbdUnix(path) => write!(f, "nbd:unix:{}", path.display()),
             Self::NbdTcp(address) => write!(f, "nbd:tcp:{address}"),
+            Self::Ublk => f.write_str("ublk"),
         }
     }
 }

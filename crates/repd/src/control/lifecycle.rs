@@ -55,6 +55,7 @@ impl Resource {
             return Ok(());
         };
         let left = || deadline.saturating_sub(begun.elapsed());
+        self.refuse_if_open(&running).await?;
         running.command(Command::Demote, left(), self.name()).await?;
         self.leave(&running, left()).await?;
         let result = running.stop(left().max(JOIN_DEADLINE), self.name()).await;
@@ -96,6 +97,11 @@ impl Resource {
     pub async fn stop(&self, deadline: Duration) {
         let _turn = timeout(deadline, self.turn.lock()).await;
         let Life::Up(running) = self.life() else { return };
+        if let Some(who) = self.device_holder(&running).await {
+            // As if the daemon had been killed, which it is always ready for: its device waits for the next one.
+            tracing::info!(resource = self.name(), "left to the next daemon: {who}");
+            return;
+        }
         if let Err(error) = running.stop(deadline, self.name()).await {
             tracing::warn!(resource = self.name(), "was not left cleanly: {}", error.sentence());
         }

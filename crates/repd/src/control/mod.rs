@@ -8,6 +8,7 @@
 //! | `options` | configuration → a data thread's options |
 //! | `resource` | one resource: down with a reason, or up with its thread |
 //! | `lifecycle` | up, down, stop |
+//! | `takeover`, `holders` | block devices that outlive the daemon; who has one open |
 //! | `verbs` | a verb of the control interface → commands of the engine |
 //! | `status`, `verdict` | reports → the contract's JSON, and one sentence |
 //! | `events` | notices → events and log lines |
@@ -17,6 +18,7 @@
 //! with the file system or with starting threads runs on the blocking pool.
 
 mod events;
+mod holders;
 mod lifecycle;
 mod options;
 mod resource;
@@ -24,6 +26,7 @@ mod runtime_dir;
 mod server;
 mod sockets;
 mod status;
+mod takeover;
 mod verbs;
 mod verdict;
 
@@ -107,6 +110,7 @@ async fn start_all(daemon: Arc<Daemon>) {
             if let Err(error) = resource.up(START_DEADLINE).await {
                 tracing::warn!(resource = %resource.config.name, "stays down: {}", error.sentence());
             }
+            tokio::spawn(resource.take_over());
         });
     }
     tasks.join_all().await;
@@ -115,7 +119,8 @@ async fn start_all(daemon: Arc<Daemon>) {
 
 async fn stop_all(daemon: &Daemon) {
     let mut tasks = JoinSet::new();
-    for resource in daemon.resources.values().cloned() {
+    for resource in daemon.resources.values() {
+        let resource = Arc::clone(resource);
         tasks.spawn(async move { resource.stop(STOP_DEADLINE).await });
     }
     tasks.join_all().await;

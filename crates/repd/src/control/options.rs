@@ -76,11 +76,12 @@ fn device(config: &VolumeConfig) -> Result<DeviceOptions, ApiError> {
     match &config.device {
         Device::NbdUnix(path) => Ok(DeviceOptions::NbdUnix(path.clone())),
         Device::NbdTcp(address) => Ok(DeviceOptions::NbdTcp(*address)),
-        Device::Ublk | Device::NbdKernel => {
+        Device::Ublk => Ok(DeviceOptions::Ublk),
+        Device::NbdKernel => {
             let message =
                 format!("device = \"{}\" of volume {} isn't supported by this version", config.device, config.number);
             Err(ApiError::failed("NotSupported", message)
-                .with_hint("use \"nbd:unix:/PATH\" or \"nbd:tcp:IP:PORT\" in the configuration"))
+                .with_hint("use \"ublk\", \"nbd:unix:/PATH\" or \"nbd:tcp:IP:PORT\" in the configuration"))
         }
     }
 }

@@ -17,7 +17,8 @@ use tokio::task::JoinSet;
 /// The state of resources, asked for side by side: one that is stuck doesn't hold up the others.
 pub async fn status(node: &NodeName, resources: &[Arc<Resource>]) -> Status {
     let mut tasks = JoinSet::new();
-    for resource in resources.iter().cloned() {
+    for resource in resources {
+        let resource = Arc::clone(resource);
         tasks.spawn(async move { resource_status(&resource).await });
     }
     let mut resources = tasks.join_all().await;

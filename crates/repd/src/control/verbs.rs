@@ -92,7 +92,7 @@ impl Call<'_> {
             Verb::Connect => self.one(Command::Connect { discard_my_data: self.request.discard_my_data }).await,
             Verb::Disconnect => self.one_if_up(Command::Disconnect { force }).await,
             Verb::Primary => self.promote().await,
-            Verb::Secondary => self.one_if_up(Command::Demote).await,
+            Verb::Secondary => self.demote().await,
             Verb::Detach => self.each_if_up(|volume| Command::Detach { volume }).await,
             Verb::Resync if self.request.full => {
                 let from = self.side(self.request.from.as_deref())?;
@@ -168,6 +168,14 @@ impl Call<'_> {
             return Ok(VerbAnswer::default());
         }
         self.each(command).await
+    }
+
+    /// Demotes, unless somebody has the device open.
+    async fn demote(&self) -> Result<VerbAnswer, ApiError> {
+        if let Ok(running) = self.resource.running() {
+            self.resource.refuse_if_open(&running).await?;
+        }
+        self.one_if_up(Command::Demote).await
     }
 
     /// Promotes, and returns when the device is usable.

@@ -28,7 +28,7 @@ impl DataThread {
         let late = ending.deadline <= self.now;
         let pool = &mut self.buffers.pool;
         let link_ended = self.peer.shut_down(self.now, pool);
-        let clients_ended = self.nbd.shut_down(self.now, pool);
+        let clients_ended = self.nbd.shut_down(self.now, pool) & self.ublk.shut_down();
         self.disks.close_all();
         let at_rest = self.io.operations.iter().all(|(_, operation)| matches!(operation, Operation::Wake));
         if at_rest && link_ended && clients_ended && self.disks.is_idle() {

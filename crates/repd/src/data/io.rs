@@ -2,6 +2,7 @@
 
 use super::disks::DiskOperation;
 use super::nbd::NbdOperation;
+use super::ublk::UblkOperation;
 use rep_peer::PeerOperation;
 use rep_ring::{Entry, Key, Ring, Slab, Submit};
 
@@ -12,6 +13,7 @@ pub(super) enum Operation {
     Disk(DiskOperation),
     Peer(PeerOperation),
     Nbd(NbdOperation),
+    Ublk(UblkOperation),
 }
 
 pub(super) struct Io {
@@ -41,5 +43,12 @@ impl Submit<NbdOperation> for Io {
     unsafe fn submit(&mut self, entry: Entry, operation: NbdOperation) -> Key {
         // SAFETY: handed on.
         unsafe { self.push(entry, Operation::Nbd(operation)) }
+    }
+}
+
+impl Submit<UblkOperation> for Io {
+    unsafe fn submit(&mut self, entry: Entry, operation: UblkOperation) -> Key {
+        // SAFETY: handed on.
+        unsafe { self.push(entry, Operation::Ublk(operation)) }
     }
 }

@@ -1,7 +1,7 @@
 //! The data thread: one ring, the ports around it, and the engine in the middle.
 //!
 //! ```text
-//!  completions ─► ports (disks, peer, nbd) ─► events ─► engine ─► actions ─► ports ─► entries ─► one system call
+//!  completions ─► ports (disks, peer, nbd, ublk) ─► events ─► engine ─► actions ─► ports ─► entries ─► one system call
 //! ```
 //! A turn reaps everything that has completed, lets the engine decide, and hands everything that follows to the
 //! kernel together with the wait for more.
@@ -22,6 +22,7 @@ mod notices;
 mod perform;
 mod report;
 mod thread;
+mod ublk;
 
 use crate::resource::{ControlRequest, ResourceOptions, SpawnError};
 use rep_engine::Notice;

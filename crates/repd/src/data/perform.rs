@@ -5,6 +5,7 @@ use super::limits::PEER_QUEUE_BYTES_MAX;
 use super::nbd::NbdContext;
 use super::notices;
 use super::thread::{Allocation, DataThread};
+use super::ublk::UblkPort;
 use rep_disk::Kind;
 use rep_engine::{Action, Notice};
 use rep_types::{ByteRange, SECTOR_SIZE, VolumeNumber};
@@ -16,6 +17,7 @@ impl DataThread {
             Action::WriteDisk { .. }
             | Action::ZeroDisk { .. }
             | Action::ReadDisk { .. }
+            | Action::DigestDisk { .. }
             | Action::FlushDisk { .. }
             | Action::WriteMeta { .. } => self.perform_on_disk(action),
             Action::CloseDisk { volume } => self.disks.close(volume),
@@ -26,6 +28,9 @@ impl DataThread {
             }
             Action::WantLink { wanted } => self.peer.want(wanted, self.now),
             Action::CloseLink { session, cause: _ } => self.peer.close(session, self.now, &mut self.buffers.pool),
+            Action::Complete { request, result, payload } if UblkPort::is_own(request) => {
+                self.ublk.complete(request, result, payload, &mut self.buffers.pool);
+            }
             Action::Complete { request, result, payload } => {
                 self.nbd.complete(request, result, payload, &mut self.buffers.pool);
             }
@@ -48,6 +53,9 @@ impl DataThread {
             Action::ReadDisk { io, volume, range, into } => {
                 self.disks.read((volume, io), range, into, &mut context);
             }
+            Action::DigestDisk { io, volume, range, key } => {
+                self.disks.digest((volume, io), range, key, &mut context);
+            }
             Action::FlushDisk { io, volume } => {
                 self.disks.other((volume, io), Kind::Flush, ByteRange::new(0, 0), &mut context);
             }
@@ -61,9 +69,12 @@ impl DataThread {
     fn export(&mut self, volume: VolumeNumber, size_bytes: Option<u64>) {
         if let Some(size_bytes) = size_bytes {
             let local = self.disks.get(volume).map(|disk| disk.data.facts.logical_block_bytes);
-            self.nbd.export(volume, size_bytes, local.unwrap_or(SECTOR_SIZE as u32), self.now);
+            let block_bytes = local.unwrap_or(SECTOR_SIZE as u32);
+            self.ublk.export(volume, size_bytes, block_bytes);
+            self.nbd.export(volume, size_bytes, block_bytes, self.now);
             return;
         }
+        self.ublk.withdraw(volume);
         let allocation = Allocation { disks: &self.disks, volumes: &self.volumes };
         let mut context = NbdContext {
             pool: &mut self.buffers.pool,

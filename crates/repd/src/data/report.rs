@@ -1,23 +1,26 @@
 //! The state of the resource, for the control thread.
 
-use super::thread::DataThread;
+use super::thread::{DataThread, VolumeConfig};
 use crate::resource::{LinkReport, PoolReport, ResourceReport, VolumeReport};
 
 impl DataThread {
+    /// What clients see of a volume: the device, whether it is offered, how many there are, and why it isn't.
+    fn client_report(&self, config: &VolumeConfig) -> (String, bool, u32, Option<String>) {
+        if self.ublk.serves(config.number) {
+            let (device, usable, problem) = self.ublk.report(config.number);
+            return (device.unwrap_or_else(|| config.device.clone()), usable, 0, problem);
+        }
+        let (exported, clients, problem) = self.nbd.report(config.number);
+        (config.device.clone(), exported, clients, problem)
+    }
+
     /// The engine's state, and what only the shell knows.
     pub fn report(&self) -> ResourceReport {
         let now = self.timestamp();
         let volumes = self.volumes.iter().map(|config| {
-            let (exported, clients, export_problem) = self.nbd.report(config.number);
+            let (device, exported, clients, export_problem) = self.client_report(config);
             let disk = self.disks.report(config.number);
-            VolumeReport {
-                number: config.number,
-                device: config.device.clone(),
-                exported,
-                clients,
-                export_problem,
-                disk,
-            }
+            VolumeReport { number: config.number, device, exported, clients, export_problem, disk }
         });
         let pool = self.buffers.pool.in_use();
         ResourceReport {

@@ -9,7 +9,8 @@ use super::ending::Ending;
 use super::io::{Io, Operation};
 use super::limits::{PEER_QUEUE_BYTES_MAX, RING_ENTRIES};
 use super::nbd::{AllocationSource, NbdContext, NbdPort, PortalOptions};
-use crate::resource::{ControlRequest, MEMORY_BYTES_LEAST, MetaPlacement, ResourceOptions, SpawnError};
+use super::ublk::{UblkContext, UblkPort, WorkerChannel};
+use crate::resource::{ControlRequest, DeviceOptions, MEMORY_BYTES_LEAST, MetaPlacement, ResourceOptions, SpawnError};
 use rep_disk::Disk;
 use rep_engine::{Action, Engine, EngineConfig, Event, Notice, Timestamp};
 use rep_meta::Identity;
@@ -43,6 +44,7 @@ pub(super) struct DataThread {
     pub disks: Disks,
     pub peer: PeerPort,
     pub nbd: NbdPort,
+    pub ublk: UblkPort,
     pub volumes: Vec<VolumeConfig>,
     pub commands: Commands,
     pub attach_channel: AttachChannel,
@@ -99,7 +101,16 @@ impl DataThread {
             state: DiskState::Diskless,
         });
         let volumes: Vec<_> = volumes.collect();
-        let portals = options.volumes.into_iter().map(|volume| PortalOptions {
+        let (ublk_results, results_of_ublk) = mpsc::channel();
+        let ublk = UblkPort::new(
+            (&options.name, &options.node),
+            !options.engine.stable,
+            options.volumes.iter().filter(|volume| volume.device == DeviceOptions::Ublk).map(|volume| volume.number),
+            WorkerChannel { results: ublk_results, wake: inbox.wake.clone() },
+            results_of_ublk,
+        );
+        let sockets = options.volumes.into_iter().filter(|volume| volume.device != DeviceOptions::Ublk);
+        let portals = sockets.map(|volume| PortalOptions {
             volume: volume.number,
             device: volume.device,
             listen_fd: volume.listen_fd,
@@ -112,6 +123,7 @@ impl DataThread {
             disks: Disks::new(volumes.iter().map(|volume| volume.number)),
             peer,
             nbd: NbdPort::new(&options.name, !options.engine.stable, portals.collect()),
+            ublk,
             volumes,
             commands: Commands::new(),
             attach_channel: AttachChannel { results, wake: inbox.wake.clone() },
@@ -209,6 +221,12 @@ impl DataThread {
             paused: self.peer.queued_bytes() > PEER_QUEUE_BYTES_MAX,
         };
         self.nbd.turn(&mut self.io, &mut context);
+        let mut context = UblkContext {
+            pool: &mut self.buffers.pool,
+            events: &mut self.events,
+            paused: self.peer.queued_bytes() > PEER_QUEUE_BYTES_MAX,
+        };
+        self.ublk.turn(&mut self.io, &mut context);
     }
 
     fn take_peer_events(&mut self) {
@@ -249,10 +267,21 @@ impl DataThread {
                 };
                 self.nbd.completed(operation, completion, &mut context);
             }
+            Some(Operation::Ublk(operation)) => {
+                let operation = *operation;
+                self.io.operations.remove(completion.key);
+                let mut context = UblkContext {
+                    pool: &mut self.buffers.pool,
+                    events: &mut self.events,
+                    paused: self.peer.queued_bytes() > PEER_QUEUE_BYTES_MAX,
+                };
+                self.ublk.completed(operation, completion, &mut context);
+            }
             Some(Operation::Wake) => {
                 self.io.operations.remove(completion.key);
                 self.wait_for_wake();
                 self.take_attach_results();
+                self.ublk.take_results();
                 self.take_requests();
             }
             None => unreachable!("a completion nobody waits for: {completion:?}"),

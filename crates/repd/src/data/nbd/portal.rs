@@ -130,6 +130,7 @@ impl Portal {
             (Some(passed), _) => passed.try_clone(),
             (None, DeviceOptions::NbdUnix(path)) => listen_unix(path),
             (None, DeviceOptions::NbdTcp(address)) => listen_tcp(*address),
+            (None, DeviceOptions::Ublk) => Err(io::ErrorKind::Unsupported.into()),
         };
         if let (Ok(_), None, DeviceOptions::NbdUnix(path)) = (&opened, &self.passed, &self.device) {
             self.file = identity(path);

@@ -1,0 +1,121 @@
+//! Block devices of this kernel outlive the daemon: what must be known before they go, and how the next daemon takes
+//! over what was left behind (R35).
+//!
+//! A daemon that finds a device of one of its volumes is, to whoever has that device open, the Primary it always was. So it
+//! becomes Primary again as soon as it may: when the peer has told that its data is good, or when this disk has all
+//! there is. Where neither is so, requests wait; none ever fails for it.
+
+use super::holders::holder;
+use super::resource::{Report, Resource, Running};
+use rep_control::api::ApiError;
+use rep_control::config::Device;
+use rep_engine::{Command, Snapshot};
+use rep_types::{ConnectionState, DiskState, Refusal, Role, VolumeNumber};
+use rep_ublk::{Fingerprint, lifecycle};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::task::spawn_blocking;
+
+/// The pause between two looks at whether this node may be Primary.
+const LOOK_PAUSE: Duration = Duration::from_millis(50);
+/// How long one promotion may take.
+const PROMOTION_DEADLINE: Duration = Duration::from_secs(30);
+
+/// What is to be done about a device that was left behind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Step {
+    Done,
+    Wait,
+    Promote { force: bool },
+}
+
+/// `alone`: the peer could have connected by now if it were there.
+fn next_step(engine: &Snapshot, alone: bool) -> Step {
+    let whole = |disk: DiskState| matches!(disk, DiskState::Consistent | DiskState::UpToDate);
+    match engine.promotion_refused {
+        _ if engine.role == Role::Primary => Step::Done,
+        None => Step::Promote { force: false },
+        // Every write that was ever answered is on this disk, for its daemon died and not its node. The peer isn't
+        // there to say whether it went on; if it did, both will see it when they meet (I-G3).
+        Some(Refusal::NoUpToDateDisk)
+            if alone
+                && engine.connection == ConnectionState::Connecting
+                && engine.volumes.iter().all(|volume| whole(volume.disk)) =>
+        {
+            Step::Promote { force: true }
+        }
+        Some(_) => Step::Wait,
+    }
+}
+
+impl Resource {
+    /// This node's volumes that are block devices of the kernel.
+    fn kernel_volumes(&self) -> Vec<VolumeNumber> {
+        let node = self.config.node(self.node.as_str());
+        let volumes = node.map(|node| node.volumes.as_slice()).unwrap_or_default();
+        volumes.iter().filter(|volume| volume.device == Device::Ublk).map(|volume| volume.number).collect()
+    }
+
+    /// Who has one of the resource's block devices open.
+    pub(super) async fn device_holder(&self, running: &Running) -> Option<String> {
+        if self.kernel_volumes().is_empty() {
+            return None;
+        }
+        let Report::Fresh(report) = running.report().await else { return None };
+        let devices: Vec<PathBuf> = report.volumes.iter().map(|volume| PathBuf::from(&volume.device)).collect();
+        let devices = devices.into_iter().filter(|device| device.starts_with("/dev"));
+        let devices: Vec<_> = devices.collect();
+        let found = spawn_blocking(move || {
+            devices.iter().find_map(|device| holder(device).map(|who| format!("{}: {who}", device.display())))
+        });
+        found.await.ok().flatten()
+    }
+
+    /// Refuses to take a device away from those who have it open.
+    pub(super) async fn refuse_if_open(&self, running: &Running) -> Result<(), ApiError> {
+        let Some(who) = self.device_holder(running).await else { return Ok(()) };
+        let error = ApiError::refused(Refusal::DeviceIsOpen, self.name());
+        Err(ApiError { message: format!("the device is open; {who}"), ..error }
+            .with_hint("unmount it, or end what uses it, then try again"))
+    }
+
+    /// Becomes Primary again if a daemon that died had been.
+    pub(super) async fn take_over(self: Arc<Self>) {
+        if !self.has_device_left_behind().await {
+            return;
+        }
+        tracing::info!(
+            resource = self.name(),
+            "a device was left behind: its requests wait for this node to be Primary"
+        );
+        let begun = Instant::now();
+        while let Ok(running) = self.running() {
+            let alone = begun.elapsed() >= self.config.net.timeout;
+            let step = match running.report().await {
+                Report::Fresh(report) => next_step(&report.engine, alone),
+                Report::Stale(_) => Step::Wait,
+            };
+            match step {
+                Step::Done => return,
+                Step::Wait => {}
+                Step::Promote { force } => {
+                    // What refuses it now may not a moment later.
+                    let _ = running.command(Command::Promote { force }, PROMOTION_DEADLINE, self.name()).await;
+                }
+            }
+            tokio::time::sleep(LOOK_PAUSE).await;
+        }
+    }
+
+    async fn has_device_left_behind(&self) -> bool {
+        let (resource, node) = (self.config.name.clone(), self.node.clone());
+        let volumes = self.kernel_volumes();
+        let found = spawn_blocking(move || {
+            let of = |volume: &VolumeNumber| Fingerprint::new(resource.as_str(), node.as_str(), volume.0);
+            // A driver that can't be asked has no device of ours; promotion will tell.
+            volumes.iter().any(|volume| lifecycle::find(of(volume)).is_ok_and(|info| info.is_some()))
+        });
+        found.await.unwrap_or(false)
+    }
+}

@@ -1,0 +1,54 @@
+# Sourced by the scenarios: two nodes, alpha and beta, of the resource "vz" in one guest, over two scratch disks.
+# Both daemons are real; only the machines are one.
+
+A=/run/alpha B=/run/beta
+DEVICE=${DEVICE:-ublk}
+failed=0
+
+say() { printf '\n=== %s\n' "$*"; }
+fail() { echo "FAILED: $*"; failed=1; }
+now_ms() { echo $(($(date +%s%N) / 1000000)); }
+on() { repctl --socket "$1/control.sock" "${@:2}"; } # on NODE'S-DIRECTORY VERB...
+
+configure() { # configure DISK-OF-ALPHA DISK-OF-BETA
+  mkdir -p $A $B
+  cat >/run/repd.toml <<CONFIG
+[resource.vz]
+protocol = "C"
+[resource.vz.net]
+connect-interval = "500ms"
+[resource.vz.node.alpha]
+address = "127.0.0.1:7788"
+volume.0 = { disk = "$1", meta-disk = "internal", device = "$DEVICE" }
+[resource.vz.node.beta]
+address = "127.0.0.1:7789"
+volume.0 = { disk = "$2", meta-disk = "internal", device = "$DEVICE" }
+CONFIG
+  local node; for node in alpha beta; do
+    repctl create-md vz --config /run/repd.toml --node $node --force >/dev/null || return 1
+  done
+}
+start() { # start alpha|beta: its process id is then in $alpha or $beta
+  repd --config /run/repd.toml --node "$1" --runtime-dir "/run/$1" >>"/out/$1.log" 2>&1 &
+  printf -v "$1" %s $!
+}
+ready() { # ready DIRECTORY: until the daemon answers
+  local n; for ((n = 0; n < 600; n++)); do [ -S "$1/control.sock" ] && on "$1" status >/dev/null 2>&1 && return; sleep 0.1; done
+  fail "$1 doesn't answer"; return 1
+}
+pair() { # a connected pair, both disks equal, alpha Primary with its device
+  configure "$1" "$2" && start alpha && start beta && ready $A && ready $B || return 1
+  on $A wait vz connected --timeout 60s && on $A new-generation vz --clear-bitmap && on $A primary vz
+}
+device() { readlink -f /dev/repd/by-res/vz/0; }
+equal_disks() { # both disks hold the same, once the metadata at their ends is left out
+  local size; size=$(blockdev --getsize64 "$1")
+  cmp -n $((size - size / 64)) "$1" "$2" && echo "both disks are equal"
+}
+clean_kernel_log() {
+  ! dmesg | grep -E 'I/O error|Buffer I/O|critical|BUG:|Oops|blocked for more' || fail "the kernel's log tells errors"
+}
+end() {
+  [ $failed = 0 ] || { tail -n 30 /out/alpha.log /out/beta.log; on $A status 2>&1; on $B status 2>&1; dmesg | tail -n 15; }
+  exit $failed
+}

@@ -1,0 +1,62 @@
+#!/bin/bash
+# The Primary's daemon is killed again and again under a mounted, written ext4. Nothing that has it open notices anything but a
+# pause: requests in flight come back to the next daemon (R35).
+#
+#   cargo xtask guest -t 1200 -d 512M -d 512M -o out -e KILLS=20 tools/lab/ublk-kills.sh
+#
+# KILLS   how often (default 20)
+# ALONE=1 the peer is dead at the same time, from the third kill on
+set -u
+. ./pair.sh
+KILLS=${KILLS:-20} ALONE=${ALONE:-}
+modprobe ublk_drv
+pair /dev/lab/d0 /dev/lab/d1 || { fail "no pair"; end; }
+dev=$(device)
+mkfs.ext4 -qF "$dev" && mount "$dev" /vz || { fail "no file system"; end; }
+
+primary() { # until alpha is Primary again
+  local n; for ((n = 0; n < 1200; n++)); do
+    on $A status 2>/dev/null | grep -q 'alpha Primary' && [ "$(device)" = "$dev" ] && return; sleep 0.05; done
+  fail "alpha isn't Primary again"; return 1
+}
+
+say "$KILLS kills under load"
+# Round after round until it is told to stop; each reads back what it wrote and compares checksums.
+load() {
+  rounds=0
+  while [ ! -e /tmp/stop ]; do
+    fio --name=load --directory=/vz --size=6M --rw=randrw --bs=4k --ioengine=io_uring --direct=1 --iodepth=8 --fsync=16 \
+      --verify=crc32c --max_latency=120s --output=/tmp/fio.txt || { cat /tmp/fio.txt; exit 1; }
+    rounds=$((rounds + 1))
+  done
+  echo "$rounds rounds of load, every block verified"
+}
+load & load=$!
+longest=0
+for ((kill = 1; kill <= KILLS; kill++)); do
+  sleep 2
+  kill -0 $load 2>/dev/null || { fail "the load ended"; break; }
+  if [ -n "$ALONE" ] && [ $kill = 3 ]; then on $A wait vz synced --timeout 300s; kill -9 $beta; wait $beta 2>/dev/null; echo "beta is dead"; fi
+  kill -9 $alpha; t0=$(now_ms); wait $alpha 2>/dev/null
+  start alpha; primary || break
+  took=$(($(now_ms) - t0)); longest=$((took > longest ? took : longest))
+  echo "kill $kill: Primary again after $took ms"
+done
+touch /tmp/stop; wait $load || fail "the load met an error"
+echo "longest time without a Primary: $longest ms"
+
+say "a planned restart (SIGTERM) while mounted"
+kill -TERM $alpha; t0=$(now_ms); wait $alpha; start alpha; primary; echo "Primary again after $(($(now_ms) - t0)) ms"
+echo "still here" >/vz/note && sync -f /vz/note && [ "$(cat /vz/note)" = "still here" ] || fail "the mount is dead"
+
+say "the end"
+umount /vz || fail "umount"
+fsck.ext4 -fn "$dev" >/tmp/fsck.txt 2>&1 || { fail "fsck"; cat /tmp/fsck.txt; }
+if [ -n "$ALONE" ]; then start beta; ready $B; fi
+on $A wait vz synced --timeout 300s || fail "not synced"
+on $A secondary vz || fail "secondary"
+on $A down vz && on $B down vz || fail "down"
+kill $alpha $beta; wait $alpha $beta
+equal_disks /dev/lab/d0 /dev/lab/d1 || fail "the disks differ"
+clean_kernel_log
+end

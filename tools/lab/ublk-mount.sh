@@ -1,0 +1,40 @@
+#!/bin/bash
+# The device is what users mount: it appears with the promotion, carries ext4 and xfs with verified load, isn't taken away
+# while it is mounted, goes with the demotion, and leaves two equal disks.
+#
+#   cargo xtask guest -t 900 -d 512M -d 512M -o out tools/lab/ublk-mount.sh
+set -u
+. ./pair.sh
+modprobe ublk_drv
+
+say "promotion"
+pair /dev/lab/d0 /dev/lab/d1 || { fail "no pair"; end; }
+dev=$(device); echo "/dev/repd/by-res/vz/0 is $dev, $(blockdev --getsize64 "$dev") bytes"
+[ -b "$dev" ] || fail "no device"
+grep -H . /sys/block/"${dev##*/}"/queue/{write_cache,fua,logical_block_size,max_sectors_kb}
+
+for fs in ext4 xfs; do
+  say "$fs at /vz"
+  case $fs in ext4) mkfs.ext4 -qF "$dev" ;; xfs) mkfs.xfs -qf "$dev" ;; esac || fail "mkfs.$fs"
+  mount "$dev" /vz || { fail "mount"; break; }
+  fio --name=load --directory=/vz --size=24M --rw=randrw --bsrange=512-64k --bs_unaligned=0 --blockalign=512 \
+    --ioengine=io_uring --direct=1 --iodepth=16 --fsync=64 --verify=crc32c --output=/tmp/fio.txt || fail "fio"
+  grep -E 'err=|IOPS' /tmp/fio.txt
+  tar -C /usr/share -cf /vz/many.tar . && mkdir /vz/many && tar -C /vz/many -xf /vz/many.tar && sync
+  echo "demotion while mounted:"; on $A secondary vz; code=$?
+  [ $code = 10 ] || fail "exit code $code instead of 10"
+  rm -rf /vz/many; fstrim -v /vz || fail "fstrim"
+  umount /vz || fail "umount"
+  case $fs in ext4) fsck.ext4 -fn "$dev" ;; xfs) xfs_repair -n "$dev" ;; esac >/tmp/fsck.txt 2>&1 || { fail "fsck"; cat /tmp/fsck.txt; }
+done
+
+say "demotion"
+on $A secondary vz || fail "secondary"
+for ((n = 0; n < 100; n++)); do [ -b "$dev" ] || break; sleep 0.1; done
+[ ! -b "$dev" ] && [ ! -e /dev/repd/by-res/vz/0 ] || fail "the device is still there"
+on $A status
+on $A down vz && on $B down vz || fail "down"
+kill $alpha $beta; wait $alpha $beta
+equal_disks /dev/lab/d0 /dev/lab/d1 || fail "the disks differ"
+clean_kernel_log
+end
