@@ -9,6 +9,7 @@
 //! taken; a flush that failed is never tried again (I-D6).
 
 pub mod allocation;
+mod digest;
 mod error;
 mod in_use;
 mod open;
@@ -16,6 +17,7 @@ mod operation;
 mod storage;
 mod zero;
 
+pub use digest::block_digests;
 pub use error::{OpenError, io_error_of};
 pub use open::{Disk, DiskFacts, boot_id};
 pub use operation::{Buffer, Kind, Operation, Progress};

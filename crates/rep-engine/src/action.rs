@@ -3,8 +3,8 @@
 use crate::command::{CommandError, CommandOutcome};
 use rep_meta::MetaBlock;
 use rep_types::{
-    ByteRange, CommandId, ConnectionState, DiskState, IoError, IoId, LinkCause, PayloadId, ReplicationState, RequestId,
-    Role, SessionId, SyncDecision, VolumeNumber, ZeroMode,
+    ByteRange, CommandId, ConnectionState, DigestKey, DiskState, IoError, IoId, LinkCause, PayloadId, ReplicationState,
+    RequestId, Role, SessionId, SyncDecision, VolumeNumber, ZeroMode,
 };
 use rep_wire::Message;
 
@@ -59,6 +59,18 @@ pub enum Action {
         range: ByteRange,
         /// Into what.
         into: ReadInto,
+    },
+    /// Read the range and tell each block's digest: the first `DIGEST_LENGTH` bytes of its BLAKE3 under this key. The
+    /// bytes themselves aren't kept. Ends with `Digested`.
+    DigestDisk {
+        /// Named in `Digested`.
+        io: IoId,
+        /// Where.
+        volume: VolumeNumber,
+        /// Where; begins on a block.
+        range: ByteRange,
+        /// The key.
+        key: Box<DigestKey>,
     },
     /// Make everything whose `DiskDone` came before this action stable.
     FlushDisk {
@@ -166,6 +178,8 @@ pub enum Why {
     Peer,
     /// A resync ended.
     ResyncDone,
+    /// A verify ended.
+    VerifyDone,
 }
 
 /// A notice.
@@ -231,6 +245,11 @@ pub enum Notice {
     ResyncFinished {
         volume: VolumeNumber,
         copied_bytes: u64,
+    },
+    /// An online verify came to its end, with what it found to differ.
+    VerifyFinished {
+        volume: VolumeNumber,
+        different_bytes: u64,
     },
     /// Client I/O waits, or goes on.
     IoSuspended {

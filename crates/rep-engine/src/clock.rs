@@ -16,6 +16,7 @@ impl Engine {
             self.link_timeout(),
             self.epochs.close_due(),
             self.resync_timeout(),
+            self.verify_timeout(),
             self.promotion_granted_until,
             cooling,
         ];
@@ -70,7 +71,21 @@ impl Engine {
             IoPurpose::EpochFlush => self.epoch_flushed_locally(index, Ok(())),
             IoPurpose::SourceFlush { serial } => self.source_flushed(index, serial),
             IoPurpose::PeerFlush { session, id } => self.peer_flushed_locally(index, session, id, Ok(())),
-            IoPurpose::Meta(_) => {}
+            IoPurpose::VerifyRead(_) | IoPurpose::Meta(_) => {}
+        }
+    }
+
+    /// Digests of a range, or why there are none.
+    pub(crate) fn digested(&mut self, io: IoId, result: Result<Vec<u8>, IoError>) {
+        let Some(io) = self.ios.remove(Key(io.0)) else { return };
+        let index = io.volume;
+        if io.attachment != self.volumes[index].attachment || self.volumes[index].local.is_none() {
+            return;
+        }
+        match (io.purpose, result) {
+            (IoPurpose::VerifyRead(key), Ok(digests)) => self.verify_read_done(key, digests),
+            (_, Ok(_)) => {}
+            (_, Err(_)) => self.local_disk_failed(index, Why::DiskError),
         }
     }
 

@@ -73,6 +73,18 @@ pub enum Command {
         /// Which volume.
         volume: VolumeNumber,
     },
+    /// Compare both disks while they are in use. Done as soon as it runs; one that was stopped goes on where it was.
+    Verify {
+        /// Which volume.
+        volume: VolumeNumber,
+        /// Make equal what differs, by copying from that side.
+        repair_from: Option<Side>,
+    },
+    /// Stop a verify this node leads.
+    StopVerify {
+        /// Which volume.
+        volume: VolumeNumber,
+    },
     /// Hold client I/O back, or let it go on.
     SuspendIo {
         /// Hold back, or go on.

@@ -135,6 +135,7 @@ impl Engine {
                 self.attached(id, volume, *loaded, boot, logical_block_bytes)
             }
             Event::DiskDone { io, result } => self.disk_done(io, result),
+            Event::Digested { io, result } => self.digested(io, result),
             Event::MetaDone { io, result } => self.meta_done(io, result),
             Event::LinkUp { session } => self.link_up(session),
             Event::LinkDown { session, cause } => self.link_down(session, cause),
@@ -159,6 +160,8 @@ impl Engine {
                 moved |= self.answer_disk_lost(index);
                 moved |= self.progress_attach(index);
                 moved |= self.progress_resync(index);
+                moved |= self.progress_verify(index);
+                moved |= self.progress_repair(index);
             }
             moved |= self.progress_handshake();
             moved |= self.progress_transition();

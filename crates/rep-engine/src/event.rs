@@ -111,6 +111,13 @@ pub enum Event {
         /// How.
         result: Result<DiskSuccess, IoError>,
     },
+    /// An [`crate::Action::DigestDisk`] ended: `DIGEST_LENGTH` bytes for each block of the range.
+    Digested {
+        /// Which.
+        io: IoId,
+        /// The digests.
+        result: Result<Vec<u8>, IoError>,
+    },
     /// A metadata write ended; on success it is durable.
     MetaDone {
         /// Which.

@@ -41,6 +41,7 @@ impl Engine {
     /// Begins a round on the standing connection. One that is under way is left to end.
     pub(crate) fn begin_handshake(&mut self) {
         let deadline = self.now.after(limits::HANDSHAKE_DURATION_MAX);
+        (0..self.volumes.len()).for_each(|index| self.stop_verify(index, Why::Handshake));
         if let Some(link) = self.link.as_mut().filter(|link| link.handshake.is_none()) {
             link.round += 1;
             link.handshake =
@@ -262,6 +263,7 @@ impl Engine {
 
     fn accept_volume(&mut self, index: usize, decision: SyncDecision, peer: &VolumeView) {
         self.set_peer_disk(index, peer.disk, Why::Handshake);
+        self.volumes[index].found_different = false;
         let volume = &mut self.volumes[index];
         volume.logical_block_bytes = volume.logical_block_bytes.max(peer.logical_block_bytes);
         if volume.local.is_none() {

@@ -73,7 +73,8 @@ impl Volume {
         }
         // R16: UpToDate on both sides, connected and established means nothing is out-of-sync (I-B10).
         let equal = self.disk == DiskState::UpToDate && self.peer_disk == DiskState::UpToDate;
-        if connected && equal && self.replication == ReplicationState::Established && self.recording.is_none() {
+        let settled = self.replication == ReplicationState::Established && self.recording.is_none();
+        if connected && equal && settled && !self.found_different {
             assert_eq!(self.out_of_sync_blocks(), 0, "volume {number}: out-of-sync blocks on equal disks");
         }
     }

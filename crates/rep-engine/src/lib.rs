@@ -37,6 +37,7 @@ mod slab;
 mod snapshot;
 mod status;
 mod sync_decision;
+mod verify;
 mod volume;
 mod write_path;
 
@@ -45,5 +46,5 @@ pub use command::{Command, CommandError, CommandOutcome, PlannedSync, Side};
 pub use config::EngineConfig;
 pub use engine::Engine;
 pub use event::{DiskSuccess, Event, Timestamp};
-pub use snapshot::{Counters, IoSuspension, ResyncSnapshot, Snapshot, VolumeSnapshot};
+pub use snapshot::{Counters, IoSuspension, ResyncSnapshot, Snapshot, VerifySnapshot, VolumeSnapshot};
 pub use sync_decision::{SyncSide, decide_sync, explain};

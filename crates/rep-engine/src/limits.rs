@@ -12,6 +12,12 @@ pub const RESYNC_BLOCKS_MAX: u64 = 256;
 pub const RESYNC_UNFLUSHED_BLOCKS_MAX: u64 = 16384;
 /// How often at most a resync's progress is made durable: what a crash makes it copy again.
 pub const RESYNC_SAVE_INTERVAL: Duration = Duration::from_secs(1);
+/// Ranges a verify has under way.
+pub const VERIFY_REQUESTS_MAX: usize = 8;
+/// Ranges of a peer's verify we accept before we call that a breach of the protocol.
+pub const VERIFY_REQUESTS_ACCEPTED_MAX: usize = 64;
+/// The longest range a verify locks, in bytes: a client's write waits at most for one to be read on both nodes.
+pub const VERIFY_LENGTH_MAX: u64 = 256 << 10;
 /// Pages of the set of unflushed blocks; beyond this an epoch is closed (4 MiB of memory for each volume).
 pub const UNFLUSHED_PAGES_MAX: usize = 1024;
 /// Bytes of run lengths in one part of a travelling bitmap.

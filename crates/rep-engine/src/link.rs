@@ -176,7 +176,11 @@ impl Engine {
             ControlMessage::DiskLostNoted { volume, carries_on, generation } => {
                 self.disk_lost_noted(volume, carries_on, generation)
             }
-            ControlMessage::Invalidate { volume } => self.invalidated_by_peer(volume),
+            ControlMessage::Invalidate { volume, full } => self.invalidated_by_peer(volume, full),
+            ControlMessage::Verify { volume, running } => self.peer_verifies(volume, running),
+            ControlMessage::DigestRequest { id, volume, range, key } => self.digests_asked(id, volume, range, key),
+            ControlMessage::Digests { id, digests } => self.digests_told(id, digests),
+            ControlMessage::DigestDone { id, different } => self.digests_compared(id, &different),
             ControlMessage::NewGeneration { volume, id, clear_bitmap } => {
                 self.peer_starts_generation(volume, id, clear_bitmap)
             }

@@ -188,9 +188,10 @@ impl Engine {
                     self.runnable.push_back(key);
                 }
                 OperationKind::Write { .. } | OperationKind::Zero { .. } => self.end_write_if_closed(key),
-                OperationKind::ResyncSource { .. } | OperationKind::ResyncTarget { .. } => {
-                    self.end_operation(key, Err(IoError::Io))
-                }
+                OperationKind::ResyncSource { .. }
+                | OperationKind::ResyncTarget { .. }
+                | OperationKind::VerifyLead { .. }
+                | OperationKind::VerifyFollow { .. } => self.end_operation(key, Err(IoError::Io)),
             }
         }
         let requests = self.peer_requests.iter().filter(|(_, request)| request.volume == index);

@@ -40,12 +40,28 @@ pub(crate) enum OperationKind {
         /// Which resync; a write may land after its resync has ended.
         serial: u64,
     },
+    /// As leader of a verify: locked until both sides' digests have been compared.
+    VerifyLead {
+        /// Which verify.
+        serial: u64,
+    },
+    /// The peer leads a verify: locked until it has compared.
+    VerifyFollow {
+        /// The peer's name for it.
+        transfer: TransferId,
+        /// Which verify.
+        serial: u64,
+    },
 }
 
 impl OperationKind {
     /// Whether it excludes every other operation on its range.
     pub fn is_exclusive(self) -> bool {
-        !matches!(self, Self::Read | Self::ResyncSource { .. })
+        !matches!(self, Self::Read | Self::ResyncSource { .. }) && !self.is_verify()
+    }
+
+    pub fn is_verify(self) -> bool {
+        matches!(self, Self::VerifyLead { .. } | Self::VerifyFollow { .. })
     }
 
     pub fn is_client_write(self) -> bool {
@@ -107,6 +123,8 @@ pub(crate) enum IoPurpose {
     ResyncRead(Key),
     /// A resync's write.
     ResyncWrite(Key),
+    /// Digests for a verify.
+    VerifyRead(Key),
     /// The flush that closes an epoch of ours.
     EpochFlush,
     /// The flush before a resync's source hands out what may be in its cache only.

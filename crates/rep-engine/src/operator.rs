@@ -29,7 +29,7 @@ pub(crate) enum Step {
     /// Let go of a disk, cleanly.
     Detach { index: usize, stage: crate::attach::DetachStage },
     /// Give this node's data up.
-    Invalidate { index: usize, ticket: Option<BitmapTicket> },
+    Invalidate { index: usize, full: bool, ticket: Option<BitmapTicket> },
     /// Wait until a resync of this volume has begun.
     AwaitResync { index: usize },
     /// Start a generation on both nodes.
@@ -88,6 +88,8 @@ impl Engine {
             | Command::Resync { volume }
             | Command::ResyncFull { volume, .. }
             | Command::PauseSync { volume, .. }
+            | Command::Verify { volume, .. }
+            | Command::StopVerify { volume }
             | Command::Invalidate { volume }
             | Command::InvalidatePeer { volume }
             | Command::Outdate { volume }
@@ -105,6 +107,11 @@ impl Engine {
             Command::SuspendIo { suspended } => {
                 self.suspended = suspended;
                 self.open_gate();
+                done()
+            }
+            Command::Verify { repair_from, .. } => self.verify_command(index, repair_from),
+            Command::StopVerify { .. } => {
+                self.stop_verify_command(index);
                 done()
             }
             Command::PauseSync { volume, paused } => self.pause_sync(index, volume, paused),
@@ -129,6 +136,13 @@ impl Engine {
         let steps = steps.into_iter().collect();
         self.transition = Some(Transition { id, steps, outcome: CommandOutcome::Done, abandoned: false });
         None
+    }
+
+    /// The transition just begun is nobody's command.
+    pub(crate) fn nobody_waits(&mut self) {
+        if let Some(transition) = &mut self.transition {
+            transition.abandoned = true;
+        }
     }
 
     pub(crate) fn finish_command(&mut self, id: CommandId, result: Answer) {
@@ -174,7 +188,7 @@ impl Engine {
             Step::Demote(stage) => self.poll_demotion(stage),
             Step::Leave { asked, force } => self.poll_leave(asked, force),
             Step::Detach { index, stage } => self.poll_detach(index, stage),
-            Step::Invalidate { index, ticket } => self.poll_invalidate(index, ticket),
+            Step::Invalidate { index, full, ticket } => self.poll_invalidate(index, full, ticket),
             Step::AwaitResync { index } => self.poll_await_resync(index),
             Step::NewGeneration { index, state } => self.poll_new_generation(index, state),
             Step::Plan { .. } => Progress::Waits,
@@ -461,7 +475,7 @@ impl Engine {
     }
 
     /// What a resync on command needs.
-    fn resync_refusal(&self, index: usize) -> Option<Refusal> {
+    pub(crate) fn resync_refusal(&self, index: usize) -> Option<Refusal> {
         let volume = &self.volumes[index];
         if !self.is_connected() {
             Some(Refusal::NotConnected)
@@ -483,20 +497,22 @@ impl Engine {
         if self.volumes[index].peer_disk != DiskState::UpToDate {
             return refused(Refusal::OnlyGoodCopy);
         }
-        self.begin_transition(id, [Step::Invalidate { index, ticket: None }, Step::AwaitResync { index }])
+        self.begin_transition(id, [Step::Invalidate { index, full: true, ticket: None }, Step::AwaitResync { index }])
     }
 
-    fn poll_invalidate(&mut self, index: usize, ticket: Option<BitmapTicket>) -> Progress {
+    fn poll_invalidate(&mut self, index: usize, full: bool, ticket: Option<BitmapTicket>) -> Progress {
         let volume = &mut self.volumes[index];
         let Some(local) = &mut volume.local else { return Progress::Failed(CommandError::DiskFailed) };
         let Some(ticket) = ticket else {
             volume.in_sync.clear_all();
-            local.mark_all_out_of_sync();
+            if full {
+                local.mark_all_out_of_sync();
+            }
             let ticket = local.flush_bitmap();
             // Nobody is to take the disk for good while every block of it is marked (I-B10).
             self.set_disk(index, DiskState::Inconsistent, Why::Operator);
             self.send_state();
-            return Progress::Moved(Step::Invalidate { index, ticket: Some(ticket) });
+            return Progress::Moved(Step::Invalidate { index, full, ticket: Some(ticket) });
         };
         if !local.bitmap_durable(ticket) {
             return Progress::Waits;
@@ -519,21 +535,20 @@ impl Engine {
         if self.peer_role == Some(Role::Primary) {
             return refused(Refusal::PeerIsPrimary);
         }
-        self.send(ControlMessage::Invalidate { volume }, None);
+        self.send(ControlMessage::Invalidate { volume, full: true }, None);
         self.begin_transition(id, [Step::AwaitResync { index }])
     }
 
     /// The peer's operator has us give our data up.
-    pub(crate) fn invalidated_by_peer(&mut self, number: VolumeNumber) {
+    pub(crate) fn invalidated_by_peer(&mut self, number: VolumeNumber, full: bool) {
         let Some(index) = self.volume_index(number) else { return };
         let allowed = self.resync_refusal(index).is_none()
             && self.role == Role::Secondary
             && self.volumes[index].peer_disk == DiskState::UpToDate
             && self.transition.is_none();
         if allowed {
-            let steps = VecDeque::from([Step::Invalidate { index, ticket: None }]);
-            let outcome = CommandOutcome::Done;
-            self.transition = Some(Transition { id: CommandId(0), steps, outcome, abandoned: true });
+            self.begin_transition(CommandId(0), [Step::Invalidate { index, full, ticket: None }]);
+            self.nobody_waits();
         }
     }
 

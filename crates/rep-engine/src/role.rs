@@ -358,9 +358,7 @@ impl Engine {
         }
         let state = NewGenerationState { id, clear_bitmap, answers: true, tickets: None, peer_done: true };
         self.begin_transition(CommandId(0), [Step::NewGeneration { index, state }]);
-        if let Some(transition) = &mut self.transition {
-            transition.abandoned = true;
-        }
+        self.nobody_waits();
     }
 
     pub(crate) fn peer_started_generation(&mut self, number: VolumeNumber) {

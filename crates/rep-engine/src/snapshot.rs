@@ -50,6 +50,10 @@ pub struct VolumeSnapshot {
     pub out_of_sync_bytes: u64,
     /// A resync under way or paused.
     pub resync: Option<ResyncSnapshot>,
+    /// A verify this node leads.
+    pub verify: Option<VerifySnapshot>,
+    /// Bytes the last verify led by this node found to differ (so far, if it was stopped).
+    pub verify_found_bytes: u64,
     /// The last handshake's decision.
     pub last_decision: Option<SyncDecision>,
     /// The peer's generations as of the last handshake.
@@ -82,6 +86,19 @@ pub struct ResyncSnapshot {
     /// When it began, on the engine's clock.
     pub started: crate::Timestamp,
     /// Bytes a second over the last seconds.
+    pub rate_bytes_per_s: u64,
+}
+
+/// A verify's progress.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct VerifySnapshot {
+    /// Bytes to compare.
+    pub total_bytes: u64,
+    /// Bytes compared.
+    pub done_bytes: u64,
+    /// Bytes of the blocks found to differ.
+    pub different_bytes: u64,
+    /// Bytes a second since it began or went on.
     pub rate_bytes_per_s: u64,
 }
 

@@ -37,6 +37,8 @@ fn volume_snapshot(volume: &Volume, now: Timestamp) -> VolumeSnapshot {
         replication: volume.replication,
         out_of_sync_bytes: volume.out_of_sync_blocks() * BLOCK_SIZE,
         resync: volume.resync_snapshot(now),
+        verify: volume.verify_snapshot(now),
+        verify_found_bytes: volume.last_verify.different_blocks * BLOCK_SIZE,
         last_decision: volume.last_decision,
         peer_generations: volume.peer_told.map(|told| told.generations),
         peer_out_of_sync_bytes: volume.peer_told.map_or(0, |told| told.out_of_sync_blocks * BLOCK_SIZE),

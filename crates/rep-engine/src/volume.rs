@@ -1,14 +1,16 @@
 //! One volume: its disks' states, its local disk while one is attached, and what is under way on it.
 
+use crate::command::Side;
 use crate::dirty_bitmap::DirtyBitmap;
 use crate::local_disk::{LocalDisk, SuperblockTicket};
 use crate::overlap::OverlapTable;
 use crate::resync::Resync;
 use crate::slab::Key;
 use crate::snapshot::Counters;
+use crate::verify::{Verify, VerifyRecord};
 use rep_meta::{BootId, Divergence, PrimaryMark, Superblock};
 use rep_types::{
-    BlockIndex, BlockRange, ByteRange, DiskState, GenerationId, Generations, ReplicationState, SyncDecision,
+    BlockIndex, BlockRange, ByteRange, DigestKey, DiskState, GenerationId, Generations, ReplicationState, SyncDecision,
     VolumeNumber,
 };
 use rep_wire::{PriorEnd, SplitBrainWord, VolumeView};
@@ -149,6 +151,16 @@ pub(crate) struct Volume {
     /// The peer, a Primary, told us that its disk is gone and waits for our word.
     pub owes_disk_lost_answer: bool,
     pub resync: Option<Resync>,
+    /// A verify this node leads.
+    pub verify: Option<Verify>,
+    pub last_verify: VerifyRecord,
+    /// The verify the peer leads.
+    pub follows: Option<u64>,
+    pub verify_key: DigestKey,
+    /// A verify found blocks that differ, and nothing has been done about them yet.
+    pub found_different: bool,
+    /// They are to be made equal, from that side.
+    pub repair_from: Option<Side>,
     pub resync_paused_here: bool,
     pub resync_paused_there: bool,
     pub prior_end: PriorEnd,
@@ -190,6 +202,12 @@ impl Volume {
             finish_in_doubt: false,
             owes_disk_lost_answer: false,
             resync: None,
+            verify: None,
+            last_verify: VerifyRecord::default(),
+            follows: None,
+            verify_key: DigestKey::default(),
+            found_different: false,
+            repair_from: None,
             resync_paused_here: false,
             resync_paused_there: false,
             prior_end: PriorEnd::Clean,

@@ -127,6 +127,8 @@ impl Engine {
         match op.kind {
             OperationKind::ResyncSource { transfer } => return self.resync_source_locked(key, op, transfer),
             OperationKind::ResyncTarget { .. } => return self.resync_target_locked(key, op),
+            OperationKind::VerifyLead { serial } => return self.verify_locked(key, op, serial),
+            OperationKind::VerifyFollow { .. } => return self.verify_follow_locked(key, op),
             _ => {}
         }
         if self.io_waits() {

@@ -51,6 +51,7 @@ sometimes! {
     CommandRefused = "command refused",
     CommandAbandoned = "command abandoned",
     Outdated = "outdated by the operator",
+    VerifyFinished = "verify finished",
     DemoteWhileOpen = "demotion refused while open",
     TwoPrimaries = "two Primaries at once",
     Healed = "converged at the end",

@@ -83,12 +83,14 @@ pub enum OpKind {
         sectors: Sectors,
         durable: bool,
     },
-    /// `clashes`: a write of the same sectors was under way at the same time; what is read is anything.
+    /// `clashes`: a write of the same sectors was under way at the same time; what is read is anything. `digests`: each
+    /// block's digest is told instead of the data.
     Read {
         sectors: Sectors,
         into: Option<PayloadId>,
         values: Vec<u32>,
         clashes: bool,
+        digests: bool,
     },
     Flush {
         covers_later: bool,

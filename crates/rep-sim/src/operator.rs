@@ -121,7 +121,11 @@ impl World {
         self.seen(Sometimes::Outdated);
         let data = self.durable(node, volume).map(|loaded| loaded.superblock.data);
         if data == Some(rep_meta::DataState::Consistent) {
-            self.fail(Kind::WrongData, "I-G5", format!("node {node} calls volume {volume} outdated, its metadata don't"));
+            self.fail(
+                Kind::WrongData,
+                "I-G5",
+                format!("node {node} calls volume {volume} outdated, its metadata don't"),
+            );
         }
     }
 
@@ -294,6 +298,12 @@ impl World {
             }
             Step::InvalidatePeer { node, volume } if self.is_good(node, volume) => {
                 self.give_up(node, volume, Command::InvalidatePeer { volume: Self::number(volume) });
+            }
+            Step::Verify { node, volume } => {
+                self.command(node, Command::Verify { volume: Self::number(volume), repair_from: None });
+            }
+            Step::StopVerify { node, volume } => {
+                self.command(node, Command::StopVerify { volume: Self::number(volume) });
             }
             Step::Outdate { node, volume } if self.is_good(1 - node, volume) => {
                 self.command(node, Command::Outdate { volume: Self::number(volume) });

@@ -65,6 +65,8 @@ pub enum Step {
     Invalidate { node: Node, volume: usize },
     InvalidatePeer { node: Node, volume: usize },
     Outdate { node: Node, volume: usize },
+    Verify { node: Node, volume: usize },
+    StopVerify { node: Node, volume: usize },
     Suspend { node: Node, for_ns: u64 },
     Crash { node: Node, down_ns: u64 },
     PowerLoss { node: Node, down_ns: u64 },
@@ -178,13 +180,15 @@ impl Draw<'_> {
     }
 
     fn resync(&mut self, node: Node, volume: usize) -> Step {
-        match self.rng.below(7) {
+        match self.rng.below(10) {
             0 => Step::Resync { node, volume },
             1 => Step::ResyncFull { node, volume },
             2 | 3 => Step::Pause { node, volume, for_ns: self.rng.span(MS, 10 * SECOND) },
             4 => Step::Invalidate { node, volume },
             5 => Step::InvalidatePeer { node, volume },
-            _ => Step::Outdate { node, volume },
+            6 => Step::Outdate { node, volume },
+            7 => Step::StopVerify { node, volume },
+            _ => Step::Verify { node, volume },
         }
     }
 

@@ -34,7 +34,18 @@ impl World {
                     ReadInto::Payload(payload) => Some(payload),
                     ReadInto::NewPayload => None,
                 };
-                let kind = OpKind::Read { sectors: Sectors::of(range), into, values: Vec::new(), clashes: false };
+                let kind = OpKind::Read {
+                    sectors: Sectors::of(range),
+                    into,
+                    values: Vec::new(),
+                    clashes: false,
+                    digests: false,
+                };
+                self.submit(node, io, volume.0 as usize, kind, false);
+            }
+            Action::DigestDisk { io, volume, range, .. } => {
+                let sectors = Sectors::of(range);
+                let kind = OpKind::Read { sectors, into: None, values: Vec::new(), clashes: false, digests: true };
                 self.submit(node, io, volume.0 as usize, kind, false);
             }
             Action::FlushDisk { io, volume } => {
@@ -131,6 +142,14 @@ impl World {
             Notice::ResyncFinished { volume, copied_bytes } => {
                 self.seen(Sometimes::ResyncFinished);
                 self.resync_finished(node, volume.0 as usize, copied_bytes);
+            }
+            Notice::VerifyFinished { volume, different_bytes } => {
+                self.seen(Sometimes::VerifyFinished);
+                if different_bytes > 0 {
+                    let detail =
+                        format!("node {node} volume {volume}: a verify found {different_bytes} bytes to differ");
+                    self.fail(Kind::WrongData, "I-B9", detail);
+                }
             }
             _ => {}
         }

@@ -16,6 +16,16 @@ use std::rc::Rc;
 /// What a read returns that ran at the same time as a write of the same sectors.
 const CLASHED: u32 = 0xdead_dead;
 
+/// A digest for each block: different for different values.
+fn digests_of(values: &[u32], salt: u64) -> Vec<u8> {
+    let sectors = (rep_types::BLOCK_SIZE / rep_types::SECTOR_SIZE) as usize;
+    let digest = |block: &[u32]| {
+        let folded = block.iter().fold(salt, |sum, value| crate::rng::mix(sum ^ u64::from(*value)));
+        [folded.to_le_bytes(), crate::rng::mix(folded).to_le_bytes()].concat()
+    };
+    values.chunks(sectors).flat_map(digest).collect()
+}
+
 impl World {
     /// Takes an operation from an engine.
     pub(crate) fn submit(&mut self, node: usize, io: IoId, volume: usize, mut kind: OpKind, resync: bool) {
@@ -210,9 +220,15 @@ impl World {
         self.line(|| format!("node {node} <- {io:?} {done:?}"));
         let event = match op.kind {
             OpKind::Meta { .. } => Event::MetaDone { io, result: done },
-            OpKind::Read { into, values, clashes, .. } => {
+            OpKind::Read { into, values, clashes, digests, .. } => {
                 let values = if clashes { vec![CLASHED; values.len()] } else { values };
-                self.read_report(node, io, into, values, done)
+                if digests {
+                    // Of a clash nobody is to make anything, so no two are the same.
+                    let salt = if clashes { number } else { 0 };
+                    Event::Digested { io, result: done.map(|()| digests_of(&values, salt)) }
+                } else {
+                    self.read_report(node, io, into, values, done)
+                }
             }
             _ => Event::DiskDone { io, result: done.map(|()| DiskSuccess::default()) },
         };

@@ -23,6 +23,6 @@ pub use range::{BlockRange, ByteRange};
 pub use split_brain::{AfterOnePrimary, AfterZeroPrimaries, SplitBrainPolicies};
 pub use state::{ConnectionState, DiskState, ReplicationState, Role, ZeroMode};
 pub use units::{
-    BLOCK_SIZE, BlockIndex, CommandId, EXTENT_SIZE, EpochNumber, ExtentIndex, IoId, PayloadId, REQUEST_LENGTH_MAX,
-    RequestId, SECTOR_SIZE, SessionId, VolumeNumber, ZERO_LENGTH_MAX,
+    BLOCK_SIZE, BlockIndex, CommandId, DIGEST_LENGTH, DigestKey, EXTENT_SIZE, EpochNumber, ExtentIndex, IoId,
+    PayloadId, REQUEST_LENGTH_MAX, RequestId, SECTOR_SIZE, SessionId, VolumeNumber, ZERO_LENGTH_MAX,
 };

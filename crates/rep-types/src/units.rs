@@ -3,6 +3,12 @@
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
+/// The key of the digests of one comparison (keyed BLAKE3).
+pub type DigestKey = [u8; 32];
+
+/// Bytes of a block's digest: enough of a keyed BLAKE3 that two different blocks never have the same.
+pub const DIGEST_LENGTH: usize = 16;
+
 /// Bytes in a sector, the unit a disk may tear a write at and the unit clients address.
 pub const SECTOR_SIZE: u64 = 512;
 /// Bytes in a block: what one bit of the dirty bitmap stands for.

@@ -4,8 +4,12 @@ use crate::limits::{BLOCK_COUNT_MAX, OFFSET_MAX, PAYLOAD_LENGTH_MAX, RUNS_LENGTH
 use crate::message::{ControlMessage, Message};
 use crate::runs::{RunsError, decode_runs};
 use rep_types::{
-    BlockIndex, ByteRange, GENERATION_HISTORY_LENGTH, IoError, SECTOR_SIZE, VolumeNumber, ZERO_LENGTH_MAX,
+    BLOCK_SIZE, BlockIndex, ByteRange, DIGEST_LENGTH, GENERATION_HISTORY_LENGTH, IoError, REQUEST_LENGTH_MAX,
+    SECTOR_SIZE, VolumeNumber, ZERO_LENGTH_MAX,
 };
+
+/// Blocks in the longest range whose digests are asked for.
+const BLOCKS_MAX: usize = REQUEST_LENGTH_MAX as usize / BLOCK_SIZE as usize;
 
 /// What is wrong with a frame's body, or with a message that was to become one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -79,6 +83,15 @@ fn check_control(message: &ControlMessage) -> Result<(), BodyError> {
         ControlMessage::OutOfSync { first, count, .. } => {
             let end = first.0.checked_add(*count).ok_or(BodyError::IllegalBlock)?;
             check_block(BlockIndex(end))
+        }
+        ControlMessage::DigestRequest { range, .. } => check_range(*range, REQUEST_LENGTH_MAX),
+        ControlMessage::Digests { digests, .. } => {
+            let legal = digests.len().is_multiple_of(DIGEST_LENGTH) && digests.len() <= BLOCKS_MAX * DIGEST_LENGTH;
+            if legal { Ok(()) } else { Err(BodyError::IllegalList) }
+        }
+        ControlMessage::DigestDone { different, .. } => {
+            let inside = different.last().is_none_or(|last| usize::from(*last) < BLOCKS_MAX);
+            if inside && different.is_sorted_by(|a, b| a < b) { Ok(()) } else { Err(BodyError::IllegalList) }
         }
         ControlMessage::ResyncGenerations { history, .. } if history.len() > GENERATION_HISTORY_LENGTH => {
             Err(BodyError::IllegalList)

@@ -5,7 +5,9 @@
 //! followed by it in the same frame, and the shell hands it on as a `PayloadId`.
 
 use crate::view::NodeView;
-use rep_types::{BlockIndex, ByteRange, DiskState, GenerationId, IoError, Role, SyncDecision, VolumeNumber, ZeroMode};
+use rep_types::{
+    BlockIndex, ByteRange, DigestKey, DiskState, GenerationId, IoError, Role, SyncDecision, VolumeNumber, ZeroMode,
+};
 use serde::{Deserialize, Serialize};
 
 /// A transfer in flight on the link, named by the node that started it; unique per direction and session.
@@ -245,9 +247,13 @@ pub enum ControlMessage {
         generation: GenerationId,
     },
     /// Give your data up: be Inconsistent with every block out-of-sync, then a new handshake follows.
+    ///
+    /// Not `full`: only the blocks both know to differ are given up.
     Invalidate {
         /// Which volume.
         volume: VolumeNumber,
+        /// Whether every block is given up.
+        full: bool,
     },
     /// Both start this generation together, with clean bitmaps if told (skips the initial sync).
     NewGeneration {
@@ -276,5 +282,37 @@ pub enum ControlMessage {
     LeaveNoted {
         /// The answering node's role: a Secondary that leaves a Primary marks itself Outdated.
         role: Role,
+    },
+    /// Online verify of this volume begins, or ends; the sender leads it.
+    Verify {
+        /// Which volume.
+        volume: VolumeNumber,
+        /// Begins, or ends.
+        running: bool,
+    },
+    /// Lock this range against writes, read it, and tell the digest of each block of it.
+    DigestRequest {
+        /// Named in the answers.
+        id: TransferId,
+        /// Where.
+        volume: VolumeNumber,
+        /// Where; at most 1 MiB.
+        range: ByteRange,
+        /// The digests' key: random, so that no data can be made to collide.
+        key: DigestKey,
+    },
+    /// Answer to `DigestRequest`; the range stays locked until `DigestDone`.
+    Digests {
+        /// The request answered.
+        id: TransferId,
+        /// `DIGEST_LENGTH` bytes for each block touched; empty: the range couldn't be read.
+        digests: Vec<u8>,
+    },
+    /// Both have been compared: the range may be unlocked.
+    DigestDone {
+        /// The request it ends.
+        id: TransferId,
+        /// The blocks that differ, by their distance from the range's first, in ascending order.
+        different: Vec<u16>,
     },
 }

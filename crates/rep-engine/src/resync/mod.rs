@@ -234,6 +234,7 @@ impl Engine {
 
     /// Ends a resync early. The bits that are left say what is missing (S3).
     pub(crate) fn stop_resync(&mut self, index: usize, why: Why) {
+        self.stop_verify(index, why);
         let volume = &mut self.volumes[index];
         // The adoption of the source's generations may already be on its way to the disk; then it goes on without
         // the connection, and `progress_adoption` sees that no resync is left.

@@ -238,13 +238,28 @@ fn any_volume_message() -> impl Strategy<Value = ControlMessage> {
         2 => ControlMessage::ResyncFinished { volume },
         3 => ControlMessage::DiskLost { volume },
         4 => ControlMessage::DiskLostNoted { volume, carries_on: flag, generation: id },
-        5 => ControlMessage::Invalidate { volume },
+        5 => ControlMessage::Invalidate { volume, full: flag },
         6 => ControlMessage::NewGenerationDone { volume },
         7 => ControlMessage::PauseSync { volume, paused: flag },
         8 => ControlMessage::NewGeneration { volume, id, clear_bitmap: flag },
         9 => ControlMessage::ResyncStart { volume, bitmap_generation: id },
         _ => ControlMessage::PromoteReply { granted: flag },
     })
+}
+
+fn any_comparison() -> impl Strategy<Value = ControlMessage> {
+    let id = || any::<u64>().prop_map(TransferId);
+    prop_oneof![
+        (id(), any_volume(), any_range(REQUEST_LENGTH_MAX), any::<[u8; 32]>())
+            .prop_map(|(id, volume, range, key)| ControlMessage::DigestRequest { id, volume, range, key }),
+        (id(), 0..=256usize, any::<u8>()).prop_map(|(id, blocks, byte)| ControlMessage::Digests {
+            id,
+            digests: vec![byte; blocks * rep_types::DIGEST_LENGTH]
+        }),
+        (id(), proptest::collection::btree_set(0..256u16, 0..9)).prop_map(|(id, different)| {
+            ControlMessage::DigestDone { id, different: different.into_iter().collect() }
+        }),
+    ]
 }
 
 /// Any control message.
@@ -267,6 +282,8 @@ pub fn any_control() -> impl Strategy<Value = ControlMessage> {
         (any_role(), by_volume(select(DISKS.to_vec())))
             .prop_map(|(role, disks)| ControlMessage::State { role, disks: disks.into_iter().collect() }),
         any_role().prop_map(|role| ControlMessage::LeaveNoted { role }),
+        (any_volume(), any::<bool>()).prop_map(|(volume, running)| ControlMessage::Verify { volume, running }),
+        any_comparison(),
         select(vec![ControlMessage::PromoteRequest, ControlMessage::Leave]),
         any_volume_message(),
     ]

@@ -117,12 +117,16 @@ pub fn control_samples() -> Vec<(&'static str, ControlMessage)> {
             "disk-lost-noted",
             ControlMessage::DiskLostNoted { volume, carries_on: true, generation: GenerationId(0x0123_4567_89ab_cdef) },
         ),
-        ("invalidate", ControlMessage::Invalidate { volume }),
+        ("invalidate", ControlMessage::Invalidate { volume, full: true }),
         ("new-generation", ControlMessage::NewGeneration { volume, id: GenerationId(0xabcd), clear_bitmap: true }),
         ("new-generation-done", ControlMessage::NewGenerationDone { volume }),
         ("pause-sync", ControlMessage::PauseSync { volume, paused: true }),
         ("leave", ControlMessage::Leave),
         ("leave-noted", ControlMessage::LeaveNoted { role: Role::Secondary }),
+        ("verify", ControlMessage::Verify { volume, running: true }),
+        ("digest-request", ControlMessage::DigestRequest { id: ID, volume, range: RANGE, key: [0xab; 32] }),
+        ("digests", ControlMessage::Digests { id: ID, digests: vec![0x5a; 2 * rep_types::DIGEST_LENGTH] }),
+        ("digest-done", ControlMessage::DigestDone { id: ID, different: vec![0, 255] }),
     ]
 }
 

@@ -81,6 +81,9 @@ fn event(resource: &ResourceName, notice: &Notice) -> Event {
         }
         Notice::MetadataDamaged { volume } => told("metadata_damaged", *volume, None, None),
         Notice::ResyncFinished { volume, copied_bytes } => told("resync_finished", *volume, None, Some(*copied_bytes)),
+        Notice::VerifyFinished { volume, different_bytes } => {
+            told("verify_finished", *volume, None, Some(*different_bytes))
+        }
         Notice::IoSuspended { suspended } => Event {
             to: Some(suspended.to_string()),
             from: Some((!suspended).to_string()),
@@ -101,5 +104,6 @@ fn why_words(why: Why) -> String {
         Why::LinkLost(cause) => cause.to_string(),
         Why::Peer => "the peer said so".into(),
         Why::ResyncDone => "resync done".into(),
+        Why::VerifyDone => "verify done".into(),
     }
 }

@@ -192,6 +192,8 @@ mod tests {
             replication: ReplicationState::Established,
             out_of_sync_bytes: 0,
             resync: None,
+            verify: None,
+            verify_found_bytes: 0,
             last_decision: None,
             peer_generations: None,
             peer_out_of_sync_bytes: 0,

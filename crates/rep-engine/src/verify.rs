@@ -1,0 +1,443 @@
+//! Online verify: comparing two disks that should be equal, under load, without a false alarm.
+//!
+//! ```text
+//!     leader                               peer
+//!       ├───────────── Verify ─────────────►│
+//!  lock ├────────── DigestRequest ─────────►│ lock, read, digest
+//!       │◄──────────── Digests ─────────────┤
+//!  read, digest, compare                    │
+//!       ├─────────── DigestDone ───────────►│ mark what differs, unlock
+//!       ├───────────── Verify ─────────────►│ ended
+//! ```
+//!
+//! The range is locked in the tables of both nodes from before either reads it until both have been compared. A lock
+//! is granted when the writes before it are answered by both disks, and holds back those after it, so both disks hold
+//! the same bytes at that moment or never will: what is found differs (I-B9). Reads go on.
+//!
+//! What differs is marked on both sides, and counted. Nothing is copied unless the operator named the node to repair
+//! from: a verify can't know which side is right.
+//!
+//! A verify ends early with the connection, a disk, or a new handshake; asked for again it goes on where it was.
+
+use crate::action::{Action, Notice, Why};
+use crate::command::{CommandError, CommandOutcome, Side};
+use crate::event::Timestamp;
+use crate::operation::{IoPurpose, Leg, Operation, OperationKind, Stage};
+use crate::operator::Step;
+use crate::slab::Key;
+use crate::snapshot::VerifySnapshot;
+use crate::volume::Volume;
+use crate::{Engine, limits};
+use rep_types::{
+    BLOCK_SIZE, BlockRange, ByteRange, CommandId, DIGEST_LENGTH, DigestKey, DiskState, IoError, LinkCause, Refusal,
+    ReplicationState, RequestId, Role, VolumeNumber,
+};
+use rep_wire::{ControlMessage, TransferId};
+use std::time::Duration;
+
+/// A verify this node leads.
+#[derive(Debug)]
+pub(crate) struct Verify {
+    /// Tells verifies apart.
+    serial: u64,
+    key: DigestKey,
+    /// Where the next range begins, in bytes.
+    cursor: u64,
+    /// Ranges under way.
+    requests: usize,
+    /// Digests the peer sent, until ours are there.
+    answers: Vec<(Key, Vec<u8>)>,
+    not_before: Timestamp,
+    started: Timestamp,
+    /// Bytes compared since then.
+    compared_bytes: u64,
+    different_blocks: u64,
+    repair_from: Option<Side>,
+}
+
+/// How the last verify of a volume stands, for operators and for going on with it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct VerifyRecord {
+    /// Where it was left, in bytes; 0: it came to the end, or there was none.
+    pub resume_at: u64,
+    /// Blocks found to differ so far.
+    pub different_blocks: u64,
+}
+
+impl Verify {
+    pub(crate) fn snapshot(&self, size_bytes: u64, now: Timestamp) -> VerifySnapshot {
+        let age = now.since(self.started).as_millis().max(1) as u64;
+        VerifySnapshot {
+            total_bytes: size_bytes,
+            done_bytes: self.first_open(),
+            different_bytes: self.different_blocks * BLOCK_SIZE,
+            rate_bytes_per_s: self.compared_bytes * 1000 / age,
+        }
+    }
+
+    /// Everything before has been compared.
+    fn first_open(&self) -> u64 {
+        self.cursor.saturating_sub(self.requests as u64 * limits::VERIFY_LENGTH_MAX)
+    }
+}
+
+fn refused(refusal: Refusal) -> Option<Result<CommandOutcome, CommandError>> {
+    Some(Err(CommandError::Refused(refusal)))
+}
+
+impl Engine {
+    /// The operator asks for a verify. Returns as soon as it runs.
+    pub(crate) fn verify_command(
+        &mut self,
+        index: usize,
+        repair_from: Option<Side>,
+    ) -> Option<Result<CommandOutcome, CommandError>> {
+        let volume = &self.volumes[index];
+        if !self.is_connected() {
+            return refused(Refusal::NotConnected);
+        }
+        if self.handshake_under_way() {
+            return refused(Refusal::HandshakeUnderWay);
+        }
+        if volume.local.is_none() || !volume.peer_disk.takes_writes() {
+            return refused(Refusal::Diskless);
+        }
+        if volume.resync.is_some() || volume.disk != DiskState::UpToDate || volume.peer_disk != DiskState::UpToDate {
+            return refused(Refusal::ResyncUnderWay);
+        }
+        if volume.replication == ReplicationState::VerifyT {
+            return refused(Refusal::Busy);
+        }
+        let victim_is_primary = match repair_from {
+            Some(Side::Local) => self.peer_role == Some(Role::Primary),
+            Some(Side::Peer) => self.role == Role::Primary,
+            None => false,
+        };
+        if victim_is_primary {
+            return refused(if repair_from == Some(Side::Peer) { Refusal::IsPrimary } else { Refusal::PeerIsPrimary });
+        }
+        if let Some(verify) = &mut self.volumes[index].verify {
+            verify.repair_from = repair_from.or(verify.repair_from);
+        } else {
+            self.begin_verify(index, repair_from);
+        }
+        Some(Ok(CommandOutcome::Done))
+    }
+
+    fn begin_verify(&mut self, index: usize, repair_from: Option<Side>) {
+        let (serial, now) = (self.next_serial(), self.now);
+        let mut key = DigestKey::default();
+        for part in key.chunks_exact_mut(8) {
+            part.copy_from_slice(&self.generations.make().0.to_le_bytes());
+        }
+        let volume = &mut self.volumes[index];
+        let left = std::mem::take(&mut volume.last_verify);
+        let different_blocks = if left.resume_at > 0 { left.different_blocks } else { 0 };
+        volume.verify = Some(Verify {
+            serial,
+            key,
+            cursor: left.resume_at,
+            requests: 0,
+            answers: Vec::new(),
+            not_before: now,
+            started: now,
+            compared_bytes: 0,
+            different_blocks,
+            repair_from,
+        });
+        let volume = volume.number;
+        self.set_replication(index, ReplicationState::VerifyS, Why::Operator);
+        self.send(ControlMessage::Verify { volume, running: true }, None);
+    }
+
+    /// The operator has had enough; asked for again, it goes on where it was.
+    pub(crate) fn stop_verify_command(&mut self, index: usize) {
+        if self.volumes[index].verify.is_some() {
+            self.stop_verify(index, Why::Operator);
+            let volume = self.volumes[index].number;
+            self.send(ControlMessage::Verify { volume, running: false }, None);
+        }
+    }
+
+    /// Ends a verify early, on either side.
+    pub(crate) fn stop_verify(&mut self, index: usize, why: Why) {
+        let volume = &mut self.volumes[index];
+        volume.follows = None;
+        if let Some(verify) = volume.verify.take() {
+            volume.last_verify =
+                VerifyRecord { resume_at: verify.first_open(), different_blocks: verify.different_blocks };
+        }
+        self.end_verify_locks(index);
+        self.leave_verify_state(index, why);
+    }
+
+    /// Locks go, save those whose own read is on its way: that ends them.
+    fn end_verify_locks(&mut self, index: usize) {
+        let ours = |op: &Operation| op.volume == index && op.kind.is_verify();
+        let keys: Vec<Key> = self.ops.iter().filter(|(_, op)| ours(op)).map(|(key, _)| key).collect();
+        for key in keys {
+            match self.ops.get_mut(key) {
+                Some(op) if op.local == Leg::Open => op.peer = Leg::Failed,
+                _ => self.end_operation(key, Err(IoError::Io)),
+            }
+        }
+    }
+
+    fn leave_verify_state(&mut self, index: usize, why: Why) {
+        if matches!(self.volumes[index].replication, ReplicationState::VerifyS | ReplicationState::VerifyT) {
+            self.set_replication(index, ReplicationState::Established, why);
+        }
+    }
+
+    pub(crate) fn progress_verify(&mut self, index: usize) -> bool {
+        let mut moved = false;
+        while let Some(range) = self.next_verify_range(index) {
+            let Some(verify) = &mut self.volumes[index].verify else { break };
+            let serial = verify.serial;
+            self.insert_operation(RequestId(0), index, range, None, OperationKind::VerifyLead { serial });
+            moved = true;
+        }
+        moved | self.verify_ends(index)
+    }
+
+    /// Takes the next range to compare, if one may be begun now.
+    fn next_verify_range(&mut self, index: usize) -> Option<ByteRange> {
+        let (now, rate) = (self.now, self.config.resync_rate_max);
+        let volume = &mut self.volumes[index];
+        let (size, paused) = (volume.size_bytes, volume.resync_paused_here || volume.resync_paused_there);
+        let verify = volume.verify.as_mut()?;
+        let may = !paused && verify.requests < limits::VERIFY_REQUESTS_MAX && verify.not_before <= now;
+        if !may || verify.cursor >= size {
+            return None;
+        }
+        let length = limits::VERIFY_LENGTH_MAX.min(size - verify.cursor);
+        let range = ByteRange::new(verify.cursor, length as u32);
+        verify.cursor += length;
+        verify.requests += 1;
+        if let Some(nanoseconds) = length.saturating_mul(1_000_000_000).checked_div(rate) {
+            verify.not_before = verify.not_before.max(now).after(Duration::from_nanos(nanoseconds));
+        }
+        Some(range)
+    }
+
+    fn verify_ends(&mut self, index: usize) -> bool {
+        let volume = &mut self.volumes[index];
+        let size = volume.size_bytes;
+        let ended = |verify: &mut Verify| verify.cursor >= size && verify.requests == 0;
+        let Some(verify) = volume.verify.take_if(ended) else { return false };
+        volume.last_verify = VerifyRecord { resume_at: 0, different_blocks: verify.different_blocks };
+        let number = volume.number;
+        self.send(ControlMessage::Verify { volume: number, running: false }, None);
+        self.leave_verify_state(index, Why::VerifyDone);
+        let different_bytes = verify.different_blocks * BLOCK_SIZE;
+        self.notice(Notice::VerifyFinished { volume: number, different_bytes });
+        if let Some(side) = verify.repair_from.filter(|_| verify.different_blocks > 0) {
+            self.volumes[index].repair_from = Some(side);
+        }
+        true
+    }
+
+    /// A repair waits until no other command is under way.
+    pub(crate) fn progress_repair(&mut self, index: usize) -> bool {
+        if self.volumes[index].repair_from.is_none() || self.transition.is_some() || self.handshake_under_way() {
+            return false;
+        }
+        let Some(from) = self.volumes[index].repair_from.take() else { return false };
+        let volume = self.volumes[index].number;
+        match from {
+            _ if self.resync_refusal(index).is_some() => {}
+            Side::Local => self.send(ControlMessage::Invalidate { volume, full: false }, None),
+            Side::Peer if self.role == Role::Secondary => {
+                self.begin_transition(CommandId(0), [Step::Invalidate { index, full: false, ticket: None }]);
+                self.nobody_waits();
+            }
+            Side::Peer => {}
+        }
+        true
+    }
+
+    pub(crate) fn verify_timeout(&self) -> Option<Timestamp> {
+        let waiting = |verify: &&Verify| verify.not_before > self.now && verify.requests < limits::VERIFY_REQUESTS_MAX;
+        let verifies = self.volumes.iter().filter_map(|volume| volume.verify.as_ref());
+        verifies.filter(waiting).map(|verify| verify.not_before).min()
+    }
+
+    // ---- the leader's ranges ----
+
+    /// The range is locked here: have the peer lock and read it.
+    pub(crate) fn verify_locked(&mut self, key: Key, op: Operation, serial: u64) {
+        let now = self.now;
+        let volume = &self.volumes[op.volume];
+        let Some(verify) = volume.verify.as_ref().filter(|verify| verify.serial == serial) else {
+            return self.end_operation(key, Err(IoError::Io));
+        };
+        let (volume, digest_key) = (volume.number, verify.key);
+        if let Some(op) = self.ops.get_mut(key) {
+            (op.peer, op.stage, op.started) = (Leg::Open, Stage::UnderWay, now);
+        }
+        let id = TransferId(key.0);
+        self.send(ControlMessage::DigestRequest { id, volume, range: op.range, key: digest_key }, None);
+    }
+
+    /// The peer's digests.
+    pub(crate) fn digests_told(&mut self, id: TransferId, digests: Vec<u8>) {
+        let key = Key(id.0);
+        let Some(op) = self.ops.get_mut(key) else { return };
+        let OperationKind::VerifyLead { serial } = op.kind else { return };
+        if op.peer != Leg::Open {
+            return self.drop_link(LinkCause::Protocol);
+        }
+        op.peer = Leg::Done;
+        let op = *op;
+        let volume = &mut self.volumes[op.volume];
+        let (number, size) = (volume.number, volume.size_bytes);
+        let Some(verify) = volume.verify.as_mut().filter(|verify| verify.serial == serial) else {
+            return self.end_operation(key, Err(IoError::Io));
+        };
+        if digests.is_empty() {
+            // The peer no longer takes part.
+            return self.stop_verify(op.volume, Why::Peer);
+        }
+        if digests.len() != digests_length(op.range, size) {
+            return self.drop_link(LinkCause::Protocol);
+        }
+        verify.answers.push((key, digests));
+        let digest_key = verify.key;
+        if let Some(op) = self.ops.get_mut(key) {
+            op.local = Leg::Open;
+        }
+        self.digest(op, number, IoPurpose::VerifyRead(key), digest_key);
+    }
+
+    fn digest(&mut self, op: Operation, volume: VolumeNumber, purpose: IoPurpose, key: DigestKey) {
+        let io = self.new_io(op.volume, purpose);
+        self.out.push(Action::DigestDisk { io, volume, range: op.range, key: Box::new(key) });
+    }
+
+    /// Our own digests are there.
+    pub(crate) fn verify_read_done(&mut self, key: Key, digests: Vec<u8>) {
+        let Some(op) = self.ops.get_mut(key) else { return };
+        op.local = Leg::Done;
+        let op = *op;
+        match op.kind {
+            OperationKind::VerifyLead { serial } => self.compare(key, op, serial, &digests),
+            OperationKind::VerifyFollow { transfer, serial } if self.volumes[op.volume].follows == Some(serial) => {
+                self.send(ControlMessage::Digests { id: transfer, digests }, None)
+            }
+            _ => self.end_operation(key, Err(IoError::Io)),
+        }
+    }
+
+    fn compare(&mut self, key: Key, op: Operation, serial: u64, ours: &[u8]) {
+        let now = self.now;
+        let volume = &mut self.volumes[op.volume];
+        let Some(verify) = volume.verify.as_mut().filter(|verify| verify.serial == serial) else {
+            return self.end_operation(key, Err(IoError::Io));
+        };
+        let Some(position) = verify.answers.iter().position(|(answered, _)| *answered == key) else { return };
+        let (_, theirs) = verify.answers.swap_remove(position);
+        let pairs = ours.chunks_exact(DIGEST_LENGTH).zip(theirs.chunks_exact(DIGEST_LENGTH));
+        let different: Vec<u16> = (0u16..).zip(pairs).filter(|(_, (a, b))| a != b).map(|(block, _)| block).collect();
+        verify.requests -= 1;
+        verify.compared_bytes += u64::from(op.range.length);
+        verify.different_blocks += different.len() as u64;
+        self.mark_different(op, &different);
+        self.epochs.touch(now);
+        self.send(ControlMessage::DigestDone { id: TransferId(key.0), different }, None);
+        self.end_operation(key, Ok(()));
+    }
+
+    fn mark_different(&mut self, op: Operation, different: &[u16]) {
+        let first = op.range.blocks_touched().first.0;
+        let volume = &mut self.volumes[op.volume];
+        for block in different {
+            volume.mark_out_of_sync(BlockRange::new(first + u64::from(*block), 1));
+        }
+        if !different.is_empty() {
+            volume.found_different = true;
+            if let Some(local) = &mut volume.local {
+                local.flush_bitmap();
+            }
+        }
+    }
+
+    // ---- the peer's ranges ----
+
+    /// The peer leads a verify, or ends it.
+    pub(crate) fn peer_verifies(&mut self, number: VolumeNumber, running: bool) {
+        let Some(index) = self.volume_index(number) else { return };
+        match (running, self.volumes[index].replication) {
+            (true, ReplicationState::Established) => self.follow_verify(index),
+            // Both began at the same moment: the node whose name sorts first leads.
+            (true, ReplicationState::VerifyS) if !self.config.sorts_first => {
+                self.stop_verify(index, Why::Peer);
+                self.follow_verify(index);
+            }
+            (false, ReplicationState::VerifyT) => self.stop_verify(index, Why::Peer),
+            _ => {}
+        }
+    }
+
+    fn follow_verify(&mut self, index: usize) {
+        self.volumes[index].follows = Some(self.next_serial());
+        self.set_replication(index, ReplicationState::VerifyT, Why::Peer);
+    }
+
+    /// The peer wants to compare a range.
+    pub(crate) fn digests_asked(&mut self, id: TransferId, number: VolumeNumber, range: ByteRange, key: DigestKey) {
+        let index = self.volume_index(number);
+        let following = index.and_then(|index| Some((index, self.volumes[index].follows?)));
+        let Some((index, serial)) = following else {
+            return self.send(ControlMessage::Digests { id, digests: Vec::new() }, None);
+        };
+        let aligned = range.offset.is_multiple_of(BLOCK_SIZE) && range.is_legal(self.volumes[index].size_bytes);
+        let open = self.ops.iter().filter(|(_, op)| matches!(op.kind, OperationKind::VerifyFollow { .. })).count();
+        if !aligned
+            || u64::from(range.length) > limits::VERIFY_LENGTH_MAX
+            || open >= limits::VERIFY_REQUESTS_ACCEPTED_MAX
+        {
+            return self.drop_link(LinkCause::Protocol);
+        }
+        self.volumes[index].verify_key = key;
+        self.insert_operation(RequestId(0), index, range, None, OperationKind::VerifyFollow { transfer: id, serial });
+    }
+
+    /// The range the peer asked for is locked: read it.
+    pub(crate) fn verify_follow_locked(&mut self, key: Key, op: Operation) {
+        let now = self.now;
+        let volume = &self.volumes[op.volume];
+        let (number, digest_key, readable) = (volume.number, volume.verify_key, volume.local.is_some());
+        if !readable {
+            return self.end_operation(key, Err(IoError::Io));
+        }
+        if let Some(op) = self.ops.get_mut(key) {
+            (op.local, op.peer, op.stage, op.started) = (Leg::Open, Leg::Open, Stage::UnderWay, now);
+        }
+        self.digest(op, number, IoPurpose::VerifyRead(key), digest_key);
+    }
+
+    /// The peer has compared a range.
+    pub(crate) fn digests_compared(&mut self, id: TransferId, different: &[u16]) {
+        let named = |kind| matches!(kind, OperationKind::VerifyFollow { transfer, .. } if transfer == id);
+        let awaited = |op: &Operation| named(op.kind) && op.local == Leg::Done;
+        let Some((key, op)) = self.ops.iter().find(|(_, op)| awaited(op)).map(|(key, op)| (key, *op)) else { return };
+        let blocks = op.range.blocks_touched().count;
+        if different.last().is_some_and(|last| u64::from(*last) >= blocks) {
+            return self.drop_link(LinkCause::Protocol);
+        }
+        self.mark_different(op, different);
+        self.end_operation(key, Ok(()));
+    }
+}
+
+/// Bytes of the digests of a range; the volume's last block may be shorter than the others.
+fn digests_length(range: ByteRange, size_bytes: u64) -> usize {
+    debug_assert!(range.end() <= size_bytes);
+    range.blocks_touched().count as usize * DIGEST_LENGTH
+}
+
+impl Volume {
+    pub(crate) fn verify_snapshot(&self, now: Timestamp) -> Option<VerifySnapshot> {
+        self.verify.as_ref().map(|verify| verify.snapshot(self.size_bytes, now))
+    }
+}
