@@ -11,7 +11,8 @@ use rep_disk::{Buffer, Disk, DiskFacts, Kind, Progress, is_all_zero};
 use rep_engine::{DiskSuccess, Event, ReadInto};
 use rep_meta::{META_BLOCK_SIZE, MetaBlock};
 use rep_ring::{Completion, Key, Slab, SlotId, Zone};
-use rep_types::{ByteRange, IoError, IoId, PayloadId, VolumeNumber};
+use rep_types::{ByteRange, DigestKey, IoError, IoId, PayloadId, VolumeNumber};
+
 use std::collections::VecDeque;
 
 /// Which of a volume's devices.
@@ -22,12 +23,14 @@ enum Target {
 }
 
 /// What is reported when an operation ends.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 enum Report {
     /// `DiskDone`.
     Data,
     /// `DiskDone` with the buffer taken for it.
     DataInto(SlotId),
+    /// `Digested`: each block of the buffer taken for it, under this key.
+    Digests(SlotId, Box<DigestKey>),
     /// `MetaDone`.
     Meta,
 }
@@ -64,6 +67,7 @@ impl OpenDisk {
 /// An operation that waits for a buffer.
 enum Waiting {
     Read { disk: Key, io: IoId, range: ByteRange },
+    Digest { disk: Key, io: IoId, range: ByteRange, key: Box<DigestKey> },
     Meta { disk: Key, io: IoId, offset: u64, block: MetaBlock },
 }
 
@@ -172,6 +176,23 @@ impl Disks {
         }
     }
 
+    /// Reads a range for its digests alone.
+    pub fn digest(
+        &mut self,
+        (volume, io): (VolumeNumber, IoId),
+        range: ByteRange,
+        key: Box<DigestKey>,
+        context: &mut DiskContext<'_>,
+    ) {
+        match self.key(volume) {
+            Some(disk) => {
+                self.waiting_reads.push_back(Waiting::Digest { disk, io, range, key });
+                self.start_waiting(context);
+            }
+            None => context.events.push(Event::Digested { io, result: Err(IoError::Io) }),
+        }
+    }
+
     /// A zeroing or a flush.
     pub fn other(
         &mut self,
@@ -208,10 +229,14 @@ impl Disks {
             let what = (Kind::Write { durable: true }, ByteRange::new(offset, META_BLOCK_SIZE as u32));
             self.start_on(disk, Target::Meta, io, what, Some(slot), Report::Meta, context);
         }
-        while let Some(Waiting::Read { range, .. }) = self.waiting_reads.front() {
+        while let Some(Waiting::Read { range, .. } | Waiting::Digest { range, .. }) = self.waiting_reads.front() {
             let Some(slot) = context.buffers.pool.take(Zone::Local, range.length as usize) else { break };
-            let Some(Waiting::Read { disk, io, range }) = self.waiting_reads.pop_front() else { break };
-            self.start_on(disk, Target::Data, io, (Kind::Read, range), Some(slot), Report::DataInto(slot), context);
+            let (disk, io, range, report) = match self.waiting_reads.pop_front() {
+                Some(Waiting::Read { disk, io, range }) => (disk, io, range, Report::DataInto(slot)),
+                Some(Waiting::Digest { disk, io, range, key }) => (disk, io, range, Report::Digests(slot, key)),
+                Some(Waiting::Meta { .. }) | None => break,
+            };
+            self.start_on(disk, Target::Data, io, (Kind::Read, range), Some(slot), report, context);
         }
     }
 
@@ -278,8 +303,8 @@ impl Disks {
         let device = open.device(target);
         if let Progress::Done(result) = operation.operation.complete(device, completion.result) {
             open.in_flight -= 1;
-            let (io, report, holds) = (operation.io, operation.report, operation.holds);
-            context.io.operations.remove(completion.key);
+            let Some(Operation::Disk(operation)) = context.io.operations.remove(completion.key) else { return };
+            let DiskOperation { io, report, holds, .. } = operation;
             finish(io, report, holds, result, context.buffers, context.events);
             self.settle(key);
             return;
@@ -312,10 +337,17 @@ fn finish(
     buffers: &mut Buffers,
     events: &mut Vec<Event>,
 ) {
-    let (Report::DataInto(slot), Ok(())) = (report, result) else {
+    if let (Report::Digests(slot, key), Ok(())) = (&report, result) {
+        // SAFETY: the read has ended; nothing writes to the slot any more.
+        let digests = rep_disk::block_digests(unsafe { buffers.pool.bytes(*slot) }, key);
+        buffers.pool.release(*slot);
+        return events.push(Event::Digested { io, result: Ok(digests) });
+    }
+    let (Report::DataInto(slot), Ok(())) = (&report, result) else {
         holds.into_iter().for_each(|slot| buffers.pool.release(slot));
         events.push(match report {
             Report::Meta => Event::MetaDone { io, result },
+            Report::Digests(..) => Event::Digested { io, result: result.map(|()| Vec::new()) },
             Report::Data | Report::DataInto(_) => {
                 Event::DiskDone { io, result: result.map(|()| DiskSuccess::default()) }
             }
@@ -323,6 +355,6 @@ fn finish(
         return;
     };
     // SAFETY: the read has ended; nothing writes to the slot any more.
-    let all_zero = is_all_zero(unsafe { buffers.pool.bytes(slot) });
-    events.push(Event::DiskDone { io, result: Ok(DiskSuccess { payload: Some(payload_of(slot)), all_zero }) });
+    let all_zero = is_all_zero(unsafe { buffers.pool.bytes(*slot) });
+    events.push(Event::DiskDone { io, result: Ok(DiskSuccess { payload: Some(payload_of(*slot)), all_zero }) });
 }

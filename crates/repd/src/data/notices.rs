@@ -19,6 +19,7 @@ impl fmt::Display for Reason {
             Why::LinkLost(cause) => return cause.fmt(f),
             Why::Peer => "the peer said so",
             Why::ResyncDone => "resync done",
+            Why::VerifyDone => "verify done",
         })
     }
 }
@@ -60,6 +61,10 @@ pub(super) fn log(notice: &Notice) {
             warn!(%volume, "a part of the metadata was damaged: what it covered is out-of-sync");
         }
         Notice::ResyncFinished { volume, copied_bytes } => info!(%volume, copied_bytes, "resync: finished"),
+        Notice::VerifyFinished { volume, different_bytes: 0 } => info!(%volume, "verify: finished, no difference"),
+        Notice::VerifyFinished { volume, different_bytes } => {
+            warn!(%volume, different_bytes, "verify: the disks differ; what does is marked out-of-sync");
+        }
         Notice::IoSuspended { suspended: true } => info!("client I/O: held back"),
         Notice::IoSuspended { suspended: false } => info!("client I/O: goes on"),
     }

@@ -17,6 +17,7 @@ impl DataThread {
             Action::WriteDisk { .. }
             | Action::ZeroDisk { .. }
             | Action::ReadDisk { .. }
+            | Action::DigestDisk { .. }
             | Action::FlushDisk { .. }
             | Action::WriteMeta { .. } => self.perform_on_disk(action),
             Action::CloseDisk { volume } => self.disks.close(volume),
@@ -51,6 +52,9 @@ impl DataThread {
             }
             Action::ReadDisk { io, volume, range, into } => {
                 self.disks.read((volume, io), range, into, &mut context);
+            }
+            Action::DigestDisk { io, volume, range, key } => {
+                self.disks.digest((volume, io), range, key, &mut context);
             }
             Action::FlushDisk { io, volume } => {
                 self.disks.other((volume, io), Kind::Flush, ByteRange::new(0, 0), &mut context);
