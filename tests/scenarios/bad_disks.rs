@@ -20,16 +20,16 @@ fn told(outcome: &tools::Outcome, words: &[&str]) {
 
 #[test]
 fn too_small() {
-    let cluster = Cluster::start(&ClusterOptions { disk_bytes: [64 << 10; 2], ..ClusterOptions::default() });
-    told(&cluster.alpha.verb("create-md"), &["disk0", "small"]);
+    let cluster = Cluster::start(&ClusterOptions { disk_bytes: [16 << 10; 2], ..ClusterOptions::default() });
+    told(&cluster.alpha.verb("create-md"), &["disk0", "needs at least"]);
 }
 
 #[test]
 fn missing() {
     let cluster = Cluster::start(&ClusterOptions::default());
     std::fs::remove_file(cluster.alpha.disk()).expect("the disk");
-    told(&cluster.alpha.verb("create-md"), &["disk0", "No such file"]);
-    told(&cluster.alpha.verb("up"), &["disk0", "No such file"]);
+    told(&cluster.alpha.verb("create-md"), &["disk0", "no such disk"]);
+    told(&cluster.alpha.verb("up"), &["disk0", "no such disk"]);
     assert!(cluster.alpha.resource().verdict.contains("disk0"), "the status says why it is down");
 }
 
@@ -122,7 +122,8 @@ fn that_shrank() {
     let file = std::fs::File::options().write(true).open(cluster.alpha.disk()).expect("the disk");
     file.set_len(32 << 20).expect("cut off");
     cluster.alpha.start();
-    told(&cluster.alpha.verb("up"), &["small"]);
+    told(&cluster.alpha.verb("up"), &["33554432", "67108864"]);
+    assert_eq!(cluster.alpha.resource().volume().disk, "Diskless");
 }
 
 #[test]
@@ -164,8 +165,8 @@ fn mounted() {
     cluster.config.nodes[0].volumes[0].disk = device.path().into();
     cluster.write_config();
     cluster.alpha.start();
-    told(&cluster.alpha.verb("create-md --force"), &[device.path(), "in use"]);
-    told(&cluster.alpha.verb("up"), &[device.path()]);
+    told(&cluster.alpha.verb("create-md --force"), &[device.path(), "mounted"]);
+    told(&cluster.alpha.verb("up"), &[device.path(), "mounted"]);
     mount.unmount();
 }
 

@@ -99,9 +99,39 @@ fn that_hold_unrelated_data() {
     cluster.beta.write(4096, &[2; 4096]);
     cluster.beta.ok("secondary");
     cluster.alpha.ok("up");
-    cluster.alpha.wait_connection("UnrelatedData");
-    cluster.beta.wait_connection("UnrelatedData");
-    cluster.alpha.refused("connect", "UnrelatedData");
+    let refused = || {
+        for node in [&cluster.alpha, &cluster.beta] {
+            node.wait_connection("UnrelatedData");
+            let told = node.resource().verdict;
+            assert!(told.contains("unrelated"), "{told}");
+        }
+    };
+    refused();
+    // Trying again changes nothing, on either disk.
+    cluster.alpha.ok("connect");
+    cluster.beta.ok("connect");
+    refused();
+    assert_eq!(on_disk(&cluster.alpha, 0), [1; 4096]);
+    assert_eq!(on_disk(&cluster.beta, 4096), [2; 4096]);
+
+    // What the message says helps: fresh metadata where the data may go.
+    cluster.beta.ok("down");
+    cluster.beta.ok("create-md --force");
+    cluster.beta.ok("up");
+    cluster.alpha.ok("connect");
+    cluster.beta.wait_in_sync();
+    cluster.alpha.wait_in_sync();
+    assert_eq!(on_disk(&cluster.beta, 0), [1; 4096]);
+    cluster.assert_identical();
+}
+
+/// A block as it lies on a node's disk.
+fn on_disk(node: &rep_tests::Node, at: u64) -> [u8; 4096] {
+    use std::os::unix::fs::FileExt;
+    let mut block = [0; 4096];
+    let disk = std::fs::File::open(node.disk()).expect("the disk");
+    disk.read_exact_at(&mut block, at).expect("a block");
+    block
 }
 
 /// Strangers on the peer port: silent, garbage, half an opening, many at once. The pair works on.

@@ -28,10 +28,16 @@ impl Scratch {
             Place::Disk => "/var/tmp",
             Place::Tmpfs => "/dev/shm",
         };
-        let name = format!("rep-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let path = Path::new(parent).join(name);
-        std::fs::create_dir(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        Scratch { path, keep: false }
+        loop {
+            let name = format!("rep-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+            let path = Path::new(parent).join(name);
+            match std::fs::create_dir(&path) {
+                Ok(()) => return Scratch { path, keep: false },
+                // Kept by a run that failed and had the same process id.
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(error) => panic!("{}: {error}", path.display()),
+            }
+        }
     }
 
     /// Where it is.
