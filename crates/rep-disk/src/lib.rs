@@ -3,6 +3,7 @@
 //! - [`Disk`]: an open disk or file, locked against everybody else, direct wherever it can be (R37).
 //! - [`Operation`]: a write, read, zeroing or flush that goes on by itself until it is whole or has failed.
 //! - [`BlockingStorage`]: the same disk for those who read and write metadata at attach and may wait.
+//! - [`ReadOnlyDisk`]: a disk looked at, whoever has it.
 //! - [`allocation`]: what a sparse file has allocated.
 //!
 //! No replication decision is made here. Architecture invariant: an operation ends well only when every byte of it was
@@ -14,6 +15,7 @@ mod error;
 mod in_use;
 mod open;
 mod operation;
+mod read_only;
 mod storage;
 mod zero;
 
@@ -21,5 +23,6 @@ pub use digest::block_digests;
 pub use error::{OpenError, io_error_of};
 pub use open::{Disk, DiskFacts, boot_id};
 pub use operation::{Buffer, Kind, Operation, Progress};
+pub use read_only::ReadOnlyDisk;
 pub use storage::BlockingStorage;
 pub use zero::is_all_zero;

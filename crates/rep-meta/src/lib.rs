@@ -12,6 +12,7 @@
 //! | `bitmap_page`, `summary` | the dirty bitmap, and which of its pages mean anything |
 //! | `storage` | what is read and written |
 //! | `create`, `load`, `probe`, `dump` | make it, read it, recognise it, show it |
+//! | `former_end` | find it on a disk that has grown |
 //!
 //! Architecture invariant: no I/O of its own ([`MetaStorage`] is the caller's), no clock, no randomness.
 
@@ -21,6 +22,7 @@ mod create;
 mod dump;
 #[cfg(test)]
 mod format_doc;
+mod former_end;
 mod layout;
 mod load;
 mod log_block;
@@ -35,6 +37,7 @@ mod superblock_codec;
 pub use bitmap_page::{LoadedBitmap, LoadedPage, PAGE_BLOCKS, PAGE_EXTENTS, PAGE_WORDS, PageBits, encode_page};
 pub use create::{CreateError, CreateParameters, InitialBitmap, create};
 pub use dump::dump;
+pub use former_end::{FORMER_END_PROBES_MAX, FormerEnd, find_former_end};
 pub use layout::{
     DEVICE_BYTES_MAX, LOG_BLOCKS_MIN, LOG_SLOTS_MAX, Layout, LayoutError, LayoutOptions, Placement, superblock_offsets,
 };

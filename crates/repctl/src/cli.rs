@@ -43,7 +43,7 @@ fn parse_timeout(text: &str) -> Result<Duration, String> {
     seconds
         .or_else(|| rep_control::config::parse_duration(text))
         .filter(|timeout| !timeout.is_zero())
-        .ok_or_else(|| "a duration is expected, as \"500ms\", \"30s\" or \"2min\"".to_owned())
+        .ok_or_else(|| "a duration up to 24h is expected, as \"500ms\", \"30s\" or \"2min\"".to_owned())
 }
 
 /// The verbs.
@@ -98,7 +98,7 @@ pub enum Command {
     /// Show the state
     Status(StatusArguments),
     /// Show what happens, line by line, until interrupted
-    Events,
+    Events(EventsArguments),
     /// Show the generations of the data, ours and the peer's
     ShowGi(TargetArgument),
     /// Show the metadata on the disk
@@ -107,6 +107,12 @@ pub enum Command {
     Config(ConfigArguments),
     /// Apply the configuration's changes to the running daemon
     Adjust(AdjustArguments),
+    /// Print completions for a shell
+    #[command(hide = true)]
+    Completions(CompletionsArguments),
+    /// Print the manual page, or write one for each verb into a directory
+    #[command(hide = true)]
+    Man(ManArguments),
 }
 
 #[derive(Args)]
@@ -279,6 +285,30 @@ pub enum ConfigVerb {
     },
 }
 
+/// Events that are of interest.
+#[derive(Args)]
+pub struct EventsArguments {
+    /// One resource or volume; all of them when left out
+    #[arg(value_name = "RESOURCE[/VOLUME]")]
+    pub target: Option<Target>,
+    /// Only events of this kind ("connection", "disk", "resync_finished", ...); may be given several times
+    #[arg(long = "kind", value_name = "KIND")]
+    pub kinds: Vec<String>,
+}
+
+#[derive(Args)]
+pub struct CompletionsArguments {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}
+
+#[derive(Args)]
+pub struct ManArguments {
+    /// Where to write the pages
+    #[arg(value_name = "DIR")]
+    pub directory: Option<PathBuf>,
+}
+
 #[derive(Args)]
 pub struct AdjustArguments {
     /// Only tell the difference
@@ -303,7 +333,7 @@ fn parse_demo_size(text: &str) -> Result<u64, String> {
 
 impl Command {
     /// The verb of the control interface, where that is all there is to it.
-    pub fn as_verb(self) -> Option<(Target, Verb, VerbRequest)> {
+    pub fn into_verb(self) -> Option<(Target, Verb, VerbRequest)> {
         let plain = |argument: TargetArgument, verb| Some((argument.target, verb, VerbRequest::default()));
         let forced = |argument: ForceArguments, verb| {
             Some((argument.target, verb, VerbRequest { force: argument.force, ..Default::default() }))

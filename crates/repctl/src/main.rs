@@ -2,28 +2,50 @@
 //! `config` work on disks and files themselves, because they must work without a daemon.
 //!
 //! Invariants: every verb ends by its deadline; every error is one sentence on stderr that says what to do next, and
-//! an exit code of the contract.
+//! an exit code of the contract; with `--json` stdout is JSON and nothing else, also when something went wrong.
 
 mod cli;
 mod commands;
 mod demo;
 mod metadata;
+mod output;
 mod target;
 mod terminal;
 mod view;
 
 use clap::Parser;
 use cli::{Arguments, Command};
+use output::{print_json, tell};
 use rep_control::api::{ApiError, ExitCode};
-use std::io::Write;
+use rep_control::config::ConfigErrors;
 
 fn main() -> std::process::ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return misuse(&error),
+    };
     let json = arguments.options.json;
     match run(arguments) {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(failure) => failure.tell(json),
     }
+}
+
+/// Help and version, which were asked for, and arguments that make no sense.
+fn misuse(error: &clap::Error) -> std::process::ExitCode {
+    let _ = error.print();
+    if !error.use_stderr() {
+        return std::process::ExitCode::SUCCESS;
+    }
+    // The arguments weren't understood, so whether JSON is wanted can only be looked for.
+    if std::env::args_os().any(|argument| argument == "--json") {
+        let text = error.render().to_string();
+        let paragraph: Vec<_> = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim).collect();
+        let message = paragraph.join(" ");
+        let message = message.strip_prefix("error: ").unwrap_or(&message);
+        let _ = print_json(&ApiError::usage("BadUsage", message).with_hint("see 'repctl --help'"));
+    }
+    (ExitCode::Usage as u8).into()
 }
 
 fn run(arguments: Arguments) -> Result<(), Failure> {
@@ -33,24 +55,26 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::CreateMd(create) => metadata::create(&create, options),
         Command::DumpMd(dump) => metadata::dump(&dump, options),
         Command::Config(config) => commands::config::run(config, options),
-        Command::Adjust(adjust) => commands::config::adjust(&adjust),
+        Command::Adjust(adjust) => commands::adjust::run(&adjust, options),
         Command::Status(status) => commands::status::run(&status, options),
-        Command::Events => commands::events::run(options),
+        Command::Events(events) => commands::events::run(&events, options),
         Command::ShowGi(target) => commands::generations::show(&target.target, options),
         Command::SplitBrain(split_brain) => commands::split_brain::run(&split_brain, options),
         Command::Wait(wait) => commands::wait::run(&wait, options),
         Command::Resync(resync) => commands::resync::run(&resync, options),
         Command::Connect(connect) => commands::verb::connect(&connect, options),
+        Command::Completions(completions) => commands::documents::completions(&completions),
+        Command::Man(man) => commands::documents::man(&man),
         verb => commands::verb::run(verb, options),
     }
 }
 
-/// Why the program ends with another code than 0.
+/// Why the program ends with another code than 0, or early.
 pub enum Failure {
     /// An error with its sentence.
     Error(Box<ApiError>),
-    /// A configuration that doesn't hold, already worded.
-    Config(String),
+    /// A configuration that doesn't hold.
+    Config(ConfigErrors),
     /// Everything has been said; only the code is left.
     Code(ExitCode),
 }
@@ -63,25 +87,31 @@ impl From<ApiError> for Failure {
 
 impl Failure {
     fn tell(self, json: bool) -> std::process::ExitCode {
-        match self {
+        let error = match self {
             Failure::Error(error) => {
-                eprintln!("repctl: {}: {}", error.reason, error.sentence());
-                if json {
-                    print_json(&error);
-                }
-                error.exit_code.into()
+                error.problems.iter().for_each(|problem| tell(problem_words(problem)));
+                tell(format_args!("repctl: {}: {}", error.reason, error.sentence()));
+                *error
             }
-            Failure::Config(text) => {
-                eprint!("{text}");
-                (ExitCode::Config as u8).into()
+            Failure::Config(errors) => {
+                tell(errors.render(terminal::stderr_has_color()).trim_end());
+                ApiError::from(&errors)
             }
-            Failure::Code(code) => (code as u8).into(),
+            Failure::Code(code) => return (code as u8).into(),
+        };
+        if json {
+            let _ = print_json(&error);
         }
+        error.exit_code.into()
     }
 }
 
-/// Prints a value as one line of JSON. A reader that left is no error.
-pub fn print_json(value: &impl serde::Serialize) {
-    let text = serde_json::to_string(value).unwrap_or_default();
-    let _ = writeln!(std::io::stdout(), "{text}");
+/// A problem of a configuration the daemon read: file, line, what, and what is expected.
+fn problem_words(problem: &rep_control::api::ConfigProblem) -> String {
+    let place = match (&problem.file, problem.line) {
+        (Some(file), Some(line)) => format!("{file}:{line}: "),
+        _ => String::new(),
+    };
+    let more = problem.expected.iter().chain(&problem.help).map(|more| format!("; {more}"));
+    format!("{place}{}: {}{}", problem.severity, problem.message, more.collect::<String>())
 }

@@ -6,7 +6,7 @@
 mod control;
 
 use clap::Parser;
-use control::{Daemon, RuntimeDir, Sockets, StartError};
+use control::{Daemon, RuntimeDir, Sockets, StartError, log};
 use rep_control::api::ExitCode;
 use rep_control::config::{self, Config};
 use rep_types::NodeName;
@@ -36,6 +36,7 @@ fn main() -> std::process::ExitCode {
     let _ = nix::sys::signal::SigSet::all().thread_unblock();
     start_logging();
     let result = run(arguments, sockets);
+    log::flush();
     // Threads that are stuck in the kernel must not keep the process: what had to be left cleanly has been.
     std::process::exit(result as i32)
 }
@@ -44,7 +45,7 @@ fn run(arguments: Arguments, sockets: Sockets) -> ExitCode {
     let config = match config::load(&arguments.config) {
         Ok(config) => config,
         Err(errors) => {
-            eprint!("{}", errors.render(std::io::stderr().is_terminal()));
+            log::tell(errors.render(std::io::stderr().is_terminal()).trim_end());
             return ExitCode::Config;
         }
     };
@@ -54,35 +55,38 @@ fn run(arguments: Arguments, sockets: Sockets) -> ExitCode {
     let node = match config.choose_node(arguments.node.as_deref()) {
         Ok(node) => node,
         Err(sentence) => {
-            eprintln!("repd: {sentence}");
+            log::tell(format_args!("repd: {sentence}"));
             return ExitCode::Config;
         }
     };
-    match serve(&config, node, &arguments.runtime_dir, sockets) {
+    match serve(&config, node, &arguments, sockets) {
         Ok(()) => ExitCode::Done,
         Err(error) => {
-            eprintln!("repd: {error}");
+            log::flush();
+            log::tell(format_args!("repd: {error}"));
             ExitCode::Failed
         }
     }
 }
 
-fn serve(config: &Config, node: NodeName, runtime_dir: &std::path::Path, sockets: Sockets) -> Result<(), StartError> {
-    let runtime_dir = RuntimeDir::lock(runtime_dir)?;
+fn serve(config: &Config, node: NodeName, arguments: &Arguments, sockets: Sockets) -> Result<(), StartError> {
+    let runtime_dir = RuntimeDir::lock(&arguments.runtime_dir)?;
     let listener = runtime_dir.bind_control_socket()?;
     let runtime = tokio_uring::Runtime::new(&tokio_uring::builder()).map_err(StartError::Ring)?;
     runtime.block_on(async {
-        let daemon = Daemon::new(config, node, sockets);
+        let daemon = Daemon::new(config, arguments.config.clone(), node, sockets);
         control::run(daemon, listener).await
     })
 }
 
 fn start_logging() {
+    log::start();
     let filter = tracing_subscriber::EnvFilter::try_from_env("REPD_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(log::Line::default)
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false);
     // The journal has a clock of its own.

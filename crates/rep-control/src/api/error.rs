@@ -79,13 +79,35 @@ pub struct ApiError {
     pub hint: Option<String>,
     /// What `repctl` exits with.
     pub exit_code: u8,
+    /// For a configuration that doesn't hold: every problem in it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<ConfigProblem>,
+}
+
+/// A problem of a configuration.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ConfigProblem {
+    /// `error` or `warning`.
+    pub severity: String,
+    /// The file; `None` where the file itself can't be read.
+    pub file: Option<String>,
+    /// The line, from 1.
+    pub line: Option<usize>,
+    /// The column, from 1, in characters.
+    pub column: Option<usize>,
+    /// What is wrong.
+    pub message: String,
+    /// What is expected at that place.
+    pub expected: Option<String>,
+    /// What to do about it.
+    pub help: Option<String>,
 }
 
 impl ApiError {
     /// An error of a kind.
     pub fn new(error: ErrorKind, reason: impl Into<String>, message: impl Into<String>) -> Self {
         let exit_code = error.exit_code() as u8;
-        ApiError { error, reason: reason.into(), message: message.into(), hint: None, exit_code }
+        ApiError { error, reason: reason.into(), message: message.into(), hint: None, exit_code, problems: Vec::new() }
     }
 
     /// Adds what to do next.
@@ -118,6 +140,14 @@ impl ApiError {
     /// Not done in time.
     pub fn timed_out(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::TimedOut, "TimedOut", message)
+    }
+
+    /// A configuration that doesn't hold.
+    pub fn config(problems: Vec<ConfigProblem>) -> Self {
+        let errors = problems.iter().filter(|problem| problem.severity == "error").count();
+        let message = format!("{errors} {} in the configuration", if errors == 1 { "error" } else { "errors" });
+        let error = Self::new(ErrorKind::Config, "BadConfiguration", message);
+        ApiError { problems, ..error }.with_hint("nothing was changed; mend it and check it with 'repctl config check'")
     }
 
     /// One line: what happened, why, what to do next.

@@ -6,17 +6,20 @@
 //! | `GET /v1/events` | one [`Event`] a line, until the caller leaves |
 //! | `GET /v1/resources/RES/detail` | [`Detail`] |
 //! | `POST /v1/resources/RES/VERB` with a [`VerbRequest`] | [`VerbAnswer`] |
+//! | `POST /v1/adjust` with an [`AdjustRequest`] | [`AdjustAnswer`] |
 //!
 //! Everything else than success is an [`ApiError`]. Fields are only ever added; a name keeps its sense.
 
+mod adjust;
 mod detail;
 mod error;
 mod event;
 mod status;
 mod verb;
 
+pub use adjust::{AdjustAnswer, AdjustRequest, ChangeKind, ResourceChange, SettingChange};
 pub use detail::{DecisionDetail, Detail, GenerationsDetail, VolumeDetail};
-pub use error::{ApiError, ErrorKind, ExitCode};
+pub use error::{ApiError, ConfigProblem, ErrorKind, ExitCode};
 pub use event::{Event, format_time};
 pub use status::{IoStatus, PeerStatus, ResourceStatus, ResyncRole, ResyncStatus, Status, VolumeStatus};
 pub use verb::{PlanEntry, Verb, VerbAnswer, VerbRequest};

@@ -6,7 +6,9 @@
 mod body;
 mod stream;
 
-use crate::api::{ApiError, Detail, ErrorKind, Event, Status, Verb, VerbAnswer, VerbRequest};
+use crate::api::{
+    AdjustAnswer, AdjustRequest, ApiError, Detail, ErrorKind, Event, Status, Verb, VerbAnswer, VerbRequest,
+};
 use body::{Body, read_head};
 use serde::de::DeserializeOwned;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -18,6 +20,11 @@ use stream::DeadlineStream;
 const ANSWER_LENGTH_MAX: u64 = 64 << 20;
 /// How much longer than the daemon the caller waits: the daemon's own sentence about the delay is the better one.
 const GRACE: Duration = Duration::from_millis(1500);
+
+/// The longest path a socket can have, in bytes.
+const SOCKET_PATH_LENGTH_MAX: usize = 107;
+/// How many resources' deadlines `adjust` is waited for.
+const ADJUST_RESOURCES: u32 = 4;
 
 /// The daemon at a socket.
 #[derive(Clone, Debug)]
@@ -59,6 +66,13 @@ impl Client {
         let request = VerbRequest { timeout_ms, ..request.clone() };
         let body = serde_json::to_string(&request).map_err(|error| broken(&error))?;
         self.exchange("POST", &format!("/v1/resources/{resource}/{verb}"), &body, Instant::now() + timeout + GRACE)
+    }
+
+    /// Has the daemon read its configuration anew, and tell or apply the difference. `timeout` is for each resource.
+    pub fn adjust(&self, dry_run: bool, timeout: Duration) -> Result<AdjustAnswer, ApiError> {
+        let timeout_ms = Some(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
+        let body = serde_json::to_string(&AdjustRequest { dry_run, timeout_ms }).map_err(|error| broken(&error))?;
+        self.exchange("POST", "/v1/adjust", &body, Instant::now() + ADJUST_RESOURCES * timeout + GRACE)
     }
 
     /// What happens from now on. Waits for each event without a deadline.
@@ -116,6 +130,10 @@ impl Client {
                 let message = format!("no daemon at {socket}");
                 let hint = "start repd, or name its socket with --socket or REPD_SOCKET";
                 ApiError::new(ErrorKind::NoDaemon, "NoDaemon", message).with_hint(hint)
+            }
+            _ if self.socket.as_os_str().len() > SOCKET_PATH_LENGTH_MAX => {
+                let message = format!("{socket} is too long for a socket's path");
+                ApiError::usage("BadSocket", message).with_hint(format!("at most {SOCKET_PATH_LENGTH_MAX} bytes fit"))
             }
             PermissionDenied => {
                 let message = format!("the socket {socket} may not be opened by this user");

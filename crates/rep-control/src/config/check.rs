@@ -4,7 +4,7 @@ use super::problem::{Place, Problem};
 use super::types::Device;
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 
 /// What is taken.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -46,8 +46,9 @@ impl Claim {
             Claimed::LinkAddress(address) | Claimed::ExportAddress(address) => {
                 (String::new(), address.port().to_string())
             }
-            Claimed::Disk(path) => (self.node.clone(), format!("disk {}", path.display())),
-            Claimed::ExportSocket(path) => (self.node.clone(), format!("socket {}", path.display())),
+            Claimed::Disk(path) | Claimed::ExportSocket(path) => {
+                (self.node.clone(), format!("path {}", plain(path).display()))
+            }
         }
     }
 
@@ -59,6 +60,9 @@ impl Claim {
                 (a == b).then(|| format!("the address {a} is taken twice"))
             }
             (Claimed::Disk(a), Claimed::Disk(_)) => Some(format!("the disk {} is taken twice", a.display())),
+            (Claimed::Disk(a), Claimed::ExportSocket(_)) | (Claimed::ExportSocket(_), Claimed::Disk(a)) => {
+                Some(format!("{} can't be a disk and a socket at once", a.display()))
+            }
             (Claimed::ExportSocket(a), Claimed::ExportSocket(_)) => {
                 (self.resource != other.resource).then(|| format!("the socket {} is taken twice", a.display()))
             }
@@ -73,6 +77,18 @@ impl Claim {
             _ => None,
         }
     }
+}
+
+/// A path without detours, as far as its text tells: the same disk may be written in several ways.
+fn plain(path: &Path) -> PathBuf {
+    path.components().fold(PathBuf::new(), |mut plain, part| {
+        match part {
+            Component::ParentDir => drop(plain.pop()),
+            Component::CurDir => {}
+            other => plain.push(other),
+        }
+        plain
+    })
 }
 
 /// Whether one node can't listen on both.

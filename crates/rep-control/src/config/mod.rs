@@ -8,6 +8,7 @@
 //! Invariant: whatever the bytes, [`parse`] returns. It is the entry point of the fuzzer.
 
 mod check;
+mod difference;
 mod parse;
 mod problem;
 mod secret;
@@ -17,6 +18,7 @@ mod table;
 mod types;
 mod value;
 
+pub use difference::differences;
 pub use problem::{ConfigErrors, Problem, Severity};
 pub use secret::{Secret, SecretError, read_secret};
 pub use types::{

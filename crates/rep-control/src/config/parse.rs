@@ -18,6 +18,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use toml::de::DeTable;
 
+/// The least a resync may be limited to; a smaller number is a forgotten unit.
+const RATE_BYTES_PER_S_MIN: u64 = 64 << 10;
+
 /// What the files hold.
 #[derive(Default)]
 pub(super) struct Parsed {
@@ -127,8 +130,9 @@ fn net(mut table: Table<'_>, secrets: &mut Vec<(PathBuf, Place)>, problems: &mut
 
 fn resync(mut table: Table<'_>, problems: &mut Vec<Problem>) -> ResyncConfig {
     let rate = |text: &str| {
-        value::parse_size(text)
-            .ok_or_else(|| "bytes a second with K, M, G or T, as \"100M\"; \"0\" means no limit".to_owned())
+        value::parse_size(text).filter(|rate| *rate == 0 || *rate >= RATE_BYTES_PER_S_MIN).ok_or_else(|| {
+            "bytes a second, at least 64K, with K, M, G or T, as \"100M\"; \"0\" means no limit".to_owned()
+        })
     };
     let max_rate_bytes_per_s = parsed(&mut table, "max-rate", rate, problems).map_or(0, |(rate, _)| rate);
     table.finish(problems);
@@ -157,8 +161,9 @@ fn nodes(
     let tables = table.map(|table| table.tables(problems)).unwrap_or_default();
     let count = tables.len();
     if count != 2 {
+        let nodes = if count == 1 { "node" } else { "nodes" };
         let problem =
-            Problem::error(format!("the resource \"{resource}\" has {count} nodes; exactly two are expected"));
+            Problem::error(format!("the resource \"{resource}\" has {count} {nodes}; exactly two are expected"));
         let help = format!("give each node a table [resource.{resource}.node.NAME] with its address");
         problems.push(problem.at(place, "of this resource").help(help));
     }
@@ -166,6 +171,14 @@ fn nodes(
         tables.into_iter().filter_map(|(name, table)| node(resource, &name.title, table, claims, problems)).collect();
     nodes.sort_by(|a, b| a.name.cmp(&b.name));
     let nodes: [NodeConfig; 2] = nodes.try_into().ok()?;
+    if nodes[0].address.is_ipv4() != nodes[1].address.is_ipv4() {
+        let problem = Problem::error(format!("the nodes of \"{resource}\" can't reach each other"));
+        let help = format!(
+            "{} and {} are of different families: use IPv4 or IPv6 on both",
+            nodes[0].address, nodes[1].address
+        );
+        problems.push(problem.at(parent.place(), "of this resource").help(help));
+    }
     let numbers = |node: &NodeConfig| node.volumes.iter().map(|volume| volume.number).collect::<Vec<_>>();
     // A volume that doesn't hold, or none at all, has been told already.
     let both = nodes.iter().all(|node| !node.volumes.is_empty());

@@ -1,6 +1,7 @@
 //! A problem of a configuration: file, line, the offending text, what is expected. Shown the way `miette` shows them.
 
 use super::source::SourceFile;
+use crate::api::{ApiError, ConfigProblem};
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, SourceCode, SourceSpan};
 use std::fmt;
 use std::ops::Range;
@@ -29,6 +30,12 @@ impl Place {
     pub fn line(&self) -> usize {
         let end = self.span.start.min(self.file.text().len());
         self.file.text().as_bytes()[..end].iter().filter(|byte| **byte == b'\n').count() + 1
+    }
+
+    /// The column, counted from 1, in characters.
+    pub fn column(&self) -> usize {
+        let before = self.file.text().get(..self.span.start).unwrap_or_default();
+        before.rsplit('\n').next().unwrap_or_default().chars().count() + 1
     }
 }
 
@@ -79,6 +86,20 @@ impl Problem {
     /// The line it is in, counted from 1, if it is in a file.
     pub fn line(&self) -> Option<usize> {
         self.place.as_ref().map(Place::line)
+    }
+
+    /// The problem as it travels and as `--json` shows it.
+    fn told(&self) -> ConfigProblem {
+        let filled = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        ConfigProblem {
+            severity: if self.severity == Severity::Error { "error" } else { "warning" }.to_owned(),
+            file: self.place.as_ref().map(|place| place.file.name().to_owned()),
+            line: self.line(),
+            column: self.place.as_ref().map(Place::column),
+            message: self.message.clone(),
+            expected: filled(&self.label),
+            help: self.help.clone(),
+        }
     }
 
     /// The problem with its place in the text.
@@ -135,6 +156,12 @@ impl ConfigErrors {
         let all: String = self.0.iter().map(|problem| problem.render(color)).collect();
         let errors = self.0.iter().filter(|problem| problem.severity == Severity::Error).count();
         format!("{all}{errors} {} in the configuration; nothing was changed\n", plural(errors))
+    }
+}
+
+impl From<&ConfigErrors> for ApiError {
+    fn from(errors: &ConfigErrors) -> Self {
+        ApiError::config(errors.0.iter().map(Problem::told).collect())
     }
 }
 

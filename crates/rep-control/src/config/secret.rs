@@ -29,7 +29,7 @@ impl fmt::Debug for Secret {
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// The file can't be read.
-    #[error("the shared secret {} can't be read: {source}", path.display())]
+    #[error("the shared secret {} can't be read: {source}; put the same secret there on both nodes, for repd alone to read", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -40,14 +40,14 @@ pub enum SecretError {
     #[error("the shared secret {} is empty; put a long random text into it, the same on both nodes", .0.display())]
     Empty(PathBuf),
     /// It is too long.
-    #[error("the shared secret {} is longer than {SECRET_LENGTH_MAX} bytes", .0.display())]
+    #[error("the shared secret {} is longer than {SECRET_LENGTH_MAX} bytes; a line of 44 characters is enough", .0.display())]
     TooLong(PathBuf),
 }
 
 /// Reads a secret; the line break at its end doesn't count. Also tells when others can read the file.
 pub fn read_secret(path: &Path) -> Result<(Secret, Option<String>), SecretError> {
     let unreadable = |source| SecretError::Unreadable { path: path.to_owned(), source };
-    let file = std::fs::File::open(path).map_err(unreadable)?;
+    let file = super::source::open_regular(path).map_err(unreadable)?;
     let mode = file.metadata().map_err(unreadable)?.permissions().mode();
     let mut bytes = Vec::new();
     file.take(SECRET_LENGTH_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;

@@ -3,6 +3,7 @@
 use super::types::{Config, NetConfig, NodeConfig, ResourceConfig, ResyncConfig, SplitBrainConfig, VolumeConfig};
 use super::types::{Device, Durability, Fencing, MetaDisk, StartMode};
 use super::value::{format_duration, format_size};
+use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
 impl Config {
@@ -13,6 +14,40 @@ impl Config {
             out.resource(resource);
         }
         out.text
+    }
+
+    /// The same as JSON.
+    pub fn to_json(&self, defaults: bool) -> serde_json::Value {
+        // What is written here is TOML; were it not, a test would have said so.
+        toml::from_str(&self.to_toml(defaults)).unwrap_or_default()
+    }
+}
+
+impl ResourceConfig {
+    /// Every setting of the resource with its dotted key, defaults included: `net.timeout`, `node.alpha.address`.
+    pub(super) fn settings(&self) -> BTreeMap<String, String> {
+        let mut out = Writer { text: String::new(), defaults: true };
+        out.resource(self);
+        let document: toml::Table = toml::from_str(&out.text).unwrap_or_default();
+        let mut settings = BTreeMap::new();
+        let own = document.get("resource").and_then(|resources| resources.get(self.name.as_str()));
+        if let Some(own) = own {
+            flatten(own, String::new(), &mut settings);
+        }
+        settings
+    }
+}
+
+fn flatten(value: &toml::Value, path: String, settings: &mut BTreeMap<String, String>) {
+    match value {
+        toml::Value::Table(table) => {
+            for (key, value) in table {
+                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                flatten(value, path, settings);
+            }
+        }
+        toml::Value::String(text) => drop(settings.insert(path, text.clone())),
+        other => drop(settings.insert(path, other.to_string())),
     }
 }
 

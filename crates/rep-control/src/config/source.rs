@@ -5,6 +5,7 @@ use super::table::{Table, Value};
 use miette::{NamedSource, SourceCode};
 use std::collections::{HashSet, VecDeque};
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -82,12 +83,21 @@ fn read(path: &Path, included_at: Option<Place>, problems: &mut Vec<Problem>) ->
     }
 }
 
+/// Opens a file that is one: a pipe or a terminal would keep its reader waiting.
+pub(super) fn open_regular(path: &Path) -> std::io::Result<std::fs::File> {
+    let mut options = std::fs::OpenOptions::new();
+    let file = options.read(true).custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY).open(path)?;
+    let kind = file.metadata()?.file_type();
+    match (kind.is_file(), kind.is_dir()) {
+        (true, _) => Ok(file),
+        (_, true) => Err(std::io::Error::other("it is a directory")),
+        _ => Err(std::io::Error::other("it is not a regular file")),
+    }
+}
+
 fn read_limited(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let file = std::fs::File::open(path)?;
-    if file.metadata()?.is_dir() {
-        return Err(std::io::Error::other("it is a directory"));
-    }
+    let file = open_regular(path)?;
     file.take(FILE_LENGTH_MAX + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > FILE_LENGTH_MAX {
         return Err(std::io::Error::other(format!("it is larger than {FILE_LENGTH_MAX} bytes")));

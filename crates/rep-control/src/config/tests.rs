@@ -107,6 +107,50 @@ fn a_disk_has_one_owner_on_a_node() {
 }
 
 #[test]
+fn a_path_written_in_another_way_is_the_same_path() {
+    let detour = GOOD.replace("\"/dev/vg0/vz.meta\"", "\"/dev/./x/..//vg0/vz\"");
+    assert_eq!(problems_of(&detour), ["17: the disk /dev/./x/..//vg0/vz is taken twice"]);
+    let socket = GOOD.replace("nbd:unix:/run/repd/vz.sock", "nbd:unix:/dev/vg0/vz");
+    assert_eq!(problems_of(&socket), ["18: /dev/vg0/vz can't be a disk and a socket at once"]);
+}
+
+#[test]
+fn what_can_t_work_is_told() {
+    let families = GOOD.replace("192.168.255.2:7788", "[fd00::2]:7788");
+    assert_eq!(problems_of(&families), ["2: the nodes of \"vz\" can't reach each other"]);
+    assert_eq!(problems_of(&GOOD.replace("\"100M\"", "\"100\"")), ["8: max-rate: \"100\" can't stand here"]);
+}
+
+/// A pipe, a terminal or the like would keep whoever reads it waiting for ever.
+#[test]
+fn only_files_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let main = dir.path().join("repd.toml");
+    std::fs::write(&main, "include = [\"pipe\"]").unwrap();
+    for path in [&main, &pipe] {
+        assert!(load(path).unwrap_err().to_string().contains("it is not a regular file"), "{}", path.display());
+    }
+    assert!(read_secret(&pipe).unwrap_err().to_string().contains("it is not a regular file"));
+}
+
+#[test]
+fn problems_travel_with_their_places() {
+    let errors = parse("/etc/repd/repd.toml", GOOD.replace("\"7s\"", "7").as_bytes()).unwrap_err();
+    let told = crate::api::ApiError::from(&errors);
+    assert_eq!((told.exit_code, told.reason.as_str()), (3, "BadConfiguration"));
+    let json = serde_json::to_value(&told).unwrap();
+    assert_eq!(
+        json["problems"][0],
+        serde_json::json!({
+            "severity": "error", "file": "/etc/repd/repd.toml", "line": 5, "column": 11,
+            "message": "timeout: a whole number can't stand here", "expected": "a string is expected", "help": null
+        })
+    );
+}
+
+#[test]
 fn names_numbers_and_words_are_checked() {
     let text = GOOD
         .replace("volume.0", "volume.00")

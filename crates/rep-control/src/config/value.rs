@@ -72,7 +72,7 @@ pub(super) fn parse_path(text: &str) -> Result<PathBuf, Expected> {
     if text.starts_with('/') && !text.contains('\0') && !text.ends_with('/') {
         Ok(PathBuf::from(text))
     } else {
-        Err("an absolute path, as \"/dev/vg0/vz\"".into())
+        Err("an absolute path, as \"/dev/vg0/vz\" or \"/etc/repd/vz.secret\"".into())
     }
 }
 

@@ -1,9 +1,8 @@
-//! `config check`, `config show`, `adjust`.
+//! `config check`, `config show`.
 
-use crate::Failure;
-use crate::cli::{AdjustArguments, ConfigArguments, ConfigFile, ConfigVerb, Options};
-use crate::terminal;
-use rep_control::api::ApiError;
+use crate::cli::{ConfigArguments, ConfigFile, ConfigVerb, Options};
+use crate::output::{print, print_json, tell};
+use crate::{Failure, terminal};
 use rep_control::config::{self, Config};
 
 pub fn run(arguments: ConfigArguments, options: &Options) -> Result<(), Failure> {
@@ -12,28 +11,24 @@ pub fn run(arguments: ConfigArguments, options: &Options) -> Result<(), Failure>
             let config = load(&file)?;
             if options.json {
                 let names: Vec<_> = config.resources.iter().map(|resource| resource.name.as_str()).collect();
-                crate::print_json(&serde_json::json!({ "resources": names, "warnings": config.warnings.len() }));
-            } else {
-                println!("{}: {} resources, no errors", file.config.display(), config.resources.len());
+                return print_json(&serde_json::json!({ "resources": names, "warnings": config.warnings.len() }));
             }
+            let count = config.resources.len();
+            let resources = if count == 1 { "resource" } else { "resources" };
+            print(&format!("{}: {count} {resources}, no errors\n", file.config.display()))
         }
-        ConfigVerb::Show { file, defaults } => print!("{}", load(&file)?.to_toml(defaults)),
+        ConfigVerb::Show { file, defaults } => {
+            let config = load(&file)?;
+            if options.json { print_json(&config.to_json(defaults)) } else { print(&config.to_toml(defaults)) }
+        }
     }
-    Ok(())
 }
 
 /// Reads the configuration; warnings go to stderr.
 pub fn load(file: &ConfigFile) -> Result<Config, Failure> {
-    let color = terminal::stderr_has_color();
-    let config = config::load(&file.config).map_err(|errors| Failure::Config(errors.render(color)))?;
+    let config = config::load(&file.config).map_err(Failure::Config)?;
     for warning in &config.warnings {
-        eprint!("{}", warning.render(color));
+        tell(warning.render(terminal::stderr_has_color()).trim_end());
     }
     Ok(config)
-}
-
-/// Not yet: the daemon reads its configuration when it starts.
-pub fn adjust(_arguments: &AdjustArguments) -> Result<(), Failure> {
-    let error = ApiError::failed("NotSupported", "adjust isn't supported by this version");
-    Err(error.with_hint("check the configuration with 'repctl config check', then restart repd").into())
 }

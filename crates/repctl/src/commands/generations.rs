@@ -1,21 +1,22 @@
 //! `show-gi`: the generations of the data.
 
+use super::status::no_such_volume;
+use crate::Failure;
 use crate::cli::Options;
+use crate::output::{print, print_json};
 use crate::target::Target;
-use crate::{Failure, print_json};
 use rep_control::api::{Detail, GenerationsDetail, VolumeDetail};
 
 pub fn show(target: &Target, options: &Options) -> Result<(), Failure> {
     let mut detail = options.client().detail(&target.resource, options.timeout)?;
     if let Some(number) = target.volume {
+        let known: Vec<_> = detail.volumes.iter().map(|volume| volume.number.to_string()).collect();
         detail.volumes.retain(|volume| volume.number == number);
+        if detail.volumes.is_empty() {
+            return Err(no_such_volume(&detail.name, number, &known).into());
+        }
     }
-    if options.json {
-        print_json(&detail);
-    } else {
-        print!("{}", text(&detail));
-    }
-    Ok(())
+    if options.json { print_json(&detail) } else { print(&text(&detail)) }
 }
 
 fn text(detail: &Detail) -> String {

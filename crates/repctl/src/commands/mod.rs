@@ -1,6 +1,8 @@
 //! The verbs that ask the daemon, and those about the configuration.
 
+pub mod adjust;
 pub mod config;
+pub mod documents;
 pub mod events;
 pub mod generations;
 pub mod resync;

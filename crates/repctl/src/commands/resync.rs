@@ -3,10 +3,11 @@
 use super::{verb, wait};
 use crate::Failure;
 use crate::cli::{Options, ResyncArguments};
+use crate::output::{print_json, tell};
 use crate::terminal::{bytes, seconds};
 use indicatif::{ProgressBar, ProgressStyle};
-use rep_control::api::{ApiError, ResourceStatus, Verb, VerbRequest};
-use rep_types::{ConnectionState, Refusal};
+use rep_control::api::{ApiError, ResourceStatus, Verb, VerbRequest, VolumeStatus};
+use rep_types::{ConnectionState, DiskState, Refusal};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
@@ -21,10 +22,7 @@ pub fn run(arguments: &ResyncArguments, options: &Options) -> Result<(), Failure
     if arguments.wait {
         follow(&arguments.target.resource, options)?;
     }
-    if options.json {
-        crate::print_json(&answer);
-    }
-    Ok(())
+    if options.json { print_json(&answer) } else { Ok(()) }
 }
 
 /// What of a resync is left, over all volumes.
@@ -82,7 +80,7 @@ impl ProgressView {
             }
             None if self.last_line.elapsed() >= LINE_PAUSE => {
                 self.last_line = Instant::now();
-                eprintln!("resync: {}", progress.words());
+                tell(format_args!("resync: {}", progress.words()));
             }
             None => {}
         }
@@ -95,9 +93,16 @@ impl ProgressView {
     }
 }
 
-/// A link that isn't wanted: the resync won't begin by itself.
-fn unconnected(status: &ResourceStatus) -> Option<Refusal> {
-    (status.connection == ConnectionState::StandAlone).then_some(Refusal::NotConnected)
+/// No link is wanted, or neither disk has data: the resync won't begin by itself.
+fn waits_for_operator(status: &ResourceStatus) -> Option<Refusal> {
+    let blank = |volume: &VolumeStatus| {
+        (volume.disk, volume.peer_disk) == (DiskState::Inconsistent, DiskState::Inconsistent) && volume.resync.is_none()
+    };
+    match status.connection {
+        ConnectionState::StandAlone => Some(Refusal::NotConnected),
+        ConnectionState::Connected if status.volumes.iter().any(blank) => Some(Refusal::NoUpToDateDisk),
+        _ => None,
+    }
 }
 
 /// Waits until both replicas are identical; gives up when nothing has moved for `--timeout`.
@@ -110,7 +115,7 @@ fn follow(resource: &str, options: &Options) -> Result<(), ApiError> {
             view.finish();
             return Ok(());
         }
-        if let Some(refusal) = wait::never_by_itself(&status).or_else(|| unconnected(&status)) {
+        if let Some(refusal) = wait::never_by_itself(&status).or_else(|| waits_for_operator(&status)) {
             let error = ApiError::refused(refusal, resource);
             return Err(ApiError { message: status.verdict, hint: None, ..error });
         }

@@ -1,9 +1,10 @@
 //! `split-brain`: who diverged and by how much; settling it.
 
 use super::verb;
+use crate::Failure;
 use crate::cli::{Options, SplitBrainArguments, SplitBrainVerb};
+use crate::output::{print, print_json};
 use crate::terminal::bytes;
-use crate::{Failure, print_json};
 use rep_control::api::{Detail, Verb, VerbRequest, VolumeDetail};
 use rep_types::ConnectionState;
 
@@ -19,12 +20,7 @@ pub fn run(arguments: &SplitBrainArguments, options: &Options) -> Result<(), Fai
 
 fn show(arguments: &SplitBrainArguments, options: &Options) -> Result<(), Failure> {
     let detail = options.client().detail(&arguments.target.resource, options.timeout)?;
-    if options.json {
-        print_json(&detail);
-    } else {
-        print!("{}", text(&detail));
-    }
-    Ok(())
+    if options.json { print_json(&detail) } else { print(&text(&detail)) }
 }
 
 fn text(detail: &Detail) -> String {

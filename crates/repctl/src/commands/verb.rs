@@ -1,14 +1,15 @@
 //! Verbs that are one request to the daemon.
 
+use crate::Failure;
 use crate::cli::{Command, ConnectArguments, Options};
+use crate::output::{print, print_json};
 use crate::target::Target;
-use crate::{Failure, print_json};
 use rep_control::api::{Verb, VerbAnswer, VerbRequest};
 
 /// Asks for a verb that needs nothing more.
 pub fn run(command: Command, options: &Options) -> Result<(), Failure> {
-    match command.as_verb() {
-        Some((target, verb, request)) => ask(&target, verb, request, options).map(|answer| tell(&answer, options)),
+    match command.into_verb() {
+        Some((target, verb, request)) => tell(&ask(&target, verb, request, options)?, options),
         // Every other command has its own function; `main` sends nothing else here.
         None => unreachable!("a command without a verb"),
     }
@@ -18,7 +19,7 @@ pub fn run(command: Command, options: &Options) -> Result<(), Failure> {
 pub fn connect(arguments: &ConnectArguments, options: &Options) -> Result<(), Failure> {
     let request =
         VerbRequest { plan: arguments.plan, discard_my_data: arguments.discard_my_data, ..Default::default() };
-    ask(&arguments.target, Verb::Connect, request, options).map(|answer| tell(&answer, options))
+    tell(&ask(&arguments.target, Verb::Connect, request, options)?, options)
 }
 
 /// One request.
@@ -27,14 +28,11 @@ pub fn ask(target: &Target, verb: Verb, request: VerbRequest, options: &Options)
     Ok(options.client().verb(&target.resource, verb, &request, options.timeout)?)
 }
 
-fn tell(answer: &VerbAnswer, options: &Options) {
+fn tell(answer: &VerbAnswer, options: &Options) -> Result<(), Failure> {
     if options.json {
         return print_json(answer);
     }
-    if let Some(message) = &answer.message {
-        println!("{message}");
-    }
-    for entry in answer.plan.iter().flatten() {
-        println!("volume {}: {}", entry.volume, entry.sentence);
-    }
+    let message = answer.message.iter().map(|message| format!("{message}\n"));
+    let plan = answer.plan.iter().flatten().map(|entry| format!("volume {}: {}\n", entry.volume, entry.sentence));
+    print(&message.chain(plan).collect::<String>())
 }

@@ -60,7 +60,7 @@ pub fn watch(cleanup: Arc<Cleanup>) {
     std::thread::spawn(move || {
         if let Ok(signal) = signals.wait() {
             cleanup.run();
-            eprintln!("repctl: the demo was interrupted; everything it started has ended");
+            crate::output::tell("repctl: the demo was interrupted; everything it started has ended");
             std::process::exit(128 + signal as i32);
         }
     });

@@ -28,6 +28,7 @@ mod workload;
 
 use crate::Failure;
 use crate::cli::{DemoArguments, Options};
+use crate::output::print_json;
 use interrupt::Cleanup;
 use node::Node;
 use rep_control::api::ApiError;
@@ -64,22 +65,18 @@ struct Stage {
 pub fn run(arguments: &DemoArguments, options: &Options) -> Result<(), Failure> {
     let cleanup = Arc::new(Cleanup::default());
     interrupt::watch(cleanup.clone());
-    let mut tale = Tale::new();
+    let mut tale = Tale::new(options.json);
     let result = perform(arguments, &cleanup, &mut tale);
     cleanup.run();
-    let told = result.map(|summary| {
-        if options.json {
-            crate::print_json(&summary);
-        }
-    });
-    told.map_err(|failed| {
+    let summary = result.map_err(|failed| {
         let error = ApiError::failed("DemoFailed", failed.0);
         let hint = match &arguments.keep {
             Some(directory) => format!("the logs are in {}", directory.display()),
             None => "run it again with --keep DIR to see the logs".to_owned(),
         };
-        error.with_hint(hint).into()
-    })
+        Failure::from(error.with_hint(hint))
+    })?;
+    if options.json { print_json(&summary) } else { Ok(()) }
 }
 
 /// What the demo found, for scripts.

@@ -1,6 +1,7 @@
 //! What the demo prints: numbered steps, what happened, what that shows. Plain text in a pipe.
 
-use crate::terminal::{Color, paint, stdout_has_color};
+use crate::output::tell;
+use crate::terminal::{Color, paint, stderr_has_color, stdout_has_color};
 use std::fmt::Display;
 use std::io::Write;
 use std::path::Path;
@@ -9,18 +10,25 @@ use std::time::Instant;
 /// The tale so far.
 pub struct Tale {
     color: bool,
+    /// stdout is for JSON: the tale goes to stderr.
+    aside: bool,
     step: u32,
     begun: Instant,
 }
 
 impl Tale {
-    pub fn new() -> Self {
-        Tale { color: stdout_has_color(), step: 0, begun: Instant::now() }
+    pub fn new(aside: bool) -> Self {
+        let color = if aside { stderr_has_color() } else { stdout_has_color() };
+        Tale { color, aside, step: 0, begun: Instant::now() }
     }
 
     /// A reader that left doesn't end the demo: its checks still count.
     fn line(&self, text: &str) {
-        let _ = writeln!(std::io::stdout(), "{text}");
+        if self.aside {
+            tell(text);
+        } else {
+            let _ = writeln!(std::io::stdout(), "{text}");
+        }
     }
 
     /// A step begins.
@@ -51,7 +59,7 @@ impl Tale {
 
     /// The end of a log, when something failed.
     pub fn log_end(&self, node: &str, text: &str) {
-        eprintln!("--- the end of {node}'s log ---\n{text}");
+        tell(format_args!("--- the end of {node}'s log ---\n{text}"));
     }
 
     /// All went well.

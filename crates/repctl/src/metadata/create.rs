@@ -2,15 +2,17 @@
 
 use super::foreign::{self, HEAD_LENGTH};
 use super::{metadata_path, placement, volumes};
+use crate::Failure;
 use crate::cli::{CreateMdArguments, Options};
+use crate::output::{print, print_json};
 use crate::terminal::bytes;
-use crate::{Failure, print_json};
 use nix::fcntl::posix_fallocate;
 use rep_control::api::{ApiError, ErrorKind};
 use rep_control::config::{MetaDisk, VolumeConfig};
 use rep_disk::{BlockingStorage, Disk, OpenError};
 use rep_meta::{
-    CreateError, CreateParameters, Identity, InitialBitmap, Layout, LayoutOptions, MetaStorage, Placement, Probe, probe,
+    CreateError, CreateParameters, Identity, InitialBitmap, Layout, LayoutOptions, MetaStorage, Placement, Probe,
+    find_former_end, probe,
 };
 use rep_types::SECTOR_SIZE;
 use std::fs::OpenOptions;
@@ -93,7 +95,12 @@ fn open(path: &Path, resource: &str) -> Result<Disk, ApiError> {
             OpenError::TooSmall { .. } => ("DiskTooSmall", "give it a larger disk".to_owned()),
             _ => ("DiskUnusable", "nothing was changed".to_owned()),
         };
-        ApiError::failed(reason, message).with_hint(hint)
+        let error = match error {
+            // Another day it can be had: that is a matter of state.
+            OpenError::InUse | OpenError::Mounted => ApiError::new(ErrorKind::Refused, reason, message),
+            _ => ApiError::failed(reason, message),
+        };
+        error.with_hint(hint)
     })
 }
 
@@ -129,7 +136,8 @@ fn refuse_metadata(disk: &mut Disk, volume: &VolumeConfig, resource: &str) -> Re
     let found = probe(&mut storage(disk)?, placement(volume))
         .map_err(|error| ApiError::failed("DiskFailed", format!("{} can't be read: {error}", path.display())))?;
     let refuse = |reason: &str, what: String| {
-        let hint = "use --force if it may go: everything it knows about the data is lost, a full resync follows";
+        let hint = "use --force if it may go: which data is newer and what the peer lacks is forgotten, and the peer's \
+                    data is copied over this disk";
         Err(ApiError::new(ErrorKind::Refused, reason, format!("{} {what}", path.display())).with_hint(hint))
     };
     match found {
@@ -152,7 +160,19 @@ fn refuse_metadata(disk: &mut Disk, volume: &VolumeConfig, resource: &str) -> Re
                 None => Ok(()),
             }
         }
-        Probe::Nothing => Ok(()),
+        Probe::Nothing => match find_former_end(&mut storage(disk)?) {
+            Some(former) => {
+                let (other, node, number) =
+                    (&former.superblock.resource, &former.superblock.node, former.superblock.volume);
+                let what = format!(
+                    "has grown: the metadata of {other}/{number} on node {node} is where a disk of {} bytes ended; make it \
+                     that size again to keep what it knows",
+                    former.device_bytes
+                );
+                refuse("DiskHasGrown", what)
+            }
+            None => Ok(()),
+        },
     }
 }
 
@@ -195,7 +215,7 @@ fn allocate(path: &Path, needed_bytes: u64) -> Result<bool, ApiError> {
     Ok(!exists)
 }
 
-fn write(mut prepared: Prepared<'_>, options: &Options) -> Result<(), ApiError> {
+fn write(mut prepared: Prepared<'_>, options: &Options) -> Result<(), Failure> {
     let path = metadata_path(prepared.volume).display().to_string();
     let parameters = CreateParameters {
         identity: prepared.identity.clone(),
@@ -213,8 +233,7 @@ fn write(mut prepared: Prepared<'_>, options: &Options) -> Result<(), ApiError> 
         };
         ApiError::failed(reason, format!("metadata could not be written to {path}: {error}"))
     })?;
-    tell(&prepared.identity, &path, &superblock, &layout, options);
-    Ok(())
+    tell(&prepared.identity, &path, &superblock, &layout, options)
 }
 
 fn random() -> Result<u128, ApiError> {
@@ -223,19 +242,24 @@ fn random() -> Result<u128, ApiError> {
     Ok(u128::from_le_bytes(bytes))
 }
 
-fn tell(identity: &Identity, path: &str, superblock: &rep_meta::Superblock, layout: &Layout, options: &Options) {
+fn tell(
+    identity: &Identity,
+    path: &str,
+    superblock: &rep_meta::Superblock,
+    layout: &Layout,
+    options: &Options,
+) -> Result<(), Failure> {
     let (resource, volume, node) = (&identity.resource, identity.volume, &identity.node);
     if options.json {
-        print_json(&serde_json::json!({
+        return print_json(&serde_json::json!({
             "resource": resource, "volume": volume, "node": node, "path": path,
             "device_uuid": format!("{:032x}", superblock.device_uuid),
             "available_bytes": layout.available_bytes, "activity_log_extents": layout.log_slots,
         }));
-    } else {
-        println!(
-            "{resource}/{volume} on {node}: fresh metadata on {path}; {} for data, {} extents in the activity log",
-            bytes(layout.available_bytes),
-            layout.log_slots
-        );
     }
+    print(&format!(
+        "{resource}/{volume} on {node}: fresh metadata on {path}; {} for data, {} extents in the activity log\n",
+        bytes(layout.available_bytes),
+        layout.log_slots
+    ))
 }

@@ -5,7 +5,6 @@
 
 mod create;
 mod dump;
-mod file;
 mod foreign;
 
 pub use create::create;

@@ -14,7 +14,8 @@ const JOIN_DEADLINE: Duration = Duration::from_secs(2);
 const LEAVE_DEADLINE: Duration = Duration::from_secs(5);
 
 impl Resource {
-    async fn take_turn(&self, deadline: Duration) -> Result<tokio::sync::MutexGuard<'_, ()>, ApiError> {
+    /// Waits until what is coming up, going down or attaching has ended.
+    pub(super) async fn take_turn(&self, deadline: Duration) -> Result<tokio::sync::MutexGuard<'_, ()>, ApiError> {
         timeout(deadline, self.turn.lock()).await.map_err(|_| ApiError::refused(Refusal::Busy, self.name()))
     }
 
@@ -23,6 +24,12 @@ impl Resource {
     pub async fn up(&self, deadline: Duration) -> Result<(), ApiError> {
         let begun = Instant::now();
         let _turn = self.take_turn(deadline).await?;
+        self.up_in_turn(deadline.saturating_sub(begun.elapsed())).await
+    }
+
+    /// The same, for one who has the turn.
+    pub(super) async fn up_in_turn(&self, deadline: Duration) -> Result<(), ApiError> {
+        let begun = Instant::now();
         self.forget_ended();
         let was_down = matches!(self.life(), Life::Down(_));
         let running = self.ensure_running().await?;
@@ -31,7 +38,7 @@ impl Resource {
         let mut attached = 0;
         for volume in &volumes {
             let left = deadline.saturating_sub(begun.elapsed());
-            match running.attach(*volume, left, self.name()).await {
+            match self.attach_volume(&running, *volume, left).await {
                 Ok(()) => attached += 1,
                 Err(error) => failed = Some(with_volume(error, *volume, volumes.len())),
             }
@@ -49,6 +56,12 @@ impl Resource {
     pub async fn down(&self, deadline: Duration) -> Result<(), ApiError> {
         let begun = Instant::now();
         let _turn = self.take_turn(deadline).await?;
+        self.down_in_turn(deadline.saturating_sub(begun.elapsed())).await
+    }
+
+    /// The same, for one who has the turn.
+    pub(super) async fn down_in_turn(&self, deadline: Duration) -> Result<(), ApiError> {
+        let begun = Instant::now();
         self.forget_ended();
         let Life::Up(running) = self.life() else {
             self.set_life(Life::Down(None));
@@ -82,7 +95,7 @@ impl Resource {
         let running = self.ensure_running().await?;
         for volume in volumes {
             let left = deadline.saturating_sub(begun.elapsed());
-            if let Err(error) = running.attach(*volume, left, self.name()).await {
+            if let Err(error) = self.attach_volume(&running, *volume, left).await {
                 let error = with_volume(error, *volume, volumes.len());
                 if was_down {
                     self.end(&running, Some(error.sentence()), JOIN_DEADLINE).await;

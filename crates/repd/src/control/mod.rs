@@ -10,17 +10,28 @@
 //! | `lifecycle` | up, down, stop |
 //! | `takeover`, `holders` | block devices that outlive the daemon; who has one open |
 //! | `verbs` | a verb of the control interface → commands of the engine |
+//! | `plan`, `refusal` | what would be done, what won't be, in words |
 //! | `status`, `verdict` | reports → the contract's JSON, and one sentence |
 //! | `events` | notices → events and log lines |
+//! | `adjust` | the configuration read anew, the difference applied |
+//! | `attach_error` | why a disk can't be had, and what to do |
+//! | `log` | where log lines go |
 //! | `server` | HTTP |
 //!
 //! Invariants: nothing here waits on a data thread, a disk or the peer without a deadline (I-L3); whatever has to do
 //! with the file system or with starting threads runs on the blocking pool.
 
+mod adjust;
+mod attach_error;
 mod events;
+#[cfg(test)]
+mod fixture;
 mod holders;
 mod lifecycle;
+pub mod log;
 mod options;
+mod plan;
+mod refusal;
 mod resource;
 mod runtime_dir;
 mod server;
@@ -40,7 +51,8 @@ use resource::Resource;
 use sd_notify::NotifyState;
 use std::collections::BTreeMap;
 use std::os::unix::net::UnixListener;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::broadcast;
@@ -56,13 +68,17 @@ const EVENTS_KEPT: usize = 1024;
 /// The daemon: its node, its resources, its events.
 pub struct Daemon {
     node: NodeName,
-    resources: BTreeMap<String, Arc<Resource>>,
+    /// Where the configuration was read from, and is read from again.
+    config_path: PathBuf,
+    resources: RwLock<BTreeMap<String, Arc<Resource>>>,
     events: broadcast::Sender<Event>,
+    /// Held while the configuration is read anew and applied.
+    adjusting: tokio::sync::Mutex<()>,
 }
 
 impl Daemon {
     /// The daemon of a node; every resource is down.
-    pub fn new(config: &Config, node: NodeName, sockets: Sockets) -> Arc<Self> {
+    pub fn new(config: &Config, config_path: PathBuf, node: NodeName, sockets: Sockets) -> Arc<Self> {
         let (events, _) = broadcast::channel(EVENTS_KEPT);
         let resources = config
             .resources_of(node.as_str())
@@ -72,7 +88,18 @@ impl Daemon {
             })
             .collect();
         sockets.warn_unused();
-        Arc::new(Daemon { node, resources, events })
+        let (resources, adjusting) = (RwLock::new(resources), tokio::sync::Mutex::new(()));
+        Arc::new(Daemon { node, config_path, resources, events, adjusting })
+    }
+
+    /// Every resource, by name.
+    fn resources(&self) -> Vec<Arc<Resource>> {
+        self.resources.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// The resource of that name.
+    fn resource(&self, name: &str) -> Option<Arc<Resource>> {
+        self.resources.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 }
 
@@ -82,13 +109,13 @@ pub async fn run(daemon: Arc<Daemon>, listener: UnixListener) -> Result<(), Star
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signals)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(StartError::Signals)?;
     let server = tokio::spawn(server::serve(daemon.clone(), listener)?);
-    tracing::info!(node = %daemon.node, resources = daemon.resources.len(), version = VERSION, "repd runs");
+    tracing::info!(node = %daemon.node, resources = daemon.resources().len(), version = VERSION, "repd runs");
     let starting = tokio::spawn(start_all(daemon.clone()));
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => tracing::info!("SIGHUP does nothing in this version; restart repd to read its configuration anew"),
+            _ = hangup.recv() => drop(tokio::spawn(adjust::on_hangup(daemon.clone()))),
         }
     }
     tracing::info!("repd ends: every resource is left cleanly");
@@ -105,10 +132,10 @@ pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Brings every resource up that is to be, side by side; then the service manager is told.
 async fn start_all(daemon: Arc<Daemon>) {
     let mut tasks = JoinSet::new();
-    for resource in daemon.resources.values().filter(|resource| resource.config.start == StartMode::Up).cloned() {
+    for resource in daemon.resources().into_iter().filter(|resource| resource.config().start == StartMode::Up) {
         tasks.spawn(async move {
             if let Err(error) = resource.up(START_DEADLINE).await {
-                tracing::warn!(resource = %resource.config.name, "stays down: {}", error.sentence());
+                tracing::warn!(resource = resource.name(), "stays down: {}", error.sentence());
             }
             tokio::spawn(resource.take_over());
         });
@@ -119,8 +146,7 @@ async fn start_all(daemon: Arc<Daemon>) {
 
 async fn stop_all(daemon: &Daemon) {
     let mut tasks = JoinSet::new();
-    for resource in daemon.resources.values() {
-        let resource = Arc::clone(resource);
+    for resource in daemon.resources() {
         tasks.spawn(async move { resource.stop(STOP_DEADLINE).await });
     }
     tasks.join_all().await;

@@ -1,14 +1,15 @@
 //! One resource as the control thread holds it: down with a reason, or up with its data thread.
 
-use crate::control::options;
+use crate::control::{attach_error, options};
 use rep_control::api::{ApiError, Event};
 use rep_control::config::ResourceConfig;
 use rep_engine::{Command, CommandError, CommandOutcome};
-use rep_types::{NodeName, Refusal, VolumeNumber};
-use repd::resource::{AttachError, ControlRequest, ResourceHandle, ResourceReport, spawn};
+use rep_types::{NodeName, Refusal, ResourceName, VolumeNumber};
+use repd::resource::{ControlRequest, ResourceHandle, ResourceReport, spawn};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::{broadcast, oneshot};
@@ -25,14 +26,19 @@ const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 /// A resource of this node.
 pub struct Resource {
-    /// As configured.
-    pub config: ResourceConfig,
+    name: ResourceName,
+    /// As configured; changes under the turn only.
+    config: RwLock<Arc<ResourceConfig>>,
     /// This node.
     pub node: NodeName,
     /// Listening sockets passed by systemd, by volume.
     sockets: Arc<BTreeMap<u16, OwnedFd>>,
     pub(super) events: broadcast::Sender<Event>,
     life: Mutex<Life>,
+    /// Why a volume has no disk, by number.
+    problems: Mutex<BTreeMap<u16, String>>,
+    /// Whether the configuration no longer has it: it doesn't come up any more.
+    retired: AtomicBool,
     /// Held while the resource comes up, goes down, or attaches: these go one after another.
     pub(super) turn: tokio::sync::Mutex<()>,
 }
@@ -50,8 +56,6 @@ pub enum Life {
 pub struct Running {
     handle: ResourceHandle,
     pub(super) thread: Mutex<Option<JoinHandle<()>>>,
-    /// Why a volume has no disk, by number.
-    problems: Mutex<BTreeMap<u16, String>>,
     last: Mutex<Option<Arc<ResourceReport>>>,
 }
 
@@ -76,8 +80,32 @@ impl Resource {
         sockets: BTreeMap<u16, OwnedFd>,
         events: broadcast::Sender<Event>,
     ) -> Self {
-        let (life, turn) = (Mutex::new(Life::Down(None)), tokio::sync::Mutex::new(()));
-        Resource { config, node, sockets: Arc::new(sockets), events, life, turn }
+        Resource {
+            name: config.name.clone(),
+            config: RwLock::new(Arc::new(config)),
+            node,
+            sockets: Arc::new(sockets),
+            events,
+            life: Mutex::new(Life::Down(None)),
+            problems: Mutex::default(),
+            retired: AtomicBool::new(false),
+            turn: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    /// As configured.
+    pub fn config(&self) -> Arc<ResourceConfig> {
+        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Another configuration, for the next time it comes up. The caller has the turn.
+    pub(super) fn set_config(&self, config: ResourceConfig) {
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+    }
+
+    /// It doesn't come up any more. The caller has the turn and has taken it down.
+    pub(super) fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
     }
 
     /// Whether it is up.
@@ -90,7 +118,7 @@ impl Resource {
         match self.life() {
             Life::Up(running) => Ok(running),
             Life::Down(reason) => {
-                let mut error = ApiError::refused(Refusal::ResourceIsDown, self.config.name.as_str());
+                let mut error = ApiError::refused(Refusal::ResourceIsDown, self.name());
                 if let Some(reason) = reason {
                     error.message = format!("{} ({reason})", error.message);
                 }
@@ -100,17 +128,21 @@ impl Resource {
     }
 
     pub(super) fn set_life(&self, life: Life) {
+        if let Life::Down(None) = life {
+            lock(&self.problems).clear();
+        }
         *lock(&self.life) = life;
     }
 
     /// This resource's name.
     pub fn name(&self) -> &str {
-        self.config.name.as_str()
+        self.name.as_str()
     }
 
     /// This node's volumes.
     pub fn volumes(&self) -> Vec<VolumeNumber> {
-        let node = self.config.node(self.node.as_str());
+        let config = self.config();
+        let node = config.node(self.node.as_str());
         node.map(|node| node.volumes.iter().map(|volume| volume.number).collect()).unwrap_or_default()
     }
 
@@ -119,7 +151,11 @@ impl Resource {
         if let Life::Up(running) = self.life() {
             return Ok(running);
         }
-        let (config, node, sockets) = (self.config.clone(), self.node.clone(), self.sockets.clone());
+        if self.retired.load(Ordering::Relaxed) {
+            let message = format!("the configuration has no resource \"{}\" any more", self.name);
+            return Err(ApiError::usage("NoSuchResource", message).with_hint("'repctl status' shows those it has"));
+        }
+        let (config, node, sockets) = (self.config(), self.node.clone(), self.sockets.clone());
         let started = tokio::task::spawn_blocking(move || {
             let options = options::options(&config, &node, &sockets)?;
             spawn(options).map_err(|error| ApiError::failed("SpawnFailed", error.to_string()))
@@ -127,13 +163,8 @@ impl Resource {
         let started = started.await.unwrap_or_else(|error| Err(ApiError::failed("SpawnFailed", error.to_string())));
         match started {
             Ok((handle, thread)) => {
-                tokio::spawn(super::events::forward(self.config.name.clone(), handle.subscribe(), self.events.clone()));
-                let running = Arc::new(Running {
-                    handle,
-                    thread: Mutex::new(Some(thread)),
-                    problems: Mutex::default(),
-                    last: Mutex::default(),
-                });
+                tokio::spawn(super::events::forward(self.name.clone(), handle.subscribe(), self.events.clone()));
+                let running = Arc::new(Running { handle, thread: Mutex::new(Some(thread)), last: Mutex::default() });
                 self.set_life(Life::Up(running.clone()));
                 Ok(running)
             }
@@ -142,6 +173,33 @@ impl Resource {
                 Err(error)
             }
         }
+    }
+}
+
+impl Resource {
+    /// Attaches a volume's disk; why it can't be is remembered for the status.
+    pub(super) async fn attach_volume(
+        &self,
+        running: &Running,
+        volume: VolumeNumber,
+        deadline: Duration,
+    ) -> Result<(), ApiError> {
+        let answer = running.ask(deadline + GRACE, |reply| ControlRequest::Attach { volume, deadline, reply }).await;
+        let result = match answer {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(attach_error::words(error, self.name()).await),
+            Err(error) => Err(error),
+        };
+        match &result {
+            Ok(()) => lock(&self.problems).remove(&volume.0),
+            Err(error) => lock(&self.problems).insert(volume.0, error.sentence()),
+        };
+        result
+    }
+
+    /// Why volumes have no disk.
+    pub fn problems(&self) -> BTreeMap<u16, String> {
+        lock(&self.problems).clone()
     }
 }
 
@@ -185,17 +243,6 @@ impl Running {
         self.ask(deadline + GRACE, |reply| ControlRequest::Command { command, deadline, reply }).await
     }
 
-    /// Attaches a volume's disk; why it can't be is remembered for the status.
-    pub async fn attach(&self, volume: VolumeNumber, deadline: Duration, name: &str) -> Result<(), ApiError> {
-        let answer = self.ask(deadline + GRACE, |reply| ControlRequest::Attach { volume, deadline, reply }).await;
-        let result = answer.and_then(|result| result.map_err(|error| attach_error(error, name)));
-        match &result {
-            Ok(()) => lock(&self.problems).remove(&volume.0),
-            Err(error) => lock(&self.problems).insert(volume.0, error.sentence()),
-        };
-        result
-    }
-
     /// Leaves everything cleanly and ends the thread.
     pub async fn stop(&self, deadline: Duration, name: &str) -> Result<(), ApiError> {
         let answer = self.ask(deadline + GRACE, |reply| ControlRequest::Stop { deadline, reply }).await?;
@@ -214,9 +261,9 @@ impl Running {
         }
     }
 
-    /// Why volumes have no disk.
-    pub fn problems(&self) -> BTreeMap<u16, String> {
-        lock(&self.problems).clone()
+    /// The last report there was.
+    pub fn last_report(&self) -> Option<Arc<ResourceReport>> {
+        lock(&self.last).clone()
     }
 
     /// Whether the data thread has ended by itself.
@@ -226,47 +273,14 @@ impl Running {
 }
 
 /// A command's failure in words.
-fn command_error(error: CommandError, name: &str) -> ApiError {
+pub(super) fn command_error(error: CommandError, name: &str) -> ApiError {
     match error {
         CommandError::Refused(refusal) => ApiError::refused(refusal, name),
         CommandError::DiskFailed => ApiError::failed("DiskFailed", "the disk or its metadata failed")
             .with_hint("see repd's log and the kernel's log for the disk's error"),
         CommandError::PeerLost => ApiError::failed("PeerLost", "the connection to the peer was lost under the command")
             .with_hint(format!("see 'repctl status {name}', then try again")),
-        CommandError::TimedOut => ApiError::timed_out("the command wasn't done in time")
+        CommandError::TimedOut => ApiError::timed_out("the command wasn't done in time, though it may still be")
             .with_hint(format!("see 'repctl status {name}'; --timeout gives it longer")),
     }
-}
-
-/// A failed attach in words.
-fn attach_error(error: AttachError, name: &str) -> ApiError {
-    match error {
-        AttachError::NoSuchVolume => ApiError::refused(Refusal::NoSuchVolume, name),
-        AttachError::Busy => ApiError::refused(Refusal::Busy, name),
-        AttachError::Refused(error) => command_error(error, name),
-        AttachError::TimedOut => {
-            ApiError::timed_out("the disk didn't answer in time").with_hint("it may hang; look at the kernel's log")
-        }
-        AttachError::Disk { path, source } => {
-            ApiError::failed(&variant(&source), format!("the disk {} can't be used: {source}", path.display()))
-        }
-        AttachError::Metadata { path, source } => match source.downcast_ref::<rep_meta::LoadError>() {
-            Some(rep_meta::LoadError::NotMetadata) => {
-                ApiError::failed("NoMetadata", format!("no metadata on {}", path.display()))
-                    .with_hint(format!("run 'repctl create-md {name}'"))
-            }
-            Some(error) => {
-                ApiError::failed(&variant(error), format!("the metadata on {} can't be used: {error}", path.display()))
-            }
-            None => ApiError::failed(
-                "MetadataFailed",
-                format!("the metadata on {} can't be used: {source}", path.display()),
-            ),
-        },
-    }
-}
-
-/// The name of an error's variant.
-fn variant(error: &impl std::fmt::Debug) -> String {
-    format!("{error:?}").split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default().to_owned()
 }

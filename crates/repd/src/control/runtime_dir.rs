@@ -7,6 +7,9 @@ use std::io::{self, Read, Write};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
+/// The longest path a socket can have, in bytes.
+const SOCKET_PATH_LENGTH_MAX: usize = 107;
+
 /// Why the daemon could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -27,7 +30,7 @@ pub enum StartError {
         pid: String,
     },
     /// The control socket can't be made.
-    #[error("the control socket {} can't be made: {source}", path.display())]
+    #[error("the control socket {} can't be made: {source}; name another directory with --runtime-dir DIR", path.display())]
     Socket {
         /// The socket.
         path: PathBuf,
@@ -77,6 +80,10 @@ impl RuntimeDir {
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unusable(error)),
             _ => {}
+        }
+        if path.as_os_str().len() > SOCKET_PATH_LENGTH_MAX {
+            let words = format!("its path is longer than {SOCKET_PATH_LENGTH_MAX} bytes");
+            return Err(unusable(io::Error::new(io::ErrorKind::InvalidFilename, words)));
         }
         let before = umask(Mode::from_bits_truncate(0o177));
         let listener = UnixListener::bind(&path);

@@ -10,8 +10,9 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::serve::Listener;
-use rep_control::api::{ApiError, REQUEST_BODY_LENGTH_MAX, Verb, VerbRequest};
+use rep_control::api::{AdjustRequest, ApiError, REQUEST_BODY_LENGTH_MAX, Verb, VerbRequest};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::io;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::sync::Arc;
@@ -43,6 +44,7 @@ fn router(daemon: Arc<Daemon>) -> Router {
         .route("/v1/status", get(all_status))
         .route("/v1/status/{resource}", get(one_status))
         .route("/v1/events", get(events))
+        .route("/v1/adjust", post(adjust))
         .route("/v1/resources/{resource}/detail", get(detail))
         .route("/v1/resources/{resource}/{verb}", post(run_verb))
         .fallback(async || Refused(ApiError::usage("NoSuchPath", "there is nothing at this path"), Some(404)))
@@ -101,29 +103,29 @@ fn answer<T: Serialize>(result: Result<T, ApiError>) -> Response {
     }
 }
 
-fn find<'a>(daemon: &'a Daemon, name: &str) -> Result<&'a Arc<Resource>, ApiError> {
-    daemon.resources.get(name).ok_or_else(|| {
-        let known: Vec<_> = daemon.resources.keys().map(String::as_str).collect();
+fn find(daemon: &Daemon, name: &str) -> Result<Arc<Resource>, ApiError> {
+    daemon.resource(name).ok_or_else(|| {
+        let resources = daemon.resources();
+        let known: Vec<_> = resources.iter().map(|resource| resource.name()).collect();
         ApiError::usage("NoSuchResource", format!("{} has no resource \"{name}\"", daemon.node))
             .with_hint(format!("it knows: {}", if known.is_empty() { "none".into() } else { known.join(", ") }))
     })
 }
 
 async fn all_status(State(daemon): State<Arc<Daemon>>) -> Response {
-    let resources: Vec<_> = daemon.resources.values().cloned().collect();
-    answer(Ok(status::status(&daemon.node, &resources).await))
+    answer(Ok(status::status(&daemon.node, &daemon.resources()).await))
 }
 
 async fn one_status(State(daemon): State<Arc<Daemon>>, Path(name): Path<String>) -> Response {
     match find(&daemon, &name) {
-        Ok(resource) => answer(Ok(status::status(&daemon.node, std::slice::from_ref(resource)).await)),
+        Ok(resource) => answer(Ok(status::status(&daemon.node, std::slice::from_ref(&resource)).await)),
         Err(error) => Refused(error, None).into_response(),
     }
 }
 
 async fn detail(State(daemon): State<Arc<Daemon>>, Path(name): Path<String>) -> Response {
     match find(&daemon, &name) {
-        Ok(resource) => answer(status::detail(resource).await),
+        Ok(resource) => answer(status::detail(&resource).await),
         Err(error) => Refused(error, None).into_response(),
     }
 }
@@ -142,18 +144,28 @@ async fn try_verb(
     word: &str,
     body: &[u8],
 ) -> Result<rep_control::api::VerbAnswer, ApiError> {
-    let resource = find(daemon, name)?.clone();
+    let resource = find(daemon, name)?;
     let verb =
         Verb::parse(word).ok_or_else(|| ApiError::usage("NoSuchVerb", format!("there is no verb \"{word}\"")))?;
-    let request = parse_request(body)?;
+    let request: VerbRequest = parse_request(body)?;
     // On a task of its own: a caller that hangs up must not leave a verb half done.
     let done = tokio::spawn(async move { verbs::run(&resource, verb, &request).await });
     done.await.unwrap_or_else(|error| Err(ApiError::failed("Internal", error.to_string())))
 }
 
-fn parse_request(body: &[u8]) -> Result<VerbRequest, ApiError> {
+async fn adjust(State(daemon): State<Arc<Daemon>>, body: Bytes) -> Response {
+    let request: AdjustRequest = match parse_request(&body) {
+        Ok(request) => request,
+        Err(error) => return Refused(error, None).into_response(),
+    };
+    // On a task of its own, as every verb.
+    let done = tokio::spawn(async move { super::adjust::run(&daemon, &request).await });
+    answer(done.await.unwrap_or_else(|error| Err(ApiError::failed("Internal", error.to_string()))))
+}
+
+fn parse_request<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, ApiError> {
     if body.is_empty() {
-        return Ok(VerbRequest::default());
+        return Ok(T::default());
     }
     serde_json::from_slice(body)
         .map_err(|error| ApiError::usage("BadRequest", format!("the options make no sense: {error}")))

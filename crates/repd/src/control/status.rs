@@ -38,7 +38,7 @@ async fn resource_status(resource: &Resource) -> ResourceStatus {
         name: resource.name().to_owned(),
         role,
         peer: PeerStatus {
-            name: peer.map(|peer| peer.name.to_string()).unwrap_or_default(),
+            name: peer.as_ref().map(|peer| peer.name.to_string()).unwrap_or_default(),
             role: peer_role,
             address: peer.map(|peer| peer.address.to_string()).unwrap_or_default(),
         },
@@ -72,18 +72,18 @@ impl Seen {
                     Report::Fresh(report) => (Some(report), true),
                     Report::Stale(report) => (report, false),
                 };
-                Seen { report, fresh, down: None, problems: running.problems() }
+                Seen { report, fresh, down: None, problems: resource.problems() }
             }
         }
     }
 }
 
-fn own_config(resource: &Resource) -> Option<&NodeConfig> {
-    resource.config.node(resource.node.as_str())
+fn own_config(resource: &Resource) -> Option<NodeConfig> {
+    resource.config().node(resource.node.as_str()).cloned()
 }
 
-fn peer_config(resource: &Resource) -> Option<&NodeConfig> {
-    resource.config.peer_of(resource.node.as_str())
+fn peer_config(resource: &Resource) -> Option<NodeConfig> {
+    resource.config().peer_of(resource.node.as_str()).cloned()
 }
 
 /// Why client I/O waits, in words.
@@ -97,7 +97,7 @@ pub fn suspension_words(suspension: IoSuspension) -> String {
 }
 
 fn volumes(resource: &Resource, report: Option<&ResourceReport>) -> Vec<VolumeStatus> {
-    let configs = own_config(resource).map(|node| node.volumes.as_slice()).unwrap_or_default();
+    let configs = own_config(resource).map(|node| node.volumes).unwrap_or_default();
     configs.iter().map(|config| volume(config, report)).collect()
 }
 
@@ -146,8 +146,8 @@ fn resync(engine: &VolumeSnapshot, now: Timestamp) -> Option<ResyncStatus> {
     let resync = engine.resync?;
     let role = if engine.replication.is_target() { ResyncRole::SyncTarget } else { ResyncRole::SyncSource };
     let left = resync.total_bytes.saturating_sub(resync.done_bytes);
-    // Over the whole resync where the last seconds say nothing yet.
-    let elapsed_ms = now.since(resync.started).as_millis().max(1);
+    // Over the whole resync where the last seconds say nothing yet; what a burst at the start did says nothing either.
+    let elapsed_ms = now.since(resync.started).as_millis().max(1000);
     let mean = u64::try_from(u128::from(resync.done_bytes) * 1000 / elapsed_ms).unwrap_or(u64::MAX);
     let rate = if resync.rate_bytes_per_s > 0 { resync.rate_bytes_per_s } else { mean };
     Some(ResyncStatus {

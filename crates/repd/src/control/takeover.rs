@@ -52,7 +52,8 @@ fn next_step(engine: &Snapshot, alone: bool) -> Step {
 impl Resource {
     /// This node's volumes that are block devices of the kernel.
     fn kernel_volumes(&self) -> Vec<VolumeNumber> {
-        let node = self.config.node(self.node.as_str());
+        let config = self.config();
+        let node = config.node(self.node.as_str());
         let volumes = node.map(|node| node.volumes.as_slice()).unwrap_or_default();
         volumes.iter().filter(|volume| volume.device == Device::Ublk).map(|volume| volume.number).collect()
     }
@@ -91,7 +92,7 @@ impl Resource {
         );
         let begun = Instant::now();
         while let Ok(running) = self.running() {
-            let alone = begun.elapsed() >= self.config.net.timeout;
+            let alone = begun.elapsed() >= self.config().net.timeout;
             let step = match running.report().await {
                 Report::Fresh(report) => next_step(&report.engine, alone),
                 Report::Stale(_) => Step::Wait,
@@ -109,10 +110,10 @@ impl Resource {
     }
 
     async fn has_device_left_behind(&self) -> bool {
-        let (resource, node) = (self.config.name.clone(), self.node.clone());
+        let (resource, node) = (self.name().to_owned(), self.node.clone());
         let volumes = self.kernel_volumes();
         let found = spawn_blocking(move || {
-            let of = |volume: &VolumeNumber| Fingerprint::new(resource.as_str(), node.as_str(), volume.0);
+            let of = |volume: &VolumeNumber| Fingerprint::new(&resource, node.as_str(), volume.0);
             // A driver that can't be asked has no device of ours; promotion will tell.
             volumes.iter().any(|volume| lifecycle::find(of(volume)).is_ok_and(|info| info.is_some()))
         });

@@ -1,15 +1,21 @@
 //! A verb of the control interface becomes commands of the engine.
 
 use super::resource::{Report, Resource, Running};
+use super::{plan, refusal};
 use rep_control::api::{
-    ApiError, PlanEntry, VERB_TIMEOUT_MS_DEFAULT, VERB_TIMEOUT_MS_MAX, Verb, VerbAnswer, VerbRequest,
+    ApiError, ErrorKind, VERB_TIMEOUT_MS_DEFAULT, VERB_TIMEOUT_MS_MAX, Verb, VerbAnswer, VerbRequest,
 };
-use rep_engine::{Command, CommandOutcome, PlannedSync, Side};
-use rep_types::{ByBitmapOrFull, Refusal, SyncVerdict, VolumeNumber};
+use rep_engine::{Command, CommandOutcome, Side};
+use rep_types::{ConnectionState, Refusal, VolumeNumber};
 use std::time::{Duration, Instant};
 
 /// The pause between two looks at whether the device is usable.
 const EXPORT_PAUSE: Duration = Duration::from_millis(10);
+
+/// How long a plan waits for a peer that can't be reached.
+const PLAN_PATIENCE: Duration = Duration::from_secs(7);
+/// The pause between two looks at the link meanwhile.
+const PLAN_PAUSE: Duration = Duration::from_millis(100);
 
 /// A verb that is being carried out.
 struct Call<'a> {
@@ -66,7 +72,10 @@ fn volumes(resource: &Resource, verb: Verb, request: &VerbRequest) -> Result<Vec
             | Verb::ResumeIo
     );
     if !all.contains(&VolumeNumber(number)) {
-        return Err(ApiError::refused(Refusal::NoSuchVolume, resource.name()));
+        let known: Vec<_> = all.iter().map(ToString::to_string).collect();
+        let error = ApiError::refused(Refusal::NoSuchVolume, resource.name());
+        let message = format!("{} has no volume {number}", resource.name());
+        return Err(ApiError { message, ..error }.with_hint(format!("it has: {}", known.join(", "))));
     }
     if whole && all.len() > 1 {
         let message = format!("{verb} is about the whole resource, which has {} volumes", all.len());
@@ -143,7 +152,8 @@ impl Call<'_> {
             }
             _ => self.resource.running()?,
         };
-        running.command(command, self.left(), self.resource.name()).await.map(|_| VerbAnswer::default())
+        let done = running.command(command, self.left(), self.resource.name()).await;
+        done.map(|_| VerbAnswer::default()).map_err(|error| self.explained(error, &running))
     }
 
     /// A command that is without effect on a resource that is down.
@@ -158,9 +168,18 @@ impl Call<'_> {
     async fn each(&self, command: impl Fn(VolumeNumber) -> Command) -> Result<VerbAnswer, ApiError> {
         let running = self.resource.running()?;
         for volume in &self.volumes {
-            running.command(command(*volume), self.left(), self.resource.name()).await?;
+            let done = running.command(command(*volume), self.left(), self.resource.name()).await;
+            done.map_err(|error| self.explained(error, &running))?;
         }
         Ok(VerbAnswer::default())
+    }
+
+    /// A refusal in the words of how things stand.
+    fn explained(&self, error: ApiError, running: &Running) -> ApiError {
+        match running.last_report() {
+            Some(report) => refusal::explained(error, self.resource.name(), &report.engine),
+            None => error,
+        }
     }
 
     async fn each_if_up(&self, command: impl Fn(VolumeNumber) -> Command) -> Result<VerbAnswer, ApiError> {
@@ -180,9 +199,18 @@ impl Call<'_> {
 
     /// Promotes, and returns when the device is usable.
     async fn promote(&self) -> Result<VerbAnswer, ApiError> {
-        let running = self.resource.running()?;
-        let command = Command::Promote { force: self.request.force };
-        running.command(command, self.left(), self.resource.name()).await?;
+        let running = {
+            // What is only just coming up is waited for: its disk is about to be there.
+            let _turn = self.resource.take_turn(self.left()).await?;
+            let running = self.resource.running()?;
+            let command = Command::Promote { force: self.request.force };
+            let done = running.command(command, self.left(), self.resource.name()).await;
+            if let Err(error) = done {
+                running.report().await;
+                return Err(self.explained(error, &running));
+            }
+            running
+        };
         loop {
             match export_state(&running).await {
                 ExportState::Usable => return Ok(VerbAnswer::default()),
@@ -204,13 +232,55 @@ impl Call<'_> {
 
     async fn plan(&self) -> Result<VerbAnswer, ApiError> {
         let running = self.resource.running()?;
-        let outcome = running.command(Command::Plan, self.left(), self.resource.name()).await?;
-        let CommandOutcome::Plan(plan) = outcome else {
+        let connected = |report: &Report| matches!(report, Report::Fresh(report) if report.engine.connection == ConnectionState::Connected);
+        let already = connected(&running.report().await);
+        let CommandOutcome::Plan(plan) = self.ask_for_plan(&running).await? else {
             return Err(ApiError::failed("NoPlan", "the engine had no plan to tell"));
         };
-        let peer = self.resource.config.peer_of(self.resource.node.as_str());
+        let config = self.resource.config();
+        let peer = config.peer_of(self.resource.node.as_str());
         let peer = peer.map_or("the peer", |peer| peer.name.as_str());
-        Ok(VerbAnswer { message: None, plan: Some(plan.iter().map(|planned| plan_entry(planned, peer)).collect()) })
+        let message =
+            already.then(|| format!("already connected with {peer}: this is what the last handshake decided"));
+        Ok(VerbAnswer { message, plan: Some(plan.iter().map(|planned| plan::entry(planned, peer)).collect()) })
+    }
+
+    /// Has the engine meet the peer and tell the plan. A peer that can't be reached is told as soon as that is clear.
+    async fn ask_for_plan(&self, running: &Running) -> Result<CommandOutcome, ApiError> {
+        let (outcome, problem) = self.try_plan(running, self.left().min(PLAN_PATIENCE)).await;
+        match (outcome, problem) {
+            (Err(error), Some(problem)) if error.error == ErrorKind::TimedOut => {
+                let hint =
+                    format!("see to that, run 'repctl connect {}' on the peer, then try again", self.resource.name());
+                Err(ApiError { message: format!("no plan without the peer: {problem}"), ..error }.with_hint(hint))
+            }
+            (Err(error), None) if error.error == ErrorKind::TimedOut && Instant::now() < self.deadline => {
+                self.try_plan(running, self.left()).await.0
+            }
+            (Err(error), _) => Err(self.explained(error, running)),
+            (outcome, _) => outcome,
+        }
+    }
+
+    /// One try, and the last problem of the link that was seen meanwhile.
+    async fn try_plan(
+        &self,
+        running: &Running,
+        deadline: Duration,
+    ) -> (Result<CommandOutcome, ApiError>, Option<String>) {
+        let mut problem = None;
+        let command = running.command(Command::Plan, deadline, self.resource.name());
+        tokio::pin!(command);
+        loop {
+            tokio::select! {
+                outcome = &mut command => return (outcome, problem),
+                () = tokio::time::sleep(PLAN_PAUSE) => {
+                    if let Report::Fresh(report) = running.report().await {
+                        problem = report.link.problem.clone().or(problem);
+                    }
+                }
+            }
+        }
     }
 
     /// The side a node's name stands for.
@@ -219,10 +289,11 @@ impl Call<'_> {
         if node == self.resource.node.as_str() {
             return Ok(Some(Side::Local));
         }
-        if self.resource.config.node(node).is_some() {
+        let config = self.resource.config();
+        if config.node(node).is_some() {
             return Ok(Some(Side::Peer));
         }
-        let names: Vec<_> = self.resource.config.nodes.iter().map(|node| node.name.as_str()).collect();
+        let names: Vec<_> = config.nodes.iter().map(|node| node.name.as_str()).collect();
         let message = format!("{} has no node \"{node}\"", self.resource.name());
         Err(ApiError::usage("NoSuchNode", message).with_hint(format!("name one of: {}", names.join(", "))))
     }
@@ -241,50 +312,5 @@ async fn export_state(running: &Running) -> ExportState {
         Some(problem) => ExportState::Failed(problem),
         None if report.volumes.iter().all(|volume| volume.exported) => ExportState::Usable,
         None => ExportState::NotYet,
-    }
-}
-
-fn plan_entry(planned: &PlannedSync, peer: &str) -> PlanEntry {
-    let (verdict, extent) = match planned.decision.verdict {
-        SyncVerdict::Nothing => ("nothing", None),
-        SyncVerdict::Source(extent) => ("source", Some(extent_word(extent).to_owned())),
-        SyncVerdict::Target(extent) => ("target", Some(extent_word(extent).to_owned())),
-        SyncVerdict::Refuse(refusal) => ("refused", Some(format!("{refusal:?}"))),
-    };
-    PlanEntry {
-        volume: planned.volume.0,
-        rule: planned.decision.rule.to_string(),
-        verdict: verdict.to_owned(),
-        extent,
-        bytes_at_most: planned.bytes_at_most,
-        local_dirty_bytes: planned.local_dirty_bytes,
-        peer_dirty_bytes: planned.peer_dirty_bytes,
-        sentence: plan_sentence(planned, peer),
-    }
-}
-
-fn extent_word(extent: ByBitmapOrFull) -> &'static str {
-    match extent {
-        ByBitmapOrFull::ByBitmap => "by-bitmap",
-        ByBitmapOrFull::Full => "full",
-    }
-}
-
-fn plan_sentence(planned: &PlannedSync, peer: &str) -> String {
-    let (rule, bytes) = (planned.decision.rule, planned.bytes_at_most);
-    match planned.decision.verdict {
-        SyncVerdict::Nothing => format!("rule {rule}: both disks are equal, nothing would be copied or lost"),
-        SyncVerdict::Source(_) => format!(
-            "rule {rule}: this node would fill {peer}, at most {bytes} bytes; {} bytes written on {peer} alone would be lost",
-            planned.peer_dirty_bytes
-        ),
-        SyncVerdict::Target(_) => format!(
-            "rule {rule}: {peer} would fill this node, at most {bytes} bytes; {} bytes written here alone would be lost",
-            planned.local_dirty_bytes
-        ),
-        SyncVerdict::Refuse(refusal) => format!(
-            "rule {rule}: both would refuse each other ({refusal:?}); {} bytes were written here alone, {} on {peer}",
-            planned.local_dirty_bytes, planned.peer_dirty_bytes
-        ),
     }
 }

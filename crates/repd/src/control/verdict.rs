@@ -15,7 +15,8 @@ struct Names<'a> {
 
 /// The sentence of a resource.
 pub fn sentence(seen: &Seen, resource: &Resource) -> String {
-    let peer = resource.config.peer_of(resource.node.as_str());
+    let config = resource.config();
+    let peer = config.peer_of(resource.node.as_str());
     let names = Names {
         resource: resource.name(),
         peer: peer.map_or("the peer", |peer| peer.name.as_str()),
@@ -35,6 +36,7 @@ fn words(seen: &Seen, names: &Names<'_>) -> String {
         return "its data thread doesn't answer; its disk may hang, look at the kernel's log".into();
     };
     unsettled(report, names)
+        .or_else(|| no_data(&report.engine, names))
         .or_else(|| seen.problems.values().next().map(|problem| format!("no disk: {problem}")))
         .or_else(|| export_problem(report))
         .or_else(|| report.engine.io_suspended.map(|why| format!("client I/O waits: {}", suspension_words(why))))
@@ -51,7 +53,8 @@ fn unsettled(report: &ResourceReport, names: &Names<'_>) -> Option<String> {
             bytes(out_of_sync(&report.engine))
         )),
         ConnectionState::UnrelatedData => Some(format!(
-            "unrelated data: {peer} holds data with no common past; run 'repctl create-md {name}' on the node whose data may go"
+            "unrelated data: {peer} holds data with no common past; on the node whose data may go, all of it, run 'repctl down \
+             {name}', 'repctl create-md {name} --force', 'repctl up {name}', on the other 'repctl connect {name}'"
         )),
         ConnectionState::StandAlone => refusal(&report.engine).map(|refusal| {
             let why = refusal.as_refusal().to_string().replace("RES", name);
@@ -63,6 +66,19 @@ fn unsettled(report: &ResourceReport, names: &Names<'_>) -> Option<String> {
         }),
         _ => None,
     }
+}
+
+/// A Primary whose clients get errors.
+fn no_data(engine: &Snapshot, names: &Names<'_>) -> Option<String> {
+    let (name, peer) = (names.resource, names.peer);
+    let good = |volume: &VolumeSnapshot| DiskState::UpToDate == volume.disk || DiskState::UpToDate == volume.peer_disk;
+    let volume = engine.volumes.iter().find(|volume| !good(volume)).filter(|_| engine.role == Role::Primary)?;
+    let back = match engine.connection {
+        ConnectionState::StandAlone => format!("run 'repctl connect {name}'"),
+        ConnectionState::Connected => format!("run 'repctl attach {name}' on the node that has good data"),
+        _ => format!("they go on when {peer} is back"),
+    };
+    Some(format!("clients get errors: this disk is {}, and no good one of {peer} is in reach; {back}", volume.disk))
 }
 
 fn refusal(engine: &Snapshot) -> Option<SyncRefusal> {
@@ -109,23 +125,35 @@ fn link(report: &ResourceReport, names: &Names<'_>) -> String {
     };
     match report.engine.connection {
         ConnectionState::Connected => connected(&report.engine, names),
+        ConnectionState::Connecting if diskless(&report.engine) => {
+            format!("this node has no disk: run 'repctl attach {name}'; and no connection to {peer}")
+        }
         ConnectionState::Connecting => match &report.link.problem {
-            Some(problem) => format!("{}{behind}", link_problem(problem, names)),
+            Some(problem) => link_problem(problem, &behind, names),
             None => format!("connecting to {peer} ({}){behind}", names.address),
         },
         ConnectionState::Disconnecting => format!("leaving {peer}{behind}"),
+        _ if diskless(&report.engine) => format!("neither disk nor connection: run 'repctl up {name}'"),
         _ => format!("not connected: run 'repctl connect {name}'{behind}"),
     }
 }
 
+fn diskless(engine: &Snapshot) -> bool {
+    engine.volumes.iter().any(|volume| matches!(volume.disk, DiskState::Diskless | DiskState::Failed))
+}
+
 /// Why there is no connection. What the system says of a failed dial is worded as operators know it from elsewhere.
-fn link_problem(problem: &str, names: &Names<'_>) -> String {
+fn link_problem(problem: &str, behind: &str, names: &Names<'_>) -> String {
     let dialled = format!("the peer can't be reached at {}: ", names.address);
     let Some(reason) = problem.strip_prefix(&dialled) else {
-        return format!("no connection to {}: {problem}", names.peer);
+        return format!("no connection to {}: {problem}{behind}", names.peer);
     };
     let reason = reason.split(" (os error").next().unwrap_or(reason).to_lowercase();
-    format!("peer not reachable: {reason} ({})", names.address)
+    let hint = match reason.as_str() {
+        "connection refused" => format!("; see that repd runs there and 'repctl connect {}' was run", names.resource),
+        _ => String::new(),
+    };
+    format!("peer not reachable: {reason} ({}){behind}{hint}", names.address)
 }
 
 fn connected(engine: &Snapshot, names: &Names<'_>) -> String {
@@ -177,45 +205,15 @@ fn bytes(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rep_engine::{Counters, ResyncSnapshot, Timestamp};
-    use rep_types::{SyncDecision, SyncRule, VolumeNumber};
+    use crate::control::fixture::{engine, volume};
+    use rep_engine::{ResyncSnapshot, Timestamp};
+    use rep_types::{SyncDecision, SyncRule};
     use std::collections::BTreeMap;
     use std::sync::Arc;
 
-    fn volume() -> VolumeSnapshot {
-        VolumeSnapshot {
-            number: VolumeNumber(0),
-            size_bytes: 1 << 30,
-            openers: 0,
-            disk: DiskState::UpToDate,
-            peer_disk: DiskState::UpToDate,
-            replication: ReplicationState::Established,
-            out_of_sync_bytes: 0,
-            resync: None,
-            verify: None,
-            verify_found_bytes: 0,
-            last_decision: None,
-            peer_generations: None,
-            peer_out_of_sync_bytes: 0,
-            divergence: None,
-            peer_divergence: None,
-            generations: None,
-            hot_extents: 0,
-            hot_extents_max: 0,
-            counters: Counters::default(),
-        }
-    }
-
     fn report(connection: ConnectionState, volume: VolumeSnapshot) -> ResourceReport {
         ResourceReport {
-            engine: Snapshot {
-                role: Role::Primary,
-                peer_role: None,
-                connection,
-                io_suspended: None,
-                promotion_refused: None,
-                volumes: vec![volume],
-            },
+            engine: engine(Role::Primary, connection, volume),
             now: Timestamp(0),
             link: Default::default(),
             volumes: Vec::new(),
@@ -260,7 +258,11 @@ mod tests {
         let mut lost = report(ConnectionState::Connecting, VolumeSnapshot { out_of_sync_bytes: 3 << 20, ..volume() });
         lost.link.problem =
             Some("the peer can't be reached at 192.168.255.2:7788: Connection refused (os error 111)".into());
-        assert_eq!(said(lost), "peer not reachable: connection refused (192.168.255.2:7788); 3072 KiB to resync");
+        assert_eq!(
+            said(lost),
+            "peer not reachable: connection refused (192.168.255.2:7788); 3072 KiB to resync; see that repd runs there and \
+             'repctl connect vz' was run"
+        );
     }
 
     #[test]
@@ -283,6 +285,24 @@ mod tests {
             "refused at the handshake with beta: the peer's disk is smaller than the volume; give it a larger disk; \
              then run 'repctl connect vz'"
         );
+    }
+
+    #[test]
+    fn a_primary_without_good_data_says_so_first() {
+        let target = VolumeSnapshot { disk: DiskState::Inconsistent, peer_disk: DiskState::DUnknown, ..volume() };
+        let mut lost = report(ConnectionState::Connecting, target);
+        lost.link.problem = Some("whatever".into());
+        assert!(said(lost).starts_with("clients get errors: this disk is Inconsistent, and no good one of beta"));
+    }
+
+    #[test]
+    fn a_missing_disk_is_told_also_without_a_connection() {
+        let bare = VolumeSnapshot { disk: DiskState::Diskless, peer_disk: DiskState::DUnknown, ..volume() };
+        for (connection, verb) in [(ConnectionState::Connecting, "attach"), (ConnectionState::StandAlone, "up")] {
+            let mut report = report(connection, bare.clone());
+            report.engine.role = Role::Secondary;
+            assert!(said(report).contains(&format!("repctl {verb} vz")));
+        }
     }
 
     #[test]

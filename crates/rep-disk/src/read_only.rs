@@ -1,4 +1,4 @@
-//! A disk that is only read, whoever else has it.
+//! A disk that is only read, whoever else has it: for looking at metadata, never for data.
 
 use rep_meta::{MetaIoError, MetaStorage};
 use rep_types::IoError;

@@ -1,0 +1,35 @@
+//! States to word, for the tests of the modules beside this.
+
+use rep_engine::{Counters, Snapshot, VolumeSnapshot};
+use rep_types::{ConnectionState, DiskState, ReplicationState, Role, VolumeNumber};
+
+/// A volume in sync.
+pub fn volume() -> VolumeSnapshot {
+    VolumeSnapshot {
+        number: VolumeNumber(0),
+        size_bytes: 1 << 30,
+        openers: 0,
+        disk: DiskState::UpToDate,
+        peer_disk: DiskState::UpToDate,
+        replication: ReplicationState::Established,
+        out_of_sync_bytes: 0,
+        resync: None,
+        verify: None,
+        verify_found_bytes: 0,
+        last_decision: None,
+        peer_generations: None,
+        peer_out_of_sync_bytes: 0,
+        divergence: None,
+        peer_divergence: None,
+        generations: None,
+        hot_extents: 0,
+        hot_extents_max: 0,
+        counters: Counters::default(),
+    }
+}
+
+/// A resource with one volume.
+pub fn engine(role: Role, connection: ConnectionState, volume: VolumeSnapshot) -> Snapshot {
+    let (peer_role, io_suspended, promotion_refused) = (None, None, None);
+    Snapshot { role, peer_role, connection, io_suspended, promotion_refused, volumes: vec![volume] }
+}
