@@ -16,7 +16,7 @@
 //! `NeedMore`, and so gets a batch of requests out of one system call. A large write's payload needn't go through
 //! that buffer: [`Transmission::payload_remaining`] says how much of it is still to come, and the shell may receive
 //! that right into the write's slots. A request longer than the engine takes is cut by [`Request::pieces`] and put
-//! together again by [`PendingReply`].
+//! together again by [`PendingReply`], or by [`StreamedReply`] where a reply has no chunks.
 //!
 //! Architecture invariant: bytes from a client never make this crate panic, and never make it allocate more than
 //! [`limits`] says.
@@ -35,6 +35,7 @@ mod negotiation;
 mod pending;
 mod reply;
 mod request;
+mod stream;
 #[cfg(test)]
 mod testing;
 mod transmission;
@@ -46,4 +47,5 @@ pub use negotiation::{Negotiated, Negotiation, NegotiationStep, TlsPolicy};
 pub use pending::{PendingReply, PieceAnswer};
 pub use reply::{FRAME_LENGTH_MAX, Frame, FrameBytes};
 pub use request::{Command, Pieces, Request};
+pub use stream::{StreamStep, StreamedReply};
 pub use transmission::{Parsed, Transmission};

@@ -22,7 +22,7 @@
 use crate::error::{RequestFault, TransmissionError};
 use crate::export::{Export, FastZero};
 use crate::fields::{Fields, take_up_to};
-use crate::limits::PAYLOAD_LENGTH_MAX;
+use crate::limits::{PAYLOAD_LENGTH_MAX, UNFRAGMENTED_LENGTH_MAX};
 use crate::negotiation::Negotiated;
 use crate::protocol::{REQUEST_LENGTH, REQUEST_MAGIC, command, command_flag as flag};
 use crate::reply::Frame;
@@ -315,7 +315,7 @@ impl Transmission {
             return Err(RequestFault::Unaligned);
         }
         match command {
-            Command::Read { unfragmented: true } if raw.length > PAYLOAD_LENGTH_MAX => {
+            Command::Read { unfragmented: true } if raw.length > UNFRAGMENTED_LENGTH_MAX => {
                 Err(RequestFault::TooLongUnfragmented)
             }
             Command::Read { .. } | Command::Write { .. } if raw.length > PAYLOAD_LENGTH_MAX => {

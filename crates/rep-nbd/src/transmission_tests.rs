@@ -189,6 +189,15 @@ fn only_data_has_a_longest_length() {
     for number in [command::TRIM, command::WRITE_ZEROES, command::CACHE, command::BLOCK_STATUS] {
         assert_eq!(run(number, 0), None);
     }
+    let unfragmented = |length: u32| {
+        let mut transmission = Transmission::new(&export(1), &negotiated(true));
+        match transmission.next(&mut &raw_request(command::READ, flag::DF, 7, 0, length)[..]) {
+            Parsed::Reject { fault, .. } => Some(fault),
+            _ => None,
+        }
+    };
+    assert_eq!(unfragmented(UNFRAGMENTED_LENGTH_MAX), None);
+    assert_eq!(unfragmented(UNFRAGMENTED_LENGTH_MAX + 4096), Some(RequestFault::TooLongUnfragmented));
     assert_eq!(RequestFault::TooLong.error(), NbdError::Invalid);
     assert_eq!(RequestFault::TooLongUnfragmented.error(), NbdError::Overflow);
 }

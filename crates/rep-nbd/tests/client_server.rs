@@ -309,10 +309,18 @@ fn a_read_that_fails_midway_is_an_error_with_its_place() {
 #[test]
 fn an_unfragmented_read_comes_whole() {
     let mut client = connect(MemoryServer::new(5000), true);
-    let data = pattern(2 << 20, 9);
+    let longest = rep_nbd::limits::UNFRAGMENTED_LENGTH_MAX;
+    let data = pattern(longest as usize, 9);
     client.write(0, &data, false).unwrap();
-    let outcome = client.call(Command::Read { unfragmented: true }, ByteRange::new(0, 2 << 20)).unwrap();
+    let unfragmented = Command::Read { unfragmented: true };
+    let outcome = client.call(unfragmented, ByteRange::new(0, longest)).unwrap();
     assert!(outcome == Outcome::Data(data));
+
+    // What one chunk can't hold is refused before any of it is promised, and the connection goes on.
+    let refused = client.call(unfragmented, ByteRange::new(0, longest + 512));
+    let Err(ClientError::Request(failure)) = refused else { panic!("{refused:?}") };
+    assert_eq!(failure.error, NbdError::Overflow);
+    client.read(0, &mut [0; 512]).unwrap();
 }
 
 #[test]

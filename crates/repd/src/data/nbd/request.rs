@@ -4,33 +4,17 @@
 //! zone to leave from, also when the engine hands over the data in another (read from the peer): that one comes free
 //! at once, and a client that takes no answers can't keep the peer's messages from arriving.
 //!
-//! A read of several pieces that must be answered in one go is streamed: its head leaves with the first piece, the
-//! others follow in order. No buffer is kept for one that has none yet, so readers can't block each other. A piece that
-//! fails behind the head can only be told by hanging up.
+//! How the answers to pieces become the answer to a request is `rep-nbd`'s to say; here it is done, with buffers.
 
 use super::client::Client;
 use crate::data::disks::slot_of;
-use rep_nbd::{Command, Frame, NbdError, PendingReply, PieceAnswer, Request};
+use rep_nbd::{PendingReply, PieceAnswer, Request, StreamStep, StreamedReply};
 use rep_ring::{Key, Pool, Slab, SlotId};
-use rep_types::{ByteRange, IoError, PayloadId, REQUEST_LENGTH_MAX, RequestId};
+use rep_types::{ByteRange, IoError, PayloadId, RequestId};
 
 enum Reply {
     Pieces(PendingReply),
-    Stream(Stream),
-}
-
-/// A read whose answer leaves in order.
-struct Stream {
-    cookie: u64,
-    /// What precedes the data.
-    head: Frame,
-    /// The next byte to leave.
-    next: u64,
-    range: ByteRange,
-    /// Pieces that came early, with their offsets.
-    early: Vec<(u64, SlotId)>,
-    failure: Option<IoError>,
-    pieces_left: u32,
+    Stream(StreamedReply<SlotId>),
 }
 
 /// A client's request.
@@ -63,13 +47,10 @@ impl Requests {
 
     /// Begins a request.
     pub fn begin(&mut self, client: Key, request: &Request, structured: bool) -> Key {
-        let reply = match request.command {
-            Command::Read { unfragmented } if request.range.length > REQUEST_LENGTH_MAX => {
-                stream(request, structured, unfragmented)
-            }
-            _ => None,
+        let reply = match StreamedReply::new(request, structured) {
+            Some(stream) => Reply::Stream(stream),
+            None => Reply::Pieces(PendingReply::new(request, structured)),
         };
-        let reply = reply.map_or_else(|| Reply::Pieces(PendingReply::new(request, structured)), Reply::Stream);
         self.wholes.insert(Whole { client, reply, outstanding: 0, orphaned: false })
     }
 
@@ -91,8 +72,8 @@ impl Requests {
     }
 
     fn remove(&mut self, whole: Key, pool: &mut Pool) {
-        if let Some(Whole { reply: Reply::Stream(stream), .. }) = self.wholes.remove(whole) {
-            stream.early.into_iter().for_each(|(_, slot)| pool.release(slot));
+        if let Some(Whole { reply: Reply::Stream(mut stream), .. }) = self.wholes.remove(whole) {
+            stream.let_go(|slot| pool.release(slot));
         }
     }
 
@@ -120,7 +101,7 @@ impl Requests {
         let answering = client.as_deref_mut().filter(|client| client.takes_answers());
         let ended = match &mut whole.reply {
             Reply::Pieces(reply) => deliver(reply.piece_done(piece.range, result), &piece, answering, pool),
-            Reply::Stream(stream) => stream.piece_done(&piece, result, answering, pool),
+            Reply::Stream(stream) => stream_on(stream, &piece, result, answering, pool),
         };
         if ended && let Some(client) = client {
             client.request_ended();
@@ -147,7 +128,7 @@ fn deliver(answer: PieceAnswer, piece: &Piece, client: Option<&mut Client>, pool
     let own = piece.slot.map(|slot| (slot, piece.range.length as usize));
     match (answer, client) {
         (_, None) | (PieceAnswer::Wait, _) => release(pool),
-        (PieceAnswer::Keep, _) => unreachable!("what would be kept is streamed"),
+        (PieceAnswer::Keep, _) => unreachable!("a read of several pieces has chunks, or is streamed"),
         (PieceAnswer::Chunk(frame) | PieceAnswer::LastChunk(frame) | PieceAnswer::Joined(frame), Some(client)) => {
             client.answer(&frame);
             client.answer_data(own);
@@ -165,64 +146,21 @@ fn deliver(answer: PieceAnswer, piece: &Piece, client: Option<&mut Client>, pool
     answer.ends()
 }
 
-/// The stream of a long read that may not be cut into chunks.
-fn stream(request: &Request, structured: bool, unfragmented: bool) -> Option<Stream> {
-    let (cookie, ByteRange { offset, length }) = (request.cookie, request.range);
-    let head = match (structured, unfragmented) {
-        (true, false) => return None,
-        (true, true) => Frame::Data { cookie, offset, length, done: true },
-        (false, _) => Frame::Simple { cookie, result: Ok(()) },
-    };
-    let pieces_left = request.pieces().len() as u32;
-    Some(Stream { cookie, head, next: offset, range: request.range, early: Vec::new(), failure: None, pieces_left })
-}
-
-impl Stream {
-    /// True if the request ends with it.
-    fn piece_done(
-        &mut self,
-        piece: &Piece,
-        result: Result<(), IoError>,
-        mut client: Option<&mut Client>,
-        pool: &mut Pool,
-    ) -> bool {
-        self.pieces_left -= 1;
-        self.failure = self.failure.or(result.err());
-        match (piece.slot, self.failure, &mut client) {
-            (Some(slot), None, Some(client)) => {
-                self.early.push((piece.range.offset, slot));
-                self.send_in_order(client, pool);
-            }
-            (slot, _, _) => slot.into_iter().for_each(|slot| pool.release(slot)),
-        }
-        if let (Some(error), 0, Some(client)) = (self.failure, self.pieces_left, client) {
-            self.fail(error, client);
-        }
-        self.pieces_left == 0
-    }
-
-    fn send_in_order(&mut self, client: &mut Client, pool: &Pool) {
-        while let Some(index) = self.early.iter().position(|(offset, _)| *offset == self.next) {
-            let (_, slot) = self.early.swap_remove(index);
-            if self.next == self.range.offset {
-                client.answer(&self.head);
-            }
-            let length = pool.length(slot);
-            client.answer_data(Some((slot, length)));
-            self.next += length as u64;
-        }
-    }
-
-    fn fail(&self, error: IoError, client: &mut Client) {
-        if self.next > self.range.offset {
-            return client.break_off();
-        }
-        let (cookie, error) = (self.cookie, NbdError::from(error));
-        client.answer(&match self.head {
-            Frame::Data { offset, .. } => {
-                Frame::ErrorAt { cookie, error, offset, message: "the disks failed the request" }
-            }
-            _ => Frame::Simple { cookie, result: Err(error) },
-        });
-    }
+/// Goes on with an answer that leaves in order; true if the request ends with it.
+fn stream_on(
+    stream: &mut StreamedReply<SlotId>,
+    piece: &Piece,
+    result: Result<(), IoError>,
+    mut client: Option<&mut Client>,
+    pool: &mut Pool,
+) -> bool {
+    let Some(slot) = piece.slot else { unreachable!("a read's piece has a buffer") };
+    stream.piece_done(piece.range, result, slot, |step| match (step, &mut client) {
+        (StreamStep::Frame(frame), Some(client)) => client.answer(&frame),
+        (StreamStep::Data(slot), Some(client)) => client.answer_data(Some((slot, pool.length(slot)))),
+        (StreamStep::HangUp, Some(client)) => client.break_off(),
+        (StreamStep::Data(slot) | StreamStep::Release(slot), _) => pool.release(slot),
+        (StreamStep::Frame(_) | StreamStep::HangUp, None) => {}
+    });
+    stream.has_ended()
 }
