@@ -13,6 +13,7 @@
 //! Invariants: a device is closed only when the kernel has every request back; a request is committed exactly once.
 
 mod link;
+mod memory;
 mod serving;
 mod worker;
 
@@ -87,6 +88,7 @@ pub(super) struct UblkPort {
 }
 
 impl UblkPort {
+    /// Must be called by the thread that will serve the devices.
     pub fn new(
         (resource, node): (&ResourceName, &NodeName),
         volatile_cache: bool,
@@ -102,7 +104,11 @@ impl UblkPort {
             state: State::Absent,
             problem: None,
         };
-        UblkPort { volatile_cache, volumes: volumes.map(volume).collect(), channel, results }
+        let volumes: Vec<_> = volumes.map(volume).collect();
+        if !volumes.is_empty() {
+            memory::guard();
+        }
+        UblkPort { volatile_cache, volumes, channel, results }
     }
 
     /// Whether this port offers a volume.

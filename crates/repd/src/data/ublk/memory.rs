@@ -1,0 +1,25 @@
+//! Memory of a daemon that serves the kernel's own disks (R36): to free memory the kernel may have to write pages, and
+//! those writes come to this thread. So it must never wait for memory to be freed, nor for a page of its own to be read
+//! back.
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::mman::{MlockAllFlags, mlockall};
+use tracing::info;
+
+/// Marks the calling thread as one that writes back for the kernel, and keeps the daemon's memory from being paged out,
+/// as far as it is touched. Without the privileges for that, devices work all the same, save under memory pressure.
+pub(super) fn guard() {
+    if let Err(error) = flusher().and_then(|()| lock()) {
+        info!("memory pressure could stall the device: the daemon may not lock its memory ({error})");
+    }
+}
+
+fn flusher() -> Result<(), Errno> {
+    // SAFETY: takes numbers alone.
+    Errno::result(unsafe { libc::prctl(libc::PR_SET_IO_FLUSHER, 1, 0, 0, 0) }).map(drop)
+}
+
+fn lock() -> Result<(), Errno> {
+    mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE | MlockAllFlags::from_bits_retain(libc::MCL_ONFAULT))
+}
