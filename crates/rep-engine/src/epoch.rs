@@ -260,8 +260,7 @@ impl Engine {
         }
         let volume = &mut self.volumes[index];
         if here && by_peer {
-            volume.clear_in_sync(|sets| &mut sets.closing);
-            volume.save_resync_progress(self.now);
+            volume.clear_in_sync(self.now, |sets| &mut sets.closing);
         } else {
             volume.in_sync.closing.clear_all();
         }

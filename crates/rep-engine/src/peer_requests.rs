@@ -250,9 +250,7 @@ impl Engine {
         flush.local_pending = flush.local_pending.saturating_sub(1);
         flush.failed |= result.is_err();
         if result.is_ok() {
-            let volume = &mut self.volumes[index];
-            volume.clear_in_sync(|sets| &mut sets.peer_flush);
-            volume.save_resync_progress(self.now);
+            self.volumes[index].clear_in_sync(self.now, |sets| &mut sets.peer_flush);
         }
         self.try_answer_peer_flush();
     }

@@ -2,6 +2,7 @@
 
 use crate::command::Side;
 use crate::dirty_bitmap::DirtyBitmap;
+use crate::event::Timestamp;
 use crate::local_disk::{LocalDisk, SuperblockTicket};
 use crate::overlap::OverlapTable;
 use crate::resync::Resync;
@@ -293,8 +294,11 @@ impl Volume {
     }
 
     /// A flush covered the blocks of one of the in-sync sets: their bits clear (R24).
-    pub fn clear_in_sync(&mut self, pick: impl FnOnce(&mut InSyncSets) -> &mut DirtyBitmap) {
+    pub fn clear_in_sync(&mut self, now: Timestamp, pick: impl FnOnce(&mut InSyncSets) -> &mut DirtyBitmap) {
         let set = pick(&mut self.in_sync);
+        if set.is_empty() {
+            return;
+        }
         let mut from = BlockIndex(0);
         while let Some(run) = set.next_run(from, u64::MAX) {
             if let Some(local) = &mut self.local {
@@ -303,6 +307,7 @@ impl Volume {
             from = BlockIndex(run.end());
         }
         set.clear_all();
+        self.save_resync_progress(now);
     }
 
     /// Whether a write the peer lacks needs a new generation first (R13, R15).
