@@ -15,6 +15,7 @@ mod either_daemon_dies_at_any_moment;
 mod the_command_line;
 mod the_demo;
 mod the_link_is_lost;
+mod the_packaging;
 mod the_readme_tells_the_truth;
 mod the_tools_of_others;
 mod the_two_went_apart;
