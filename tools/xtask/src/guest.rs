@@ -11,5 +11,31 @@ pub fn run(rest: &[OsString]) -> Result<(), Failure> {
         return lab.run();
     }
     test::build_daemons()?;
-    lab.arg(release_binary("repd")).arg(release_binary("repctl")).run()
+    with_companions(lab).run()
+}
+
+/// What every scenario finds beside it.
+fn with_companions(lab: Tool) -> Tool {
+    let functions = workspace_root().join("tools/lab/pair.sh");
+    lab.arg(functions).arg(release_binary("repd")).arg(release_binary("repctl"))
+}
+
+/// A scenario on two scratch disks: its seconds at most, its script, its settings.
+struct Scenario(&'static str, &'static str, &'static [&'static str]);
+
+const SCENARIOS: [Scenario; 3] = [
+    Scenario("900", "ublk-mount.sh", &[]),
+    Scenario("1800", "ublk-kills.sh", &["-e", "KILLS=20"]),
+    Scenario("900", "ublk-kills.sh", &["-e", "KILLS=5", "-e", "ALONE=1"]),
+];
+
+/// Runs every scenario of the lab; the daemons are built already.
+pub fn scenarios() -> Result<(), Failure> {
+    let lab = workspace_root().join("tools/lab");
+    Tool::new(lab.join("guest-run")).args(["-t", "300"]).arg(lab.join("smoke.sh")).run()?;
+    SCENARIOS.iter().try_for_each(|Scenario(seconds, script, settings)| {
+        println!("\n--- {script} {}", settings.join(" "));
+        let guest = Tool::new(lab.join("guest-run")).args(["-t", seconds, "-d", "300M", "-d", "300M"]);
+        with_companions(guest.args(*settings).arg(lab.join(script))).run()
+    })
 }

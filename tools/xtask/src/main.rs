@@ -20,7 +20,8 @@ usage: cargo xtask VERB [ARGUMENT]...
 
   demo  [ARGUMENT]...   two nodes on this machine show the main job (arguments go to 'repctl demo')
   check                 formatting, clippy with warnings denied, documentation
-  test  [--only STEP]   installs what the tests drive, builds, runs every test; steps: unit, sim, fuzz, daemons
+  test  [--only STEP]   installs what the tests drive, builds, runs every test; steps: unit, sim, fuzz, daemons;
+                        guest, only by name: block devices in an emulated machine
   sim   [ARGUMENT]...   the simulator (arguments go to it: --seeds N, --seed N, ...)
   fuzz  [ARGUMENT]...   the fuzz targets (--seconds N, --target NAME, --replay, --list)
   bench [ARGUMENT]...   our figures beside nbdkit's and QEMU's (--quick, --json)

@@ -1,9 +1,9 @@
 //! `cargo xtask test`: everything, on a fresh machine, in one command.
 
-use crate::fuzz;
 use crate::packages::{self, is_root};
 use crate::process::{Failure, Tool, cargo, release_binary, target_directory};
 use crate::summary::Summary;
+use crate::{fuzz, guest};
 use std::ffi::OsString;
 
 /// The seeds the simulator runs in every test; `cargo xtask sim --seeds N` runs more.
@@ -33,6 +33,11 @@ pub fn run(rest: &[OsString]) -> Result<(), Failure> {
         summary.step("release build", build_daemons);
         summary.step("real daemons", daemon_tests);
     }
+    // By name alone: an emulated machine takes its time, and needs packages of its own.
+    if only.as_deref() == Some("guest") {
+        summary.step("release build", build_daemons);
+        summary.step("block devices in the guest", guest::scenarios);
+    }
     if !is_root() {
         println!(
             "\nnot run, because only root can make network namespaces: every scenario about losing the link, and mounts"
@@ -45,8 +50,8 @@ fn only(rest: &[OsString]) -> Result<Option<String>, Failure> {
     let words: Vec<_> = rest.iter().map(|word| word.to_string_lossy()).collect();
     match words.iter().map(AsRef::as_ref).collect::<Vec<&str>>().as_slice() {
         [] => Ok(None),
-        ["--only", step @ ("unit" | "sim" | "fuzz" | "daemons")] => Ok(Some((*step).to_owned())),
-        _ => Err(Failure::usage("'cargo xtask test' takes '--only unit|sim|fuzz|daemons' or nothing")),
+        ["--only", step @ ("unit" | "sim" | "fuzz" | "daemons" | "guest")] => Ok(Some((*step).to_owned())),
+        _ => Err(Failure::usage("'cargo xtask test' takes '--only unit|sim|fuzz|daemons|guest' or nothing")),
     }
 }
 

@@ -7,6 +7,9 @@ use nix::libc;
 use nix::sys::mman::{MlockAllFlags, mlockall};
 use tracing::info;
 
+/// Linux 5.6; the C library's headers are older in places.
+const PR_SET_IO_FLUSHER: libc::c_int = 57;
+
 /// Marks the calling thread as one that writes back for the kernel, and keeps the daemon's memory from being paged out,
 /// as far as it is touched. Without the privileges for that, devices work all the same, save under memory pressure.
 pub(super) fn guard() {
@@ -17,9 +20,11 @@ pub(super) fn guard() {
 
 fn flusher() -> Result<(), Errno> {
     // SAFETY: takes numbers alone.
-    Errno::result(unsafe { libc::prctl(libc::PR_SET_IO_FLUSHER, 1, 0, 0, 0) }).map(drop)
+    Errno::result(unsafe { libc::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) }).map(drop)
 }
 
 fn lock() -> Result<(), Errno> {
-    mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE | MlockAllFlags::from_bits_retain(libc::MCL_ONFAULT))
+    mlockall(
+        MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE | MlockAllFlags::from_bits_retain(libc::MCL_ONFAULT),
+    )
 }
