@@ -120,3 +120,45 @@ impl Resource {
         found.await.unwrap_or(false)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture;
+    use super::*;
+    use DiskState::{Consistent, Inconsistent, Outdated, UpToDate};
+    use rep_engine::VolumeSnapshot;
+
+    fn step(role: Role, connection: ConnectionState, disk: DiskState, refused: Option<Refusal>, alone: bool) -> Step {
+        let volume = VolumeSnapshot { disk, ..fixture::volume() };
+        let engine = fixture::engine(role, connection, volume);
+        next_step(&Snapshot { promotion_refused: refused, ..engine }, alone)
+    }
+
+    #[test]
+    fn a_device_waits_until_its_data_is_known_to_be_whole() {
+        use ConnectionState::{Connected, Connecting, SplitBrain, StandAlone};
+        let none = Some(Refusal::NoUpToDateDisk);
+        let table = [
+            // The peer told that one of both disks is good: nothing more to ask.
+            (Connected, Inconsistent, None, false, Step::Promote { force: false }),
+            (Connecting, UpToDate, None, false, Step::Promote { force: false }),
+            // The peer isn't there, and this disk has every answered write; not before the peer had its chance.
+            (Connecting, Consistent, none, false, Step::Wait),
+            (Connecting, Consistent, none, true, Step::Promote { force: true }),
+            // This disk lacks something: only the peer can help, however long that takes.
+            (Connecting, Inconsistent, none, true, Step::Wait),
+            (Connecting, Outdated, none, true, Step::Wait),
+            // The peer is there and has something against it, or nobody looks for it.
+            (Connected, Consistent, none, true, Step::Wait),
+            (SplitBrain, Consistent, none, true, Step::Wait),
+            (StandAlone, Consistent, none, true, Step::Wait),
+            (Connected, UpToDate, Some(Refusal::PeerIsPrimary), true, Step::Wait),
+            (Connecting, Consistent, Some(Refusal::HandshakeUnderWay), true, Step::Wait),
+        ];
+        for (connection, disk, refused, alone, expected) in table {
+            let found = step(Role::Secondary, connection, disk, refused, alone);
+            assert_eq!(found, expected, "{connection:?} {disk:?} {refused:?} {alone}");
+        }
+        assert_eq!(step(Role::Primary, Connected, UpToDate, None, false), Step::Done);
+    }
+}
