@@ -27,6 +27,7 @@ use crate::idle_list::IdleList;
 use rep_meta::{
     DeviceTag, LOG_CONTEXT_ENTRIES, LOG_UPDATES_MAX, Layout, LogUpdate, MetaBlock, RecoveredLog, SLOT_FREE, Transaction,
 };
+use rep_types::planted;
 use rep_types::{ByteRange, EpochNumber, ExtentIndex};
 use std::collections::VecDeque;
 
@@ -424,7 +425,7 @@ impl ActivityLog {
     /// The slot to take next: the least recently used that nobody keeps. With `also_kept`, else the one kept by the
     /// latest request, if that isn't the one the first of the wanted is for.
     fn victim(&self, also_kept: bool) -> Option<u32> {
-        let settled = |slot: &u32| self.slots[*slot as usize].epoch <= self.settled;
+        let settled = |slot: &u32| self.slots[*slot as usize].epoch <= self.settled || planted!("evict-unsettled");
         let kept = |slot: &u32| self.slots[*slot as usize].kept;
         let mut candidates = self.idle.iter().take_while(settled);
         let first_ticket = self.wanted.front()?.ticket;

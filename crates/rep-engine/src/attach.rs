@@ -15,6 +15,7 @@ use crate::local_disk::{BitmapTicket, LocalDisk, LogResetTicket, SuperblockTicke
 use crate::operation::Leg;
 use crate::operator::{Progress, Step};
 use rep_meta::{BootId, DataState, Loaded, PrimaryMark};
+use rep_types::planted;
 use rep_types::{BLOCK_SIZE, CommandId, DiskState, Refusal, ReplicationState, Role, VolumeNumber};
 use rep_wire::PriorEnd;
 
@@ -117,7 +118,7 @@ impl Engine {
         let volume = &mut self.volumes[index];
         let (Some(attaching), Some(local)) = (&mut volume.attaching, &mut volume.local) else { return false };
         match attaching.stage {
-            AttachStage::Bitmap(ticket) if local.bitmap_durable(ticket) => {
+            AttachStage::Bitmap(ticket) if local.bitmap_durable(ticket) || planted!("attach-empties-log-first") => {
                 attaching.stage = AttachStage::Superblock(local.update_superblock(|_| {}));
             }
             AttachStage::Superblock(ticket) if local.superblock_durable(ticket) => {
@@ -195,7 +196,7 @@ impl Engine {
                 }
                 Some(DetachStage::Drain)
             }
-            DetachStage::Drain if self.disk_is_idle(index) => {
+            DetachStage::Drain if self.disk_is_idle(index) || planted!("detach-without-drain") => {
                 let local = self.volumes[index].local.as_mut();
                 local.map(|local| DetachStage::Bitmap(local.flush_bitmap()))
             }
@@ -254,7 +255,7 @@ impl Engine {
 fn prior_end(attached: BootId, now: BootId) -> PriorEnd {
     if attached == BootId::NONE {
         PriorEnd::Clean
-    } else if attached == now {
+    } else if attached == now || planted!("node-crash-for-daemon-crash") {
         PriorEnd::DaemonCrash
     } else {
         PriorEnd::NodeCrash
@@ -267,7 +268,7 @@ fn mark_hot_extents(local: &mut LocalDisk, loaded: &Loaded) -> u64 {
         local.mark_all_out_of_sync();
         return u64::from(loaded.layout.extents());
     }
-    for extent in &loaded.log.hot {
+    for extent in loaded.log.hot.iter().filter(|_| !planted!("forget-hot-extents")) {
         local.mark_out_of_sync(extent.blocks());
     }
     loaded.log.hot.len() as u64

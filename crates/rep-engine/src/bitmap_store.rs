@@ -20,6 +20,7 @@ use rep_meta::{
     encode_page, encode_summary_block,
 };
 use rep_types::ExtentIndex;
+use rep_types::planted;
 use std::collections::BTreeMap;
 
 /// The most pages one step writes.
@@ -171,7 +172,7 @@ impl BitmapStore {
                 self.writing_sets.insert(page);
             }
             write.states.insert(page, bitmap.page_state(page));
-            if let Some(bits) = bitmap.page_bits(page) {
+            if let Some(bits) = bitmap.page_bits(page).filter(|_| !planted!("bitmap-page-not-written")) {
                 out.push((self.layout.page_offset(page), encode_page(self.tag, page, self.sequence, bits)));
                 emitted += 1;
             }

@@ -18,6 +18,7 @@ use crate::operator::Transition;
 use crate::peer_requests::PeerRequest;
 use crate::slab::{Key, Slab};
 use crate::volume::Volume;
+use rep_types::planted;
 use rep_types::{
     ConnectionState, DiskState, IoError, IoId, PayloadId, ReplicationState, RequestId, Role, VolumeNumber,
 };
@@ -226,7 +227,7 @@ impl Engine {
         result: Result<(), IoError>,
         payload: Option<PayloadId>,
     ) {
-        if self.recording > 0 {
+        if self.recording > 0 && !planted!("answer-not-held") {
             self.held.push(Held { request, volume, result, payload });
         } else {
             self.out.push(Action::Complete { request, result, payload });

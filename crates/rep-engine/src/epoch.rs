@@ -14,6 +14,7 @@ use crate::event::Timestamp;
 use crate::operation::{IoPurpose, Leg, Stage};
 use crate::slab::Key;
 use crate::{Engine, limits};
+use rep_types::planted;
 use rep_types::{DiskState, EpochNumber, IoError, RequestId};
 use rep_wire::{Message, TransferId};
 
@@ -122,7 +123,7 @@ impl Engine {
             self.restart_handshake_if_under_way();
             self.begin_generation(index);
         }
-        if self.epochs.is_clean() && self.recording == 0 {
+        if self.epochs.is_clean() && self.recording == 0 || planted!("flush-answered-at-once") {
             return self.answer(request, Some(index), Ok(()), None);
         }
         self.epochs.waiting.push(FlushWaiter::Flush(request, index));
@@ -150,12 +151,15 @@ impl Engine {
         self.epochs.dirty = false;
         self.epochs.close_again = false;
         let mut local_pending = 0;
+        let mut flushed = Vec::new();
         for index in 0..self.volumes.len() {
             let volume = &mut self.volumes[index];
             std::mem::swap(&mut volume.unflushed.current, &mut volume.unflushed.closing);
             std::mem::swap(&mut volume.in_sync.current, &mut volume.in_sync.closing);
             debug_assert!(volume.unflushed.current.is_empty() && volume.in_sync.current.is_empty());
-            if volume.local.is_some() && volume.disk.takes_writes() {
+            if planted!("flush-peer-only") {
+                flushed.push(index);
+            } else if volume.local.is_some() && volume.disk.takes_writes() {
                 local_pending += 1;
                 volume.counters.local_flushes += 1;
                 self.flush_disk(index, IoPurpose::EpochFlush);
@@ -165,12 +169,15 @@ impl Engine {
         if self.is_connected() && self.volumes.iter().any(|volume| volume.peer_disk.takes_writes()) {
             let id = TransferId(self.epochs.next_flush);
             self.epochs.next_flush += 1;
-            self.epochs.peer_flush = Some((id, self.now));
-            self.send(Message::Flush { id }, None);
-            peer = Leg::Open;
+            peer = Leg::Done;
+            if !planted!("flush-local-only") {
+                self.epochs.peer_flush = Some((id, self.now));
+                self.send(Message::Flush { id }, None);
+                peer = Leg::Open;
+            }
         }
         let waiters = std::mem::take(&mut self.epochs.waiting);
-        self.epochs.closing = Some(Closing { epoch, peer, local_pending, local_done: Vec::new(), waiters });
+        self.epochs.closing = Some(Closing { epoch, peer, local_pending, local_done: flushed, waiters });
         self.try_settle_epoch();
     }
 

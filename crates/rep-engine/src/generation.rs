@@ -96,6 +96,7 @@ impl Engine {
         if self.recording == 0 {
             self.notice(Notice::IoSuspended { suspended: false });
             self.release_held();
+            self.try_answer_peer_flush();
         }
         self.open_gate();
     }

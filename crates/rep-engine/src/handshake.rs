@@ -17,6 +17,7 @@ use crate::sync_decision::{SyncSide, decide_sync};
 use crate::volume::{PeerTold, settle_crash};
 use crate::{Engine, limits};
 use rep_meta::{DataState, PrimaryMark};
+use rep_types::planted;
 use rep_types::{
     BLOCK_SIZE, ByBitmapOrFull, ConnectionState, DiskState, GenerationId, Generations, LinkCause, ReplicationState,
     Role, SplitBrainPolicies, SyncDecision, SyncRefusal, SyncRule, SyncVerdict, VolumeNumber,
@@ -255,13 +256,13 @@ impl Engine {
         for (number, decision) in decisions {
             let Some(index) = self.volume_index(*number) else { continue };
             if let Some(view) = peer.volumes.iter().find(|view| view.volume == *number) {
-                self.accept_volume(index, *decision, view);
+                self.accept_volume(index, *decision, peer.role, view);
             }
         }
         self.send_state();
     }
 
-    fn accept_volume(&mut self, index: usize, decision: SyncDecision, peer: &VolumeView) {
+    fn accept_volume(&mut self, index: usize, decision: SyncDecision, peer_role: Role, peer: &VolumeView) {
         self.set_peer_disk(index, peer.disk, Why::Handshake);
         self.volumes[index].found_different = false;
         let volume = &mut self.volumes[index];
@@ -280,6 +281,8 @@ impl Engine {
                 self.set_replication(index, ReplicationState::Established, Why::Handshake);
                 if decision.rule != SyncRule::NoDisk {
                     self.found_equal(index, peer);
+                } else if peer_role == Role::Primary {
+                    self.carry_for_diskless_primary(index);
                 }
             }
         }
@@ -359,7 +362,8 @@ impl Engine {
         for (number, disk) in disks {
             let Some(index) = self.volume_index(number) else { continue };
             let before = self.volumes[index].peer_disk;
-            if before.takes_writes() && !disk.takes_writes() {
+            let lost = before.takes_writes() && !disk.takes_writes();
+            if lost && !planted!("lost-peer-disk-unnoticed") {
                 self.peer_disk_lost(index, disk);
             } else if before != disk && disk != DiskState::DUnknown {
                 self.set_peer_disk(index, disk, Why::Peer);

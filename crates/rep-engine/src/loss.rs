@@ -10,6 +10,7 @@ use crate::action::{Action, Notice, Why};
 use crate::operation::{IoPurpose, Leg, OperationKind, Stage};
 use crate::slab::Key;
 use crate::volume::{LogWaiter, Recording};
+use rep_types::planted;
 use rep_types::{DiskState, GenerationId, IoError, LinkCause, ReplicationState, Role, VolumeNumber};
 use rep_wire::ControlMessage;
 
@@ -27,13 +28,16 @@ impl Engine {
             let volatile = op.peer == Leg::Done && op.local == Leg::Open && !self.config.stable;
             if op.kind.is_client_write() && (op.peer == Leg::Open || volatile) {
                 op.peer = Leg::Failed;
-                self.volumes[index].mark_out_of_sync(op.range.blocks_touched());
+                if !planted!("open-writes-forgotten") {
+                    self.volumes[index].mark_out_of_sync(op.range.blocks_touched());
+                }
                 lacking = true;
             }
         }
         let volume = &self.volumes[index];
         let good = volume.local.is_some() && volume.disk == DiskState::UpToDate;
-        if lacking && good && self.role == Role::Primary && volume.generation_due() {
+        let due = volume.generation_due() && !planted!("loss-without-generation");
+        if lacking && good && self.role == Role::Primary && due {
             self.begin_generation(index);
         }
         if volume_waits_for_peer(&self.volumes[index]) {
@@ -138,7 +142,9 @@ impl Engine {
     fn hand_over_to_peer(&mut self, index: usize, number: VolumeNumber) {
         let carried = self.is_connected() && self.volumes[index].peer_disk == DiskState::UpToDate;
         if self.role == Role::Primary && carried {
-            self.begin_recording(index, Recording::Peer);
+            if !planted!("lost-disk-not-recorded") {
+                self.begin_recording(index, Recording::Peer);
+            }
             self.send(ControlMessage::DiskLost { volume: number }, None);
         } else {
             if self.volumes[index].recording.is_some() {
@@ -224,6 +230,16 @@ impl Engine {
             self.begin_generation(index);
         }
         self.answer_disk_lost(index);
+    }
+
+    /// A Primary came back that has lost its disk meanwhile. What it flushes from now on is here alone, and that disk,
+    /// should it come back, must not pass for as good as ours.
+    pub(crate) fn carry_for_diskless_primary(&mut self, index: usize) {
+        let volume = &self.volumes[index];
+        let good = volume.local.is_some() && volume.disk == DiskState::UpToDate;
+        if good && volume.peer_disk == DiskState::Diskless && volume.generation_due() {
+            self.begin_generation(index);
+        }
     }
 
     /// Answers once our generation is durable.

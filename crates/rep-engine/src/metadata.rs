@@ -11,6 +11,7 @@ use crate::operation::{IoPurpose, MetaPurpose};
 use crate::slab::Key;
 use crate::volume::LogWaiter;
 use rep_meta::MetaBlock;
+use rep_types::planted;
 use rep_types::{IoError, IoId};
 
 impl Engine {
@@ -46,7 +47,7 @@ impl Engine {
     fn superblock_copy_written(&mut self, index: usize) {
         let Some(local) = &mut self.volumes[index].local else { return };
         let Some(write) = &mut local.superblock_write else { return };
-        if let Some((offset, block)) = write.second.take() {
+        if let Some((offset, block)) = write.second.take().filter(|_| !planted!("superblock-one-copy")) {
             return self.write_meta(index, MetaPurpose::Superblock, offset, block);
         }
         local.superblock_write_done();
@@ -159,7 +160,7 @@ impl Engine {
     fn continue_log_transaction(&mut self, index: usize) {
         let Some(local) = &mut self.volumes[index].local else { return };
         let waits = local.evicted.iter().any(|extent| local.store.extent_needs_write(&local.bitmap, *extent));
-        if waits {
+        if waits && !planted!("evict-before-bitmap") {
             local.log_job = Some(LogJob::AwaitsPages);
             self.drive_bitmap(index);
         } else {
@@ -220,7 +221,7 @@ impl Engine {
         if io.attachment != self.volumes[io.volume].attachment || self.volumes[io.volume].local.is_none() {
             return;
         }
-        if result.is_err() {
+        if result.is_err() && !planted!("failed-meta-ignored") {
             // Metadata that can't be written is a disk that can't be used (I-F1).
             return self.local_disk_failed(io.volume, Why::MetadataError);
         }

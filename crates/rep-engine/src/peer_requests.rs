@@ -12,6 +12,7 @@ use crate::operation::IoPurpose;
 use crate::slab::Key;
 use crate::volume::LogWaiter;
 use crate::{Engine, limits};
+use rep_types::planted;
 use rep_types::{
     ByteRange, DiskState, IoError, PayloadId, REQUEST_LENGTH_MAX, SessionId, VolumeNumber, ZERO_LENGTH_MAX, ZeroMode,
 };
@@ -148,12 +149,17 @@ impl Engine {
             if let Some(request) = self.peer_requests.get_mut(key) {
                 request.holds_log = true;
             }
-            self.mark_for_peer(request.volume, request.range);
+            if !planted!("only-disk-unmarked") {
+                self.mark_for_peer(request.volume, request.range);
+            }
         }
         self.submit_peer_write(key, request);
     }
 
     fn submit_peer_write(&mut self, key: Key, request: PeerRequest) {
+        if planted!("peer-acks-on-receipt") {
+            self.send(Message::WriteAck { id: request.id, result: Ok(()) }, None);
+        }
         self.mark_submitted(key);
         let io = self.new_io(request.volume, IoPurpose::PeerWrite(key));
         let (volume, range, durable) = (self.volumes[request.volume].number, request.range, request.durable);
@@ -221,7 +227,7 @@ impl Engine {
         let mut pending = 0;
         for index in 0..self.volumes.len() {
             let volume = &mut self.volumes[index];
-            if volume.local.is_some() && volume.disk.takes_writes() {
+            if volume.local.is_some() && volume.disk.takes_writes() && !planted!("peer-flush-not-done") {
                 if volume.replication.is_target() {
                     std::mem::swap(&mut volume.in_sync.current, &mut volume.in_sync.peer_flush);
                 }
@@ -232,7 +238,7 @@ impl Engine {
         }
         if let Some(flush) = self.link.as_mut().and_then(|link| link.peer_flush.as_mut()) {
             flush.local_pending = pending;
-            flush.failed = pending == 0;
+            flush.failed = pending == 0 && !planted!("peer-flush-not-done");
         }
         self.try_answer_peer_flush();
     }
@@ -255,7 +261,11 @@ impl Engine {
         self.try_answer_peer_flush();
     }
 
-    fn try_answer_peer_flush(&mut self) {
+    /// Answers the flush the peer asked for when the disks have done it, and what it says is no news to our metadata.
+    pub(crate) fn try_answer_peer_flush(&mut self) {
+        if self.recording > 0 {
+            return;
+        }
         let Some(link) = &mut self.link else { return };
         let Some(flush) = link.peer_flush.take_if(|flush| flush.local_pending == 0) else { return };
         let next = link.peer_flushes_waiting.pop_front();

@@ -14,6 +14,7 @@ use crate::generation;
 use crate::local_disk::{BitmapTicket, LogResetTicket, SuperblockTicket};
 use crate::operator::{Progress, Step};
 use rep_meta::{DataState, Divergence, PrimaryMark, Superblock};
+use rep_types::planted;
 use rep_types::{CommandId, DiskState, GenerationId, Refusal, Role, VolumeNumber};
 use rep_wire::ControlMessage;
 use std::time::Duration;
@@ -71,7 +72,7 @@ impl Engine {
         for volume in &self.volumes {
             let good_here = volume.local.is_some() && volume.disk == DiskState::UpToDate;
             let good_there = connected && volume.peer_disk == DiskState::UpToDate;
-            if good_here || good_there {
+            if good_here || good_there || planted!("promote-inconsistent") {
                 continue;
             }
             let usable = volume.local.is_some() && volume.disk.takes_writes() && volume.attaching.is_none();
@@ -163,7 +164,9 @@ impl Engine {
             let reachable = volume.peer_disk == DiskState::UpToDate;
             let Some(local) = &mut volume.local else { continue };
             let ticket = local.update_superblock(|superblock| {
-                superblock.primary = PrimaryMark::Primary;
+                if !planted!("not-marked-primary") {
+                    superblock.primary = PrimaryMark::Primary;
+                }
                 superblock.last_primary = true;
                 if superblock.agreed_bytes == 0 {
                     superblock.agreed_bytes = size;
@@ -254,7 +257,7 @@ impl Engine {
     }
 
     pub(crate) fn poll_settle(&mut self) -> Progress {
-        if self.epochs.is_clean() {
+        if self.epochs.is_clean() || planted!("demote-without-settling") {
             return Progress::Done;
         }
         if !self.epochs.is_closing() {

@@ -42,6 +42,7 @@ use split_brain::split_brain;
 
 use rep_types::ByBitmapOrFull::{ByBitmap, Full};
 use rep_types::SyncVerdict::{Nothing, Refuse, Source, Target};
+use rep_types::planted;
 use rep_types::{
     ByBitmapOrFull, DiskState, GenerationId, Role, SplitBrainPolicies, SyncDecision, SyncRefusal, SyncRule, SyncVerdict,
 };
@@ -88,7 +89,12 @@ impl SyncSide<'_> {
         let diskless = self.role == Role::Primary && !self.has_disk();
         // The other may have gone on at our own word (`DiskLost`) without our having heard of it; but not as Primary.
         let at_our_word = seen == other.view.generations.bitmap && !other.view.last_primary;
-        diskless && other.has_disk() && seen.is_real() && seen != other.view.generations.current && !at_our_word
+        !planted!("clients-view-ignored")
+            && diskless
+            && other.has_disk()
+            && seen.is_real()
+            && seen != other.view.generations.current
+            && !at_our_word
     }
 
     fn has_disk(self) -> bool {
@@ -121,7 +127,7 @@ impl SyncSide<'_> {
     /// Whether writes this node had answered for may be missing from its disk: its cache died with the node. A crash
     /// as Primary whose kind isn't known any more counts as one of the node.
     fn may_have_lost_writes(self) -> bool {
-        self.view.prior_end == PriorEnd::NodeCrash
+        !planted!("lost-cache-ignored") && self.view.prior_end == PriorEnd::NodeCrash
             || (self.view.crashed_primary && self.view.prior_end != PriorEnd::DaemonCrash)
     }
 
@@ -166,7 +172,7 @@ fn same_generation(mine: SyncSide<'_>, peer: SyncSide<'_>) -> SyncDecision {
     }
     let rule = same_generation_rule(mine, peer);
     // Bits are never dismissed, whatever the rule (R16).
-    if !bits {
+    if !bits || planted!("bits-dismissed") {
         return decision(rule, Nothing);
     }
     let verdict = if is_source_of_equals(rule, mine, peer) { Source(ByBitmap) } else { Target(ByBitmap) };
@@ -222,6 +228,7 @@ fn only_mine(question: impl Fn(SyncSide<'_>) -> bool, mine: SyncSide<'_>, peer: 
 
 /// The generations differ: does one descend from the other?
 fn by_descent(mine: SyncSide<'_>, peer: SyncSide<'_>) -> SyncDecision {
+    let (mine, peer) = if planted!("older-wins") { (peer, mine) } else { (mine, peer) };
     match (older_than(mine, peer), older_than(peer, mine)) {
         (Some(extent), None) => target_of_newer(extent),
         (None, Some(extent)) => target_of_newer(extent).mirrored(),

@@ -10,6 +10,7 @@ use crate::slab::Key;
 use crate::snapshot::Counters;
 use crate::verify::{Verify, VerifyRecord};
 use rep_meta::{BootId, Divergence, PrimaryMark, Superblock};
+use rep_types::planted;
 use rep_types::{
     BlockIndex, BlockRange, ByteRange, DigestKey, DiskState, GenerationId, Generations, ReplicationState, SyncDecision,
     VolumeNumber,
@@ -264,7 +265,9 @@ impl Volume {
 
     /// Marks blocks out-of-sync. They lie in hot extents or the mark is made durable before anything is answered.
     pub fn mark_out_of_sync(&mut self, blocks: BlockRange) {
-        self.in_sync.forget(blocks);
+        if !planted!("newer-write-keeps-proof") {
+            self.in_sync.forget(blocks);
+        }
         if let Some(local) = &mut self.local {
             local.mark_out_of_sync(blocks);
         }
@@ -274,7 +277,7 @@ impl Volume {
     /// there was any.
     pub fn mark_unflushed(&mut self) -> bool {
         let any = !self.unflushed.current.is_empty() || !self.unflushed.closing.is_empty();
-        if let Some(local) = &mut self.local {
+        if let Some(local) = self.local.as_mut().filter(|_| !planted!("unflushed-forgotten")) {
             local.unite(&self.unflushed.current);
             local.unite(&self.unflushed.closing);
         }
@@ -322,7 +325,7 @@ impl Volume {
             (Some(_), DiskState::UpToDate) => true,
             (Some(local), DiskState::Inconsistent) => {
                 self.resync.as_ref().is_some_and(|resync| resync.is_running_target())
-                    && !local.bitmap().any_set(range.blocks_touched())
+                    && (!local.bitmap().any_set(range.blocks_touched()) || planted!("read-inconsistent"))
             }
             _ => false,
         }

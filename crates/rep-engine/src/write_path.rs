@@ -13,6 +13,7 @@ use crate::operation::{IoPurpose, Leg, Operation, OperationKind, Stage};
 use crate::slab::Key;
 use crate::volume::LogWaiter;
 use crate::{Engine, limits};
+use rep_types::planted;
 use rep_types::{ByteRange, DiskState, IoError, PayloadId, RequestId, Role, VolumeNumber, ZERO_LENGTH_MAX, ZeroMode};
 use rep_wire::{ControlMessage, Message, TransferId};
 
@@ -187,7 +188,7 @@ impl Engine {
         if !good_local && !good_peer {
             return self.end_operation(key, Err(IoError::Io));
         }
-        if local && !mirrored && volume.generation_due() {
+        if local && !mirrored && volume.generation_due() && !planted!("lone-write-without-generation") {
             // The peer will lack this write: the generation comes first (R13, R15). During a handshake generations
             // stand still (R17), so the write waits for its end.
             self.gated.push_back(key);
@@ -198,18 +199,20 @@ impl Engine {
         }
         if local {
             let Some(disk) = &mut volume.local else { return };
-            if !op.holds_log && !disk.log.acquire(op.range) {
+            let logged = !planted!("skip-log-write");
+            if logged && !op.holds_log && !disk.log.acquire(op.range) {
                 volume.log_waiters.push_back(LogWaiter::Operation(key));
                 return self.kick_log(op.volume);
             }
             if let Some(op) = self.ops.get_mut(key) {
-                op.holds_log = true;
+                op.holds_log = logged;
             }
         }
-        if !mirrored {
+        if !mirrored && !planted!("lone-write-unmarked") {
             self.mark_for_peer(op.volume, op.range);
         }
-        self.open_write_legs(key, op, local, mirrored);
+        let lost = planted!("zero-not-mirrored") && matches!(op.kind, OperationKind::Zero { .. });
+        self.open_write_legs(key, op, local, mirrored && !lost);
     }
 
     /// The peer's disk won't get this range now: marks it, and tells a target whose bitmap may have travelled already.
@@ -289,7 +292,9 @@ impl Engine {
     /// Ends a write whose legs are both closed.
     pub(crate) fn end_write_if_closed(&mut self, key: Key) {
         let Some(op) = self.ops.get(key).copied() else { return };
-        if op.stage != Stage::UnderWay || !op.both_closed() {
+        let early = planted!("answer-before-peer") && op.local == Leg::Done
+            || planted!("answer-before-disk") && op.peer == Leg::Done;
+        if op.stage != Stage::UnderWay || !(op.both_closed() || early) {
             return;
         }
         let (local, peer) = (op.local == Leg::Done, op.peer == Leg::Done);
@@ -298,11 +303,11 @@ impl Engine {
         let volume = &self.volumes[op.volume];
         let good_here = local && volume.disk == DiskState::UpToDate;
         let good_there = peer && volume.peer_disk == DiskState::UpToDate;
-        if !good_here && !good_there {
+        if !good_here && !good_there && !planted!("inconsistent-disk-counts") {
             return self.end_operation(key, Err(IoError::Io));
         }
         let fua = matches!(op.kind, OperationKind::Write { fua: true } | OperationKind::Zero { fua: true, .. });
-        if fua && !self.config.stable {
+        if fua && !self.config.stable && !planted!("fua-not-flushed") {
             if let Some(op) = self.ops.get_mut(key) {
                 op.stage = Stage::Flushing;
             }

@@ -8,12 +8,14 @@ use crate::sealed::DeviceTag;
 use crate::storage::{MetaStorage, read_blocks};
 use crate::summary::{PageState, decode_summary_block};
 use crate::{META_BLOCK_SIZE, MetaBlock};
+use rep_types::planted;
 
 pub(crate) fn load_bitmap(storage: &mut dyn MetaStorage, layout: &Layout, tag: DeviceTag) -> LoadedBitmap {
     let (states, highest_sequence) = load_summary(storage, layout, tag);
     let page = |state: &(PageState, bool)| match state.0 {
         PageState::Clean => LoadedPage::Clean,
         // A Mixed page is taken for all set until it has been read.
+        PageState::AllSet if planted!("full-page-read-clean") => LoadedPage::Clean,
         PageState::AllSet | PageState::Mixed => LoadedPage::AllSet,
     };
     let damaged_pages = (0u32..).zip(&states).filter(|(_, state)| state.1).map(|(page, _)| page).collect();

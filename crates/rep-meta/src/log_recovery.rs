@@ -15,6 +15,7 @@ use crate::layout::Layout;
 use crate::log_block::{SLOT_FREE, Transaction};
 use crate::sealed::{BLOCK_CONTENT, DeviceTag, Expected, Kind, SECTOR_CONTENT, open_block};
 use rep_types::ExtentIndex;
+use rep_types::planted;
 
 /// What the activity log said.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -58,12 +59,13 @@ pub fn recover<'a>(
     let highest = ring.iter().filter_map(RingBlock::highest_sequence).max().unwrap_or(0);
     let newest = (0u32..).zip(&ring).filter_map(|(position, block)| Some((block.whole()?.sequence, position))).max();
     let (newest_sequence, newest_position) = newest.unwrap_or((0, 0));
+    let read_to = (newest_position + ring.len() as u32 - u32::from(planted!("log-loses-newest"))) % ring.len() as u32;
     let hot = newest.and_then(|(sequence, position)| {
         let next = ring.get((position as usize + 1) % ring.len())?;
         if !next.never_completed(sequence) {
             return None;
         }
-        hot_extents(layout, &ring, position)
+        hot_extents(layout, &ring, read_to)
     });
     let step = if hot.is_some() { 0 } else { DAMAGE_SEQUENCE_STEP };
     RecoveredLog {

@@ -75,7 +75,6 @@ const RULES: &[SyncRule] = &[
     SyncRule::SplitBrainBitmap,
     SyncRule::SplitBrainHistory,
     SyncRule::Unrelated,
-    SyncRule::Operator,
 ];
 
 /// How often each state was reached, and some totals.

@@ -21,6 +21,8 @@ mod network;
 mod node;
 mod operator;
 pub mod plan;
+#[cfg(feature = "planted-bugs")]
+pub mod planted;
 pub mod rng;
 pub mod runner;
 mod shell;

@@ -8,7 +8,7 @@ use crate::rng::mix;
 use crate::swarm::MS;
 use crate::world::{Due, World};
 use rep_engine::{Action, Notice, ReadInto, Why};
-use rep_types::{ConnectionState, LinkCause, PayloadId, ReplicationState, Role, SyncVerdict};
+use rep_types::{ConnectionState, LinkCause, PayloadId, ReplicationState, Role};
 use std::rc::Rc;
 
 impl World {
@@ -109,20 +109,19 @@ impl World {
         self.line(|| format!("node {node} notice {notice:?}"));
         match notice {
             Notice::Role { to: Role::Primary, .. } => self.became_primary(node),
+            Notice::Connection { to: ConnectionState::StandAlone, why: Why::Handshake, .. } => self.refused(node),
             Notice::Connection {
                 to: ConnectionState::SplitBrain | ConnectionState::UnrelatedData,
                 why: Why::Handshake,
                 ..
             } => {
+                self.refused(node);
                 self.seen(Sometimes::SplitBrain);
                 self.split_brain_seen(node);
             }
             Notice::Replication { from, to, .. } => self.replication_changed(node, from, to),
             Notice::Decided { volume, decision, .. } => {
                 self.counters.rule(decision.rule);
-                if matches!(decision.verdict, SyncVerdict::Refuse(_)) {
-                    self.seen(Sometimes::DecisionRefused);
-                }
                 self.decided(node, volume.0 as usize, decision);
             }
             Notice::DecisionMismatch { mine, peer, .. } => {
@@ -152,6 +151,15 @@ impl World {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// A handshake ended in a refusal.
+    fn refused(&mut self, node: usize) {
+        self.seen(Sometimes::DecisionRefused);
+        let Some(snapshot) = self.snapshot(node) else { return };
+        for decision in snapshot.volumes.iter().filter_map(|volume| volume.last_decision) {
+            self.counters.rule(decision.rule);
         }
     }
 

@@ -11,6 +11,10 @@ pub const MS: u64 = 1_000_000;
 /// Nanoseconds in a second.
 pub const SECOND: u64 = 1_000_000_000;
 
+/// Per mille of runs that are longer than the others, and how many times.
+const LONG_RUNS: u32 = 60;
+const LONG_RUN_FACTOR: usize = 8;
+
 /// A deliberate fault of the simulated shell: the simulator must find each (the test of the test).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ShellBug {
@@ -134,7 +138,7 @@ impl Swarm {
         let last = rng.between(4, 64) * BLOCK_SIZE;
         let data_bytes = (extents - 1) * EXTENT_SIZE + last;
         let may_fork = rng.chance(120);
-        Swarm {
+        let mut swarm = Swarm {
             seed,
             volumes: if rng.chance(120) { 2 } else { 1 },
             data_bytes,
@@ -163,7 +167,11 @@ impl Swarm {
             split_brain: policies(rng),
             one_word_heals: rng.chance(500),
             shell_bug: None,
+        };
+        if rng.chance(LONG_RUNS) {
+            swarm.steps *= LONG_RUN_FACTOR;
         }
+        swarm
     }
 }
 

@@ -10,6 +10,7 @@ mod decision;
 mod error;
 mod generation;
 mod name;
+pub mod planted;
 mod range;
 mod split_brain;
 mod state;

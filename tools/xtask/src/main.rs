@@ -8,6 +8,7 @@ mod fuzz;
 mod guest;
 mod packages;
 mod process;
+mod sim;
 mod summary;
 mod test;
 
@@ -22,7 +23,7 @@ usage: cargo xtask VERB [ARGUMENT]...
   check                 formatting, clippy with warnings denied, documentation
   test  [--only STEP]   installs what the tests drive, builds, runs every test; steps: unit, sim, fuzz, daemons;
                         guest, only by name: block devices in an emulated machine
-  sim   [ARGUMENT]...   the simulator (arguments go to it: --seeds N, --seed N, ...)
+  sim   [ARGUMENT]...   the simulator (arguments go to it: --seeds N, --seed N, --planted, ...)
   fuzz  [ARGUMENT]...   the fuzz targets (--seconds N, --target NAME, --replay, --list)
   bench [ARGUMENT]...   our figures beside nbdkit's and QEMU's (--quick, --json)
   guest [ARGUMENT]...   a script in an emulated machine whose kernel has ublk, nbd and DRBD (see tools/lab/README.md)
@@ -47,7 +48,7 @@ fn run(verb: &str, rest: &[OsString]) -> Result<(), Failure> {
         "demo" => demo(rest),
         "check" => check::run(),
         "test" => test::run(rest),
-        "sim" => built_and_run("rep-sim", "rep-sim", rest),
+        "sim" => sim::run(rest),
         "fuzz" => fuzz::run(rest),
         "bench" => bench(rest),
         "guest" => guest::run(rest),

@@ -2,6 +2,7 @@
 //! on meanwhile (R20): what the source's side writes now is marked on both sides.
 
 use crate::{Engine, limits};
+use rep_types::planted;
 use rep_types::{BlockIndex, BlockRange, LinkCause, VolumeNumber};
 use rep_wire::ControlMessage;
 
@@ -58,7 +59,9 @@ impl Engine {
         let Some(end) = first.0.checked_add(count).filter(|end| *end <= blocks) else {
             return self.drop_link(LinkCause::Protocol);
         };
-        volume.mark_out_of_sync(BlockRange::new(first.0, end - first.0));
+        if !planted!("told-blocks-forgotten") {
+            volume.mark_out_of_sync(BlockRange::new(first.0, end - first.0));
+        }
         self.resync_target_goes_on(index);
     }
 }

@@ -39,6 +39,7 @@ use crate::snapshot::ResyncSnapshot;
 use crate::volume::Volume;
 use crate::{Engine, limits};
 use rep_meta::DataState;
+use rep_types::planted;
 use rep_types::{BLOCK_SIZE, BlockIndex, ByteRange, DiskState, GenerationId, IoError, ReplicationState};
 use rep_wire::{PriorEnd, TransferId};
 
@@ -159,7 +160,10 @@ impl Volume {
         let running = self.resync.as_ref().is_some_and(|resync| {
             matches!(resync.stage, Stage::SourceRunning | Stage::SourceAwaitsFinished) || resync.is_running_target()
         });
-        let covered = range.blocks_covered(self.size_bytes);
+        let covered = match planted!("partial-write-clears-bit") {
+            true => range.blocks_touched(),
+            false => range.blocks_covered(self.size_bytes),
+        };
         let marked = |volume: &Volume| volume.local.as_ref().is_some_and(|local| local.bitmap().any_set(covered));
         if running && !covered.is_empty() && marked(self) {
             self.in_sync.current.set(covered);

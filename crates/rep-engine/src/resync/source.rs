@@ -8,6 +8,7 @@ use crate::slab::Key;
 use crate::volume::settle_crash;
 use crate::{Engine, generation, limits};
 use rep_meta::DataState;
+use rep_types::planted;
 use rep_types::{
     BlockIndex, ByteRange, DiskState, IoError, LinkCause, REQUEST_LENGTH_MAX, ReplicationState, RequestId, VolumeNumber,
 };
@@ -24,7 +25,7 @@ impl Engine {
         let now = self.now;
         let volume = &mut self.volumes[index];
         let Some(local) = &mut volume.local else { return };
-        if full {
+        if full || planted!("resync-of-everything") {
             local.mark_all_out_of_sync();
         }
         let generations = local.superblock().generations;
@@ -145,6 +146,9 @@ impl Engine {
             _ => self.send(Message::ResyncZeroes { id }, None),
         }
         self.release(success.payload);
+        if planted!("source-unlocks-early") {
+            self.resync_acknowledged(id, Ok(()));
+        }
     }
 
     /// The target has written a range, or could not.
@@ -158,6 +162,9 @@ impl Engine {
             if result.is_ok() {
                 let volume = &mut self.volumes[index];
                 volume.in_sync.current.set(range.blocks_touched());
+                if planted!("bit-cleared-on-ack") {
+                    volume.clear_in_sync(now, |sets| &mut sets.current);
+                }
                 volume.counters.resynced_bytes += u64::from(range.length);
                 if let Some(resync) = &mut volume.resync {
                     resync.note_copied(u64::from(range.length), now);
@@ -192,7 +199,7 @@ impl Engine {
             return false;
         }
         let number = volume.number;
-        if local.bitmap().is_empty() {
+        if local.bitmap().is_empty() || planted!("finish-with-bits") {
             (resync.stage, resync.finish_asked) = (Stage::SourceAwaitsFinished, false);
             volume.finish_in_doubt = true;
             let generations = local.superblock().generations;

@@ -7,6 +7,7 @@ use crate::slab::Key;
 use crate::volume::settle_crash;
 use crate::{Engine, limits};
 use rep_meta::DataState;
+use rep_types::planted;
 use rep_types::{
     BlockIndex, BlockRange, ByteRange, DiskState, GENERATION_HISTORY_LENGTH, GenerationId, IoError, LinkCause,
     PayloadId, ReplicationState, RequestId, VolumeNumber, ZeroMode,
@@ -80,7 +81,9 @@ impl Engine {
         let Some(generation) = resync.start_generation else { return false };
         let boot = volume.boot;
         let ticket = local.update_superblock(|superblock| {
-            superblock.data = DataState::Inconsistent;
+            if !planted!("target-not-inconsistent") {
+                superblock.data = DataState::Inconsistent;
+            }
             superblock.peer_outdated = false;
             superblock.generations.current = generation;
             superblock.generations.bitmap = GenerationId::NONE;
@@ -231,6 +234,9 @@ impl Engine {
             resync.note_copied(u64::from(op.range.length), now);
             volume.counters.resynced_bytes += u64::from(op.range.length);
             volume.in_sync.current.set(op.range.blocks_touched());
+            if planted!("bit-cleared-on-ack") {
+                volume.clear_in_sync(now, |sets| &mut sets.current);
+            }
             self.epochs.touch(now);
             self.send(Message::ResyncAck { id: TransferId(key.0), result: Ok(()) }, None);
         }
@@ -245,7 +251,7 @@ impl Engine {
             return false;
         }
         let number = volume.number;
-        if local.bitmap().is_empty() {
+        if local.bitmap().is_empty() || planted!("finish-with-bits") {
             resync.stage = Stage::TargetAwaitsGenerations;
             self.send(ControlMessage::ResyncFinish { volume: number }, None);
             return true;
@@ -288,7 +294,9 @@ impl Engine {
                 generations.remember(*id);
             }
             generations.remember(generations.current);
-            generations.current = current;
+            if !planted!("target-keeps-generation") {
+                generations.current = current;
+            }
             generations.bitmap = GenerationId::NONE;
             superblock.data = DataState::Consistent;
         });

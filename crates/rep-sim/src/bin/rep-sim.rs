@@ -1,6 +1,7 @@
 //! `rep-sim`: runs seeds, prints what failed and the command that shows it again. `cargo xtask sim` starts it.
 //!
-//! Exit codes: 0 every seed ran clean · 2 wrong usage · 20 a crash (panic or assertion) · 21 liveness · 22 wrong data.
+//! Exit codes: 0 every seed ran clean · 1 a planted bug was not caught · 2 wrong usage · 3 with `--require-all`, a rare
+//! state was never reached · 20 a crash (panic or assertion) · 21 liveness · 22 wrong data.
 
 use rep_sim::counters::Counters;
 use rep_sim::{Failure, Kind, Outcome, Plan, ShellBug, Swarm};
@@ -15,7 +16,10 @@ usage: rep-sim [--seeds N | --seeds A..B] [--jobs J] [--keep-going]   runs seeds
        rep-sim --seed N [--only I,J,...] [--quiet]                    runs one seed and prints what happened
        rep-sim --seed N --minimize                                    leaves steps out while it fails the same way
        rep-sim ... --shell-bug NAME                                   with a deliberate fault of the simulated shell
-       rep-sim --list-shell-bugs";
+       rep-sim ... --require-all                                      a rare state never reached is an error (nightly)
+       rep-sim --list-shell-bugs
+       rep-sim --planted [--quick] [--seeds N] [--jobs J]             hunts planted bugs (built with that feature)
+       rep-sim ... --plant NAME                                       with one planted bug";
 
 /// What the command line asks for.
 #[derive(Clone, Debug)]
@@ -28,7 +32,14 @@ struct Options {
     quiet: bool,
     keep_going: bool,
     shell_bug: Option<(String, ShellBug)>,
+    require_all: bool,
+    planted: bool,
+    quick: bool,
+    plant: Option<String>,
 }
+
+/// The exit code for rare states never reached.
+const UNREACHED: u8 = 3;
 
 thread_local! {
     /// The seed this thread runs: a panic that ends the process still names it.
@@ -45,6 +56,12 @@ fn main() -> ExitCode {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
     };
+    if options.planted {
+        return hunt_all(&options);
+    }
+    if !plant(&options) {
+        return ExitCode::from(2);
+    }
     announce_panics(&options);
     match options.seed {
         Some(seed) if options.minimize => minimize(seed, &options),
@@ -64,6 +81,10 @@ fn parse(arguments: &[String]) -> Option<Options> {
         quiet: false,
         keep_going: false,
         shell_bug: None,
+        require_all: false,
+        planted: false,
+        quick: false,
+        plant: None,
     };
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
@@ -75,6 +96,10 @@ fn parse(arguments: &[String]) -> Option<Options> {
             "--minimize" => options.minimize = true,
             "--quiet" => options.quiet = true,
             "--keep-going" => options.keep_going = true,
+            "--require-all" => options.require_all = true,
+            "--quick" => options.quick = true,
+            "--planted" => options.planted = true,
+            "--plant" => options.plant = Some(rest.next()?.clone()),
             "--shell-bug" => {
                 let name = rest.next()?;
                 options.shell_bug = Some((name.clone(), ShellBug::named(name)?));
@@ -116,7 +141,69 @@ fn reproduce(seed: u64, options: &Options) -> String {
         let kept: Vec<String> = kept.iter().map(ToString::to_string).collect();
         format!(" --only {}", kept.join(","))
     });
-    format!("cargo xtask sim --seed {seed}{only}{bug}")
+    let plant = options.plant.as_ref().map_or(String::new(), |name| format!(" --plant {name}"));
+    format!("cargo xtask sim --seed {seed}{only}{bug}{plant}")
+}
+
+#[cfg(feature = "planted-bugs")]
+fn plant(options: &Options) -> bool {
+    let known = rep_sim::planted::plant(options.plant.as_deref());
+    if !known {
+        rep_sim::planted::BUGS.iter().for_each(|(name, what)| eprintln!("{name:32} {what}"));
+    }
+    known
+}
+
+#[cfg(not(feature = "planted-bugs"))]
+fn plant(options: &Options) -> bool {
+    if options.plant.is_some() {
+        eprintln!("{NOT_PLANTED}");
+    }
+    options.plant.is_none()
+}
+
+#[cfg(not(feature = "planted-bugs"))]
+const NOT_PLANTED: &str = "this build has no planted bugs: 'cargo xtask sim --planted' makes one that has";
+
+/// Bugs that take too many seeds for every test.
+#[cfg(feature = "planted-bugs")]
+const HARDEST: &[&str] = &[
+    "read-inconsistent",
+    "partial-write-clears-bit",
+    "newer-write-keeps-proof",
+    "lost-peer-disk-unnoticed",
+    "lost-cache-ignored",
+    "node-crash-for-daemon-crash",
+    "clients-view-ignored",
+    "detach-without-drain",
+    "superblock-one-copy",
+    "lost-disk-not-recorded",
+];
+
+/// Hunts every planted bug; says how many seeds each took.
+#[cfg(feature = "planted-bugs")]
+fn hunt_all(options: &Options) -> ExitCode {
+    use rep_sim::planted::{BUGS, hunt, median_seeds};
+    std::panic::set_hook(Box::new(|_| {}));
+    let mut catches = Vec::with_capacity(BUGS.len());
+    for (name, what) in BUGS.iter().filter(|(name, _)| !(options.quick && HARDEST.contains(name))) {
+        let catch = hunt(name, options.seeds.end, options.jobs);
+        match &catch.caught {
+            Some((seed, failure)) => println!("{:>6}  {name:30} {:12} {what}", seed + 1, failure.invariant),
+            None => println!(" never  {name:30} {:12} {what}", "-"),
+        }
+        catches.push(catch);
+    }
+    let missed = catches.iter().filter(|catch| catch.caught.is_none()).count();
+    let median = median_seeds(&catches).unwrap_or(0);
+    println!("{} planted bugs, {missed} not caught in {} seeds; median {median}", catches.len(), options.seeds.end);
+    ExitCode::from(u8::from(missed > 0))
+}
+
+#[cfg(not(feature = "planted-bugs"))]
+fn hunt_all(_options: &Options) -> ExitCode {
+    eprintln!("{NOT_PLANTED}");
+    ExitCode::from(2)
 }
 
 /// Shipped builds abort on a panic: say which seed it was first, and end with the code of a crash.
@@ -195,6 +282,11 @@ fn summarize(options: &Options, counters: &Counters, mut failures: Vec<(u64, Fai
         println!("{count:>12}  {kind:?} {invariant}, first seed {first}");
     }
     let worst = failures.iter().map(|(_, failure)| failure.kind).max();
+    let unreached = counters.rows().iter().filter(|(_, count)| *count == 0).count();
+    if worst.is_none() && options.require_all && unreached > 0 {
+        println!("{unreached} rare states were never reached: a hole in the simulator");
+        return ExitCode::from(UNREACHED);
+    }
     worst.map_or(ExitCode::SUCCESS, |kind| ExitCode::from(kind.exit_code()))
 }
 
@@ -207,6 +299,9 @@ fn violated(seed: u64, options: &Options, kept: &[usize]) -> Option<(String, i32
     command.args(["--seed", &seed.to_string(), "--quiet", "--only", &kept.join(",")]);
     if let Some((name, _)) = &options.shell_bug {
         command.args(["--shell-bug", name]);
+    }
+    if let Some(name) = &options.plant {
+        command.args(["--plant", name]);
     }
     let output = command.output().ok()?;
     let code = output.status.code().filter(|code| *code != 0)?;

@@ -1,0 +1,142 @@
+//! Planted bugs: the test of the test. Behind the feature `planted-bugs`, which no shipped build enables, the true code
+//! has a place for each of these, and one of them at a time is made real by name. The simulator must catch every one.
+//!
+//! Without the feature `planted!` is the constant `false`, and nothing of this is in the program.
+
+/// Whether this bug has been planted.
+#[macro_export]
+macro_rules! planted {
+    ($name:literal) => {{
+        const BUG: usize = $crate::planted::index_of($name);
+        $crate::planted::is_chosen(BUG)
+    }};
+}
+
+macro_rules! bugs {
+    ($($name:literal: $what:literal,)*) => {
+        /// Each bug: its name, and what it does.
+        pub const BUGS: &[(&str, &str)] = &[$(($name, $what),)*];
+    };
+}
+
+bugs! {
+    // ---- the write path ----
+    "answer-before-peer": "a write is answered when the local disk has it",
+    "answer-before-disk": "a write is answered when the peer has it",
+    "no-overlap-check": "overlapping requests run side by side",
+    "lone-write-unmarked": "a write the peer doesn't get is not marked",
+    "lone-write-without-generation": "writing alone starts no generation",
+    "answer-not-held": "answers don't wait until a loss is recorded",
+    "inconsistent-disk-counts": "a write on an Inconsistent disk alone is a success",
+    "read-inconsistent": "reads come from blocks not resynced yet",
+    "zero-not-mirrored": "discards aren't sent to the peer",
+    // ---- the activity log ----
+    "skip-log-write": "writes go to cold extents",
+    "forget-hot-extents": "an attach after a crash marks nothing",
+    "evict-before-bitmap": "an extent leaves the log before its bits are durable",
+    "evict-unsettled": "an extent leaves the log before its writes are flushed",
+    "log-loses-newest": "the newest transaction of the log isn't read back",
+    "attach-empties-log-first": "the log is emptied before the bitmap is written",
+    // ---- the bitmap ----
+    "bit-cleared-on-ack": "a bit clears when the target has written, not flushed",
+    "partial-write-clears-bit": "a write of a part of a block clears its bit",
+    "newer-write-keeps-proof": "a newer unmirrored write doesn't take back a bit about to clear",
+    "bitmap-page-not-written": "the bitmap's pages stay in memory",
+    "bitmap-durable-early": "the bitmap counts as durable when its write begins",
+    // ---- epochs and flushes ----
+    "flush-local-only": "a flush doesn't reach the peer",
+    "flush-peer-only": "a flush doesn't reach the local disk",
+    "fua-not-flushed": "FUA is ignored",
+    "flush-answered-at-once": "a FLUSH is answered when it comes",
+    "peer-flush-not-done": "the peer acknowledges a flush it hasn't done",
+    "unflushed-forgotten": "losing the peer doesn't mark what it hadn't flushed",
+    "peer-acks-on-receipt": "the peer acknowledges a write when it arrives",
+    // ---- losing a replica ----
+    "open-writes-forgotten": "losing the peer doesn't mark what is under way",
+    "loss-without-generation": "losing the peer starts no generation",
+    "lost-disk-not-recorded": "a Primary that loses its disk doesn't wait for the peer's word",
+    "lost-peer-disk-unnoticed": "the peer's word that its disk is gone is passed over",
+    "only-disk-unmarked": "the only disk doesn't mark what its Primary's disk lacks",
+    // ---- the handshake ----
+    "bits-dismissed": "equal generations are taken for equal data",
+    "older-wins": "the older data fill the newer",
+    "lost-cache-ignored": "a node that lost its cache may be the source",
+    "clients-view-ignored": "a Primary without a disk is shown older data than its clients have seen",
+    "node-crash-for-daemon-crash": "a crash of the node is taken for one of the daemon",
+    "promote-inconsistent": "any disk will do to be promoted",
+    // ---- resync ----
+    "target-not-inconsistent": "a target isn't durably Inconsistent",
+    "source-unlocks-early": "the source unlocks a range when it has sent it",
+    "told-blocks-forgotten": "the target forgets the blocks its source tells it of",
+    "finish-with-bits": "a resync ends with bits left",
+    "target-keeps-generation": "a target ends without its source's generations",
+    "resync-of-everything": "a resync by bitmap copies all there is",
+    // ---- metadata ----
+    "superblock-durable-early": "a superblock counts as durable when its write begins",
+    "full-page-read-clean": "a page of which every block is marked is read as one without marks",
+    "superblock-one-copy": "the second copy of the superblock is never written",
+    "not-marked-primary": "being Primary isn't recorded",
+    "detach-without-drain": "a disk is let go of with requests under way",
+    "demote-without-settling": "a demotion doesn't flush the disks",
+    // ---- errors ----
+    "failed-flush-ignored": "a failed flush counts as done",
+    "failed-write-ignored": "a failed write counts as done",
+    "failed-read-ignored": "a failed read returns what is in the buffer",
+    "failed-meta-ignored": "a failed metadata write counts as done",
+}
+
+/// The place of a bug in [`BUGS`]; a name that isn't there doesn't compile.
+pub const fn index_of(name: &str) -> usize {
+    let mut index = 0;
+    while index < BUGS.len() {
+        if is_same(BUGS[index].0.as_bytes(), name.as_bytes()) {
+            return index;
+        }
+        index += 1;
+    }
+    panic!("no planted bug has this name")
+}
+
+const fn is_same(a: &[u8], b: &[u8]) -> bool {
+    if a.len() != b.len() {
+        return false;
+    }
+    let mut at = 0;
+    while at < a.len() {
+        if a[at] != b[at] {
+            return false;
+        }
+        at += 1;
+    }
+    true
+}
+
+#[cfg(not(feature = "planted-bugs"))]
+#[doc(hidden)]
+#[inline(always)]
+pub const fn is_chosen(_bug: usize) -> bool {
+    false
+}
+
+#[cfg(feature = "planted-bugs")]
+mod choice {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    static CHOSEN: AtomicUsize = AtomicUsize::new(usize::MAX);
+
+    #[doc(hidden)]
+    #[inline]
+    pub fn is_chosen(bug: usize) -> bool {
+        CHOSEN.load(Ordering::Relaxed) == bug
+    }
+
+    /// Plants a bug in this process, or with `None` none. Says whether there is one of that name.
+    pub fn plant(name: Option<&str>) -> bool {
+        let index = name.map_or(Some(usize::MAX), |name| super::BUGS.iter().position(|(known, _)| *known == name));
+        CHOSEN.store(index.unwrap_or(usize::MAX), Ordering::Relaxed);
+        index.is_some()
+    }
+}
+
+#[cfg(feature = "planted-bugs")]
+pub use choice::{is_chosen, plant};
