@@ -7,6 +7,7 @@ mod a_killed_primary_loses_nothing;
 mod a_reconnect_copies_only_what_changed;
 mod a_reinstalled_node_is_filled;
 mod a_resync_is_interrupted;
+mod a_verify_finds_what_differs;
 mod an_operator_s_bad_days;
 mod bad_configuration;
 mod bad_disks;

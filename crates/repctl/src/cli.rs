@@ -169,6 +169,12 @@ pub struct VerifyArguments {
     /// The node whose data repairs the other's
     #[arg(long, value_name = "NODE")]
     pub repair_from: Option<String>,
+    /// Stop the one that runs; asked for again, it goes on where it was
+    #[arg(long, conflicts_with_all = ["repair_from", "wait"])]
+    pub stop: bool,
+    /// Wait for its end, with a progress bar on a terminal; exits with 1 when the disks differ
+    #[arg(long)]
+    pub wait: bool,
 }
 
 #[derive(Args)]
@@ -354,10 +360,6 @@ impl Command {
             Self::InvalidatePeer(argument) => plain(argument, Verb::InvalidatePeer),
             Self::Outdate(argument) => plain(argument, Verb::Outdate),
             Self::Resize(argument) => plain(argument, Verb::Resize),
-            Self::Verify(argument) => {
-                let request = VerbRequest { repair_from: argument.repair_from, ..Default::default() };
-                Some((argument.target, Verb::Verify, request))
-            }
             Self::NewGeneration(argument) => {
                 let request = VerbRequest { clear_bitmap: argument.clear_bitmap, ..Default::default() };
                 Some((argument.target, Verb::NewGeneration, request))

@@ -56,6 +56,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::DumpMd(dump) => metadata::dump(&dump, options),
         Command::Config(config) => commands::config::run(config, options),
         Command::Adjust(adjust) => commands::adjust::run(&adjust, options),
+        Command::Verify(verify) => commands::verify::run(&verify, options),
         Command::Status(status) => commands::status::run(&status, options),
         Command::Events(events) => commands::events::run(&events, options),
         Command::ShowGi(target) => commands::generations::show(&target.target, options),

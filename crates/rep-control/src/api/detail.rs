@@ -38,6 +38,18 @@ pub struct VolumeDetail {
     pub last_decision: Option<DecisionDetail>,
     /// Bytes that differ, or may.
     pub out_of_sync_bytes: u64,
+    /// Bytes the peer held for out-of-sync in the last handshake.
+    #[serde(default)]
+    pub peer_out_of_sync_bytes: u64,
+    /// When this node began to write without the peer, while it lacks something; in milliseconds since 1970.
+    #[serde(default)]
+    pub diverged_since_unix_ms: Option<u64>,
+    /// The same of the peer, by its clock, as of the last handshake.
+    #[serde(default)]
+    pub peer_diverged_since_unix_ms: Option<u64>,
+    /// Bytes the last verify led by this node found to differ.
+    #[serde(default)]
+    pub verify_found_bytes: u64,
     /// Extents hot in the activity log.
     pub hot_extents: u32,
     /// How many can be.

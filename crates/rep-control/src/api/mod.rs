@@ -21,7 +21,7 @@ pub use adjust::{AdjustAnswer, AdjustRequest, ChangeKind, ResourceChange, Settin
 pub use detail::{DecisionDetail, Detail, GenerationsDetail, VolumeDetail};
 pub use error::{ApiError, ConfigProblem, ErrorKind, ExitCode};
 pub use event::{Event, format_time};
-pub use status::{IoStatus, PeerStatus, ResourceStatus, ResyncRole, ResyncStatus, Status, VolumeStatus};
+pub use status::{IoStatus, PeerStatus, ResourceStatus, ResyncRole, ResyncStatus, Status, VerifyStatus, VolumeStatus};
 pub use verb::{PlanEntry, Verb, VerbAnswer, VerbRequest};
 
 /// The largest body of a request, in bytes.

@@ -67,8 +67,26 @@ pub struct VolumeStatus {
     pub out_of_sync_bytes: u64,
     /// A resync under way or paused.
     pub resync: Option<ResyncStatus>,
+    /// An online verify that this node leads.
+    #[serde(default)]
+    pub verify: Option<VerifyStatus>,
     /// Bytes moved since the resource came up.
     pub io: IoStatus,
+}
+
+/// An online verify's progress.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub struct VerifyStatus {
+    /// Bytes to compare.
+    pub total_bytes: u64,
+    /// Bytes compared.
+    pub done_bytes: u64,
+    /// Bytes of the blocks found to differ.
+    pub different_bytes: u64,
+    /// Bytes a second since it began.
+    pub rate_bytes_per_s: u64,
+    /// Seconds to go at that rate; `None` while there is none.
+    pub eta_s: Option<u64>,
 }
 
 /// Which side of a resync this node is.

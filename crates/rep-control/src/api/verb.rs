@@ -105,6 +105,9 @@ pub struct VerbRequest {
     /// `split-brain-resolve`: the node whose data stays.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep: Option<String>,
+    /// `verify`: stop the one that runs.
+    #[serde(skip_serializing_if = "is_false")]
+    pub stop: bool,
     /// `verify`: the node whose data repairs the other's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repair_from: Option<String>,

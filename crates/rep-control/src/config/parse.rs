@@ -141,9 +141,9 @@ fn resync(mut table: Table<'_>, problems: &mut Vec<Problem>) -> ResyncConfig {
 
 fn split_brain(mut table: Table<'_>, problems: &mut Vec<Problem>) -> SplitBrainConfig {
     let config = SplitBrainConfig {
-        after_0_primaries: only_default(&mut table, "after-0-primaries", SplitBrainPolicy::WORDS, problems),
-        after_1_primary: only_default(&mut table, "after-1-primary", SplitBrainPolicy::WORDS, problems),
-        after_2_primaries: only_default(&mut table, "after-2-primaries", SplitBrainPolicy::WORDS, problems),
+        after_0_primaries: word(&mut table, "after-0-primaries", SplitBrainPolicy::AFTER_0, problems),
+        after_1_primary: word(&mut table, "after-1-primary", SplitBrainPolicy::AFTER_1, problems),
+        after_2_primaries: word(&mut table, "after-2-primaries", SplitBrainPolicy::AFTER_2, problems),
     };
     table.finish(problems);
     config

@@ -1,7 +1,7 @@
 //! The configuration as values.
 
 use super::problem::Problem;
-use rep_types::{NodeName, ResourceName, VolumeNumber};
+use rep_types::{AfterOnePrimary, AfterZeroPrimaries, NodeName, ResourceName, SplitBrainPolicies, VolumeNumber};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -165,6 +165,25 @@ words! {
     }
 }
 
+impl SplitBrainPolicy {
+    /// What `after-0-primaries` can be.
+    pub const AFTER_0: &'static [(&'static str, SplitBrainPolicy)] = &[
+        ("disconnect", Self::Disconnect),
+        ("discard-younger-primary", Self::DiscardYoungerPrimary),
+        ("discard-older-primary", Self::DiscardOlderPrimary),
+        ("discard-zero-changes", Self::DiscardZeroChanges),
+        ("discard-least-changes", Self::DiscardLeastChanges),
+    ];
+    /// What `after-1-primary` can be.
+    pub const AFTER_1: &'static [(&'static str, SplitBrainPolicy)] = &[
+        ("disconnect", Self::Disconnect),
+        ("consensus", Self::Consensus),
+        ("discard-secondary", Self::DiscardSecondary),
+    ];
+    /// What `after-2-primaries` can be: a Primary's data is never given up without the operator.
+    pub const AFTER_2: &'static [(&'static str, SplitBrainPolicy)] = &[("disconnect", Self::Disconnect)];
+}
+
 /// The link to the peer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NetConfig {
@@ -211,6 +230,26 @@ pub struct SplitBrainConfig {
     pub after_1_primary: SplitBrainPolicy,
     /// Both.
     pub after_2_primaries: SplitBrainPolicy,
+}
+
+impl SplitBrainConfig {
+    /// As the engine takes them.
+    pub fn policies(&self) -> SplitBrainPolicies {
+        SplitBrainPolicies {
+            after_0_primaries: match self.after_0_primaries {
+                SplitBrainPolicy::DiscardYoungerPrimary => AfterZeroPrimaries::DiscardYoungerPrimary,
+                SplitBrainPolicy::DiscardOlderPrimary => AfterZeroPrimaries::DiscardOlderPrimary,
+                SplitBrainPolicy::DiscardZeroChanges => AfterZeroPrimaries::DiscardZeroChanges,
+                SplitBrainPolicy::DiscardLeastChanges => AfterZeroPrimaries::DiscardLeastChanges,
+                _ => AfterZeroPrimaries::Disconnect,
+            },
+            after_1_primary: match self.after_1_primary {
+                SplitBrainPolicy::Consensus => AfterOnePrimary::Consensus,
+                SplitBrainPolicy::DiscardSecondary => AfterOnePrimary::DiscardSecondary,
+                _ => AfterOnePrimary::Disconnect,
+            },
+        }
+    }
 }
 
 /// A node of a resource.

@@ -9,4 +9,5 @@ pub mod resync;
 pub mod split_brain;
 pub mod status;
 pub mod verb;
+pub mod verify;
 pub mod wait;

@@ -55,20 +55,21 @@ impl Progress {
 
 /// A progress bar on a terminal, a line now and then in a pipe.
 pub struct ProgressView {
+    what: &'static str,
     bar: Option<ProgressBar>,
     last_line: Instant,
 }
 
 impl ProgressView {
-    pub fn new(quiet: bool) -> Self {
+    pub fn new(what: &'static str, quiet: bool) -> Self {
         let shows_bar = std::io::stderr().is_terminal() && !quiet;
         let style = ProgressStyle::with_template("{prefix} [{bar:30}] {percent:>3} %  {msg}");
         let bar = style.ok().filter(|_| shows_bar).map(|style| {
-            let bar = ProgressBar::new(0).with_prefix("resync").with_style(style.progress_chars("=> "));
+            let bar = ProgressBar::new(0).with_prefix(what).with_style(style.progress_chars("=> "));
             bar.set_message("waiting for it to begin");
             bar
         });
-        ProgressView { bar, last_line: Instant::now() }
+        ProgressView { what, bar, last_line: Instant::now() }
     }
 
     pub fn show(&mut self, progress: &Progress) {
@@ -80,7 +81,7 @@ impl ProgressView {
             }
             None if self.last_line.elapsed() >= LINE_PAUSE => {
                 self.last_line = Instant::now();
-                tell(format_args!("resync: {}", progress.words()));
+                tell(format_args!("{}: {}", self.what, progress.words()));
             }
             None => {}
         }
@@ -107,7 +108,7 @@ fn waits_for_operator(status: &ResourceStatus) -> Option<Refusal> {
 
 /// Waits until both replicas are identical; gives up when nothing has moved for `--timeout`.
 fn follow(resource: &str, options: &Options) -> Result<(), ApiError> {
-    let mut view = ProgressView::new(options.json);
+    let mut view = ProgressView::new("resync", options.json);
     let (mut moved, mut before) = (Instant::now(), None);
     loop {
         let status = wait::look(resource, options, Instant::now() + options.timeout)?;

@@ -5,8 +5,9 @@ use crate::Failure;
 use crate::cli::{Options, SplitBrainArguments, SplitBrainVerb};
 use crate::output::{print, print_json};
 use crate::terminal::bytes;
-use rep_control::api::{Detail, Verb, VerbRequest, VolumeDetail};
+use rep_control::api::{Detail, Verb, VerbRequest, VolumeDetail, format_time};
 use rep_types::ConnectionState;
+use std::time::{Duration, UNIX_EPOCH};
 
 pub fn run(arguments: &SplitBrainArguments, options: &Options) -> Result<(), Failure> {
     match &arguments.verb {
@@ -30,11 +31,14 @@ fn text(detail: &Detail) -> String {
     let volumes: String = detail.volumes.iter().map(|volume| volume_text(detail, volume)).collect();
     format!(
         "{0}: split brain: {1} and {2} went on apart\n{volumes}\
-         To keep the data of one node, run on the other one, whose changes are then lost:\n  \
-         repctl secondary {0}; repctl connect {0} --discard-my-data\n\
-         and on the one to keep: repctl connect {0}\n",
+         To keep one node's data, run on either of them: repctl split-brain {0} resolve --keep NODE\n\
+         What the other wrote since is then lost; if it is Primary, run 'repctl secondary {0}' there first.\n",
         detail.name, detail.node, detail.peer
     )
+}
+
+fn time(unix_ms: u64) -> String {
+    format_time(UNIX_EPOCH + Duration::from_millis(unix_ms))
 }
 
 fn volume_text(detail: &Detail, volume: &VolumeDetail) -> String {
@@ -42,13 +46,17 @@ fn volume_text(detail: &Detail, volume: &VolumeDetail) -> String {
         generations.as_ref().map_or("unknown".to_owned(), |generations| generations.current.clone())
     };
     let rule = volume.last_decision.as_ref().map_or("unknown", |decision| decision.rule.as_str());
-    format!(
-        "  volume {}: {} known here to differ; generation {} on {}, {} on {}; rule {rule}\n",
-        volume.number,
-        bytes(volume.out_of_sync_bytes),
-        current(&volume.generations),
-        detail.node,
+    let side = |node: &str, wrote: u64, since: Option<u64>, generation: String| {
+        let since = since.map_or("a moment that isn't known".to_owned(), time);
+        format!("    {node}: wrote {} alone since {since}; newest generation {generation}\n", bytes(wrote))
+    };
+    let mine =
+        side(&detail.node, volume.out_of_sync_bytes, volume.diverged_since_unix_ms, current(&volume.generations));
+    let peers = side(
+        &detail.peer,
+        volume.peer_out_of_sync_bytes,
+        volume.peer_diverged_since_unix_ms,
         current(&volume.peer_generations),
-        detail.peer
-    )
+    );
+    format!("  volume {}, by rule {rule}:\n{mine}{peers}", volume.number)
 }

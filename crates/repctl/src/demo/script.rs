@@ -156,7 +156,7 @@ impl Play {
 
     /// Waits until both are identical; the workload may go on meanwhile.
     fn until_synced(&mut self, node: &Node, works: bool) -> Result<(), Failed> {
-        let mut view = ProgressView::new(false);
+        let mut view = ProgressView::new("resync", false);
         let deadline = Instant::now() + 2 * DEADLINE;
         loop {
             let status = node.status()?;

@@ -39,6 +39,7 @@ fn engine(config: &ResourceConfig) -> EngineConfig {
         ko_count: config.net.ko_count,
         stable: config.durability == Durability::Stable,
         resync_rate_max: config.resync.max_rate_bytes_per_s,
+        split_brain: config.split_brain.policies(),
         // Volumes, order and seed are the data thread's to fill in.
         ..EngineConfig::new(false, 0)
     }

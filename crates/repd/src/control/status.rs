@@ -3,11 +3,11 @@
 use super::resource::{Life, Report, Resource};
 use super::{VERSION, verdict};
 use rep_control::api::{
-    ApiError, Detail, IoStatus, PeerStatus, ResourceStatus, ResyncRole, ResyncStatus, Status, VolumeDetail,
+    ApiError, Detail, IoStatus, PeerStatus, ResourceStatus, ResyncRole, ResyncStatus, Status, VerifyStatus, VolumeDetail,
     VolumeStatus,
 };
 use rep_control::config::{NodeConfig, VolumeConfig};
-use rep_engine::{IoSuspension, Timestamp, VolumeSnapshot};
+use rep_engine::{IoSuspension, Timestamp, VerifySnapshot, VolumeSnapshot};
 use rep_types::{ConnectionState, DiskState, NodeName, ReplicationState, Role};
 use repd::resource::{ResourceReport, VolumeReport};
 use std::collections::BTreeMap;
@@ -117,6 +117,7 @@ fn volume(config: &VolumeConfig, report: Option<&ResourceReport>) -> VolumeStatu
             replication: ReplicationState::Off,
             out_of_sync_bytes: 0,
             resync: None,
+            verify: None,
             io: IoStatus::default(),
         },
     }
@@ -133,6 +134,7 @@ fn volume_status(engine: &VolumeSnapshot, device: String, now: Timestamp) -> Vol
         replication: engine.replication,
         out_of_sync_bytes: engine.out_of_sync_bytes,
         resync: resync(engine, now),
+        verify: engine.verify.map(verify),
         io: IoStatus {
             read_bytes: engine.counters.read_bytes,
             written_bytes: engine.counters.written_bytes,
@@ -140,6 +142,21 @@ fn volume_status(engine: &VolumeSnapshot, device: String, now: Timestamp) -> Vol
             received_bytes: engine.counters.received_bytes,
         },
     }
+}
+
+fn verify(verify: VerifySnapshot) -> VerifyStatus {
+    let left = verify.total_bytes.saturating_sub(verify.done_bytes);
+    VerifyStatus {
+        total_bytes: verify.total_bytes,
+        done_bytes: verify.done_bytes,
+        different_bytes: verify.different_bytes,
+        rate_bytes_per_s: verify.rate_bytes_per_s,
+        eta_s: left.checked_div(verify.rate_bytes_per_s),
+    }
+}
+
+fn since(divergence: Option<rep_meta::Divergence>) -> Option<u64> {
+    divergence.map(|divergence| divergence.since_unix_ms).filter(|since| *since > 0)
 }
 
 fn resync(engine: &VolumeSnapshot, now: Timestamp) -> Option<ResyncStatus> {
@@ -192,6 +209,10 @@ fn volume_detail(engine: &VolumeSnapshot, shell: Option<&VolumeReport>) -> Volum
         peer_generations: engine.peer_generations.as_ref().map(Into::into),
         last_decision: engine.last_decision.as_ref().map(Into::into),
         out_of_sync_bytes: engine.out_of_sync_bytes,
+        peer_out_of_sync_bytes: engine.peer_out_of_sync_bytes,
+        diverged_since_unix_ms: since(engine.divergence),
+        peer_diverged_since_unix_ms: since(engine.peer_divergence),
+        verify_found_bytes: engine.verify_found_bytes,
         hot_extents: engine.hot_extents,
         hot_extents_max: engine.hot_extents_max,
         resynced_bytes: engine.counters.resynced_bytes,

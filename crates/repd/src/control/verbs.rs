@@ -45,6 +45,7 @@ fn check_options(verb: Verb, request: &VerbRequest) -> Result<(), ApiError> {
         ("full", request.full, verb == Verb::Resync),
         ("from", request.from.is_some(), verb == Verb::Resync && request.full),
         ("clear_bitmap", request.clear_bitmap, verb == Verb::NewGeneration),
+        ("stop", request.stop, verb == Verb::Verify),
         ("keep", request.keep.is_some(), verb == Verb::SplitBrainResolve),
         ("repair_from", request.repair_from.is_some(), verb == Verb::Verify),
     ];
@@ -119,27 +120,24 @@ impl Call<'_> {
                 let clear_bitmap = self.request.clear_bitmap;
                 self.each(|volume| Command::NewGeneration { volume, clear_bitmap }).await
             }
-            Verb::Verify | Verb::Resize | Verb::SplitBrainResolve => Err(self.not_supported()),
+            Verb::Verify if self.request.stop => self.each(|volume| Command::StopVerify { volume }).await,
+            Verb::Verify => {
+                let repair_from = self.side(self.request.repair_from.as_deref())?;
+                self.each(|volume| Command::Verify { volume, repair_from }).await
+            }
+            Verb::SplitBrainResolve => match self.side(self.request.keep.as_deref())? {
+                Some(keep) => self.one(Command::ResolveSplitBrain { keep }).await,
+                None => Err(ApiError::usage("BadOption", format!("{} needs the option \"keep\": a node", self.verb))),
+            },
+            Verb::Resize => Err(self.not_supported()),
         }
     }
 
     fn not_supported(&self) -> ApiError {
         let name = self.resource.name();
-        let (what, hint) = match self.verb {
-            Verb::SplitBrainResolve => (
-                "settling a split brain by one command",
-                format!(
-                    "on the node whose changes may go run 'repctl secondary {name}' and \
-                     'repctl connect {name} --discard-my-data', on the other 'repctl connect {name}'"
-                ),
-            ),
-            Verb::Verify => {
-                ("online verify", format!("'repctl resync {name} --full --from NODE' makes the disks equal"))
-            }
-            _ => ("growing a volume", "the volume keeps the size both nodes agreed on".to_owned()),
-        };
         let error = ApiError::refused(Refusal::NotSupported, name);
-        ApiError { message: format!("{what} isn't supported by this version of repd"), ..error }.with_hint(hint)
+        let message = "growing a volume isn't supported by this version of repd".to_owned();
+        ApiError { message, ..error }.with_hint("the volume keeps the size both nodes agreed on")
     }
 
     /// A command about the whole resource.

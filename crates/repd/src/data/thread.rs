@@ -63,11 +63,14 @@ pub(super) struct DataThread {
 
 fn engine_config(options: &ResourceOptions) -> std_io::Result<EngineConfig> {
     let mut seed = [0; 8];
+    let unix = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let clock_origin_unix_ms = unix.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(0));
     getrandom::fill(&mut seed).map_err(std_io::Error::other)?;
     Ok(EngineConfig {
         volumes: options.volumes.iter().map(|volume| volume.number).collect(),
         sorts_first: options.node < options.peer,
         seed: u64::from_ne_bytes(seed),
+        clock_origin_unix_ms,
         ..options.engine.clone()
     })
 }
