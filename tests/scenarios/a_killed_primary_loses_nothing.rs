@@ -15,6 +15,8 @@ use std::time::Duration;
 
 const MIB: u64 = 1 << 20;
 const SOON: Duration = Duration::from_secs(60);
+/// Where fio works, beside the ledger's client.
+const FIO_OFFSET: u64 = 64 * MIB;
 
 #[test]
 fn everything_answered_is_on_the_other_node_and_the_old_primary_rejoins() {
@@ -22,8 +24,13 @@ fn everything_answered_is_on_the_other_node_and_the_old_primary_rejoins() {
     let mut cluster = Cluster::with_primary(&options);
     let ledger = Arc::new(Ledger::new(32 * MIB));
     let load = Load::start(&ledger, &cluster.alpha.address(), "vz", &LoadOptions::default());
-    let fio = start_fio(&cluster);
+    let mut fio = start_fio(&cluster);
+    rep_tests::wait::until_true("fio writes", SOON, || {
+        assert!(fio.is_running(), "{}", std::fs::read_to_string(cluster.path("fio.log")).unwrap_or_default());
+        cluster.alpha.read(FIO_OFFSET, MIB as usize).iter().any(|&byte| byte != 0)
+    });
     load.wait_for(3000, SOON);
+    assert!(fio.is_running(), "it is killed in the middle of fio");
     cluster.alpha.kill9();
     load.stop();
     drop(fio);
