@@ -167,3 +167,34 @@ fn a_plan_without_a_peer() {
     assert!(said.contains("no plan without the peer") && said.contains("refused"), "{said}");
     cluster.alpha.assert_answers_quickly();
 }
+
+/// A plan uses nothing up: the word of the operator who gives his data up stands until both connect for good. And it
+/// counts also where a connection is wanted already.
+#[test]
+fn a_plan_leaves_the_word_as_it_was() {
+    let cluster = Cluster::with_primary(&ClusterOptions::default());
+    cluster.beta.ok("disconnect");
+    cluster.alpha.ok("disconnect");
+    cluster.alpha.write(0, &[1; 4096]);
+    cluster.alpha.ok("secondary");
+    cluster.beta.ok("primary --force");
+    cluster.beta.write(8192, &[2; 4096]);
+    cluster.alpha.ok("connect");
+    cluster.beta.ok("connect");
+    cluster.alpha.wait_connection("SplitBrain");
+    cluster.beta.wait_connection("SplitBrain");
+
+    cluster.beta.ok("disconnect");
+    cluster.beta.wait_connection("StandAlone");
+    cluster.alpha.ok("connect");
+    cluster.alpha.wait_connection("Connecting");
+    cluster.alpha.ok("connect --discard-my-data");
+    let plan = cluster.beta.ok("connect --plan");
+    assert!(plan.contains("changed on alpha alone would be lost"), "{plan}");
+    cluster.beta.wait_connection("StandAlone");
+    cluster.beta.ok("connect");
+    cluster.alpha.wait_in_sync();
+    cluster.beta.wait_in_sync();
+    cluster.assert_identical();
+    assert_eq!(cluster.beta.read(8192, 4096), [2; 4096]);
+}

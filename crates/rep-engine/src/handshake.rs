@@ -199,11 +199,18 @@ impl Engine {
         } else {
             self.accept(&my, &peer);
         }
-        for volume in &mut self.volumes {
-            volume.word = SplitBrainWord::None;
+        if !mine.plan && !peer.plan {
+            self.forget_words();
         }
         self.open_gate();
         true
+    }
+
+    /// What the operator said of a split brain holds for one handshake (I-G4); a plan decides nothing and uses nothing up.
+    fn forget_words(&mut self) {
+        for volume in &mut self.volumes {
+            volume.word = SplitBrainWord::None;
+        }
     }
 
     fn first_mismatch(

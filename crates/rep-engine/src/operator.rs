@@ -267,7 +267,14 @@ impl Engine {
                 done()
             }
             ConnectionState::Disconnecting => refused(Refusal::Busy),
-            ConnectionState::Connecting | ConnectionState::Connected => done(),
+            ConnectionState::Connecting => {
+                if word != SplitBrainWord::None {
+                    self.set_word(word);
+                    self.restart_handshake_if_under_way();
+                }
+                done()
+            }
+            ConnectionState::Connected => done(),
         }
     }
 
@@ -285,7 +292,10 @@ impl Engine {
         };
         match self.connection {
             ConnectionState::Connected => return done(),
-            ConnectionState::Connecting => self.set_word(word),
+            ConnectionState::Connecting => {
+                self.set_word(word);
+                self.restart_handshake_if_under_way();
+            }
             _ => {
                 if let Some(Err(error)) = self.connect(word) {
                     return Some(Err(error));
