@@ -73,7 +73,7 @@ fn one_command_on_one_node_settles_it() {
     cluster.alpha.wait_connection("SplitBrain");
     cluster.beta.wait_connection("SplitBrain");
     let told = cluster.alpha.ok("split-brain show");
-    for expected in ["alpha: wrote 1.0 MiB alone since 20", "beta: wrote 1.0 MiB alone since 20", "resolve --keep"] {
+    for expected in ["alpha: wrote 1.00 MiB alone since 20", "beta: wrote 1.00 MiB alone since 20", "resolve --keep"] {
         assert!(told.contains(expected), "{expected} in {told}");
     }
     // A Primary's data is never given up.
