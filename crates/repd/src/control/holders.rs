@@ -5,18 +5,32 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::libc::dev_t;
 use nix::sys::stat::{Mode, major, minor, stat};
+use rep_control::api::VolumeStatus;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The first user of a device that is found, in words; `None`: nobody has it open. May wait, since the device is
 /// opened for a moment.
 pub fn holder(device: &Path) -> Option<String> {
+    user(device).or_else(|| exclusively_held(device))
+}
+
+/// The same, as far as tables show it; the device isn't touched.
+fn user(device: &Path) -> Option<String> {
     let number = stat(device).ok()?.st_rdev;
     mounted(number, &fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())
         .or_else(|| swap(device))
         .or_else(|| stacked(number))
         .or_else(|| process(number))
-        .or_else(|| exclusively_held(device))
+}
+
+/// Marks the volumes whose block devices somebody has open. Opening one to find out would get in the way of a mount.
+pub async fn mark_open(volumes: &mut [VolumeStatus]) {
+    for volume in volumes.iter_mut().filter(|volume| volume.device.starts_with("/dev/")) {
+        let device = PathBuf::from(&volume.device);
+        let found = tokio::task::spawn_blocking(move || user(&device).is_some()).await;
+        volume.open |= found.unwrap_or(false);
+    }
 }
 
 /// The mount point of a device, from the mount table's text.

@@ -1,10 +1,10 @@
 //! What a data thread reports, in the contract's words.
 
 use super::resource::{Life, Report, Resource};
-use super::{VERSION, verdict};
+use super::{VERSION, holders, verdict};
 use rep_control::api::{
-    ApiError, Detail, IoStatus, PeerStatus, ResourceStatus, ResyncRole, ResyncStatus, Status, VerifyStatus, VolumeDetail,
-    VolumeStatus,
+    ApiError, Detail, IoStatus, PeerStatus, ResourceStatus, ResyncRole, ResyncStatus, Status, VerifyStatus,
+    VolumeDetail, VolumeStatus,
 };
 use rep_control::config::{NodeConfig, VolumeConfig};
 use rep_engine::{IoSuspension, Timestamp, VerifySnapshot, VolumeSnapshot};
@@ -34,6 +34,8 @@ async fn resource_status(resource: &Resource) -> ResourceStatus {
         None => (Role::Secondary, None, ConnectionState::StandAlone),
     };
     let peer = peer_config(resource);
+    let mut volumes = volumes(resource, seen.report.as_deref());
+    holders::mark_open(&mut volumes).await;
     ResourceStatus {
         name: resource.name().to_owned(),
         role,
@@ -47,7 +49,7 @@ async fn resource_status(resource: &Resource) -> ResourceStatus {
         safe_to_promote: seen.fresh
             && seen.report.as_ref().is_some_and(|report| report.engine.promotion_refused.is_none()),
         io_suspended: seen.report.as_ref().and_then(|report| report.engine.io_suspended).map(suspension_words),
-        volumes: volumes(resource, seen.report.as_deref()),
+        volumes,
     }
 }
 
