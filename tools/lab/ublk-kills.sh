@@ -2,7 +2,7 @@
 # The Primary's daemon is killed again and again under a mounted, written ext4. Nothing that has it open notices anything but a
 # pause: requests in flight come back to the next daemon (R35).
 #
-#   cargo xtask guest -t 1200 -d 300M -d 300M -o out -e KILLS=20 tools/lab/ublk-kills.sh
+#   cargo xtask guest -t 1200 -d 512M -d 512M -o out -e KILLS=20 tools/lab/ublk-kills.sh
 #
 # KILLS   how often (default 20)
 # ALONE=1 the peer is dead at the same time, from the third kill on

@@ -2,7 +2,7 @@
 # The device is what users mount: it appears with the promotion, carries ext4 and xfs with verified load, isn't taken away
 # while it is mounted, goes with the demotion, and leaves two equal disks.
 #
-#   cargo xtask guest -t 900 -d 300M -d 300M -o out tools/lab/ublk-mount.sh
+#   cargo xtask guest -t 900 -d 512M -d 512M -o out tools/lab/ublk-mount.sh
 set -u
 . ./pair.sh
 modprobe ublk_drv

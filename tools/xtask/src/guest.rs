@@ -35,7 +35,7 @@ pub fn scenarios() -> Result<(), Failure> {
     Tool::new(lab.join("guest-run")).args(["-t", "300"]).arg(lab.join("smoke.sh")).run()?;
     SCENARIOS.iter().try_for_each(|Scenario(seconds, script, settings)| {
         println!("\n--- {script} {}", settings.join(" "));
-        let guest = Tool::new(lab.join("guest-run")).args(["-t", seconds, "-d", "300M", "-d", "300M"]);
+        let guest = Tool::new(lab.join("guest-run")).args(["-t", seconds, "-d", "512M", "-d", "512M"]);
         with_companions(guest.args(*settings).arg(lab.join(script))).run()
     })
 }
