@@ -28,6 +28,7 @@ pub struct Node {
     pub disk: PathBuf,
     pub socket: PathBuf,
     address: SocketAddr,
+    peer_address: SocketAddr,
     running: Option<(ResourceHandle, JoinHandle<()>)>,
 }
 
@@ -54,7 +55,7 @@ pub fn pair(directory: &tempfile::TempDir, size_bytes: u64) -> [Node; 2] {
         let disk = directory.path().join(format!("{name}.disk"));
         std::fs::File::create(&disk).and_then(|file| file.set_len(size_bytes)).expect("a file");
         let socket = directory.path().join(format!("{name}.sock"));
-        let node = Node { name, peer, disk, socket, address, running: None };
+        let node = Node { name, peer, disk, socket, address, peer_address: address, running: None };
         node.create_metadata();
         node
     })
@@ -84,7 +85,7 @@ impl Node {
             engine: EngineConfig::new(true, 0),
             secret: None,
             listen: if self.name == "beta" { self.address } else { free_address() },
-            peer_address: self.address,
+            peer_address: self.peer_address,
             connect_interval: Duration::from_millis(300),
             volumes: vec![VolumeOptions {
                 number: VOLUME,
@@ -96,6 +97,18 @@ impl Node {
             memory_bytes_max: 0,
         };
         self.running = Some(spawn(options).expect("a data thread"));
+    }
+
+    /// Where the node that listens does so.
+    #[allow(dead_code)] // not every test has something in between
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The next start dials this address instead.
+    #[allow(dead_code)] // as above
+    pub fn reach_peer_at(&mut self, address: SocketAddr) {
+        self.peer_address = address;
     }
 
     fn handle(&self) -> &ResourceHandle {
@@ -155,6 +168,7 @@ impl Node {
     }
 
     /// The data on this node's disk, as far as the volume goes.
+    #[allow(dead_code)] // not every test compares
     pub fn data(&self, size_bytes: u64) -> Vec<u8> {
         let mut bytes = std::fs::read(&self.disk).expect("read");
         bytes.truncate(size_bytes as usize);
