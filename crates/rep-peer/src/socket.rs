@@ -2,10 +2,11 @@
 
 use crate::limits::UNACKNOWLEDGED_TIME_MAX;
 use nix::sys::socket::sockopt::{
-    IpBindAddressNoPort, Ipv6V6Only, KeepAlive, ReuseAddr, TcpKeepCount, TcpKeepIdle, TcpKeepInterval, TcpNoDelay,
-    TcpUserTimeout,
+    IpBindAddressNoPort, Ipv6V6Only, KeepAlive, ReuseAddr, TcpCongestion, TcpKeepCount, TcpKeepIdle, TcpKeepInterval,
+    TcpNoDelay, TcpUserTimeout,
 };
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket};
+use std::ffi::OsString;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -41,6 +42,9 @@ pub(crate) fn dialing(own: SocketAddr, peer: SocketAddr) -> io::Result<OwnedFd> 
 /// No waiting for more to send, and a peer that vanished is found out by the kernel too.
 pub(crate) fn set_options(socket: &OwnedFd) -> io::Result<()> {
     setsockopt(socket, TcpNoDelay, &true)?;
+    // Where the system's choice paces (BBR), every acknowledgement would wait for a timer. This one sends what it may at
+    // once; a kernel without it keeps its own.
+    let _ = setsockopt(socket, TcpCongestion, &OsString::from("cubic"));
     setsockopt(socket, KeepAlive, &true)?;
     setsockopt(socket, TcpKeepIdle, &10)?;
     setsockopt(socket, TcpKeepInterval, &5)?;

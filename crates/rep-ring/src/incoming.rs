@@ -14,6 +14,11 @@ use std::os::fd::RawFd;
 /// `IORING_RECVSEND_POLL_FIRST`: the socket is expected to be empty, don't try before it isn't.
 const POLL_FIRST: u16 = 1;
 
+/// A payload of at least this many bytes is worth a receive of its own.
+const LARGE_BYTES: usize = 32 << 10;
+/// Room for what surrounds large payloads, in bytes: little of one comes to lie in the buffer and must be copied.
+const ROOM_BESIDE_LARGE: usize = 4 << 10;
+
 #[derive(Clone, Copy, Debug)]
 struct Fill {
     slot: SlotId,
@@ -45,6 +50,8 @@ pub struct Incoming {
     message: Box<Message>,
     busy: bool,
     expect_empty: bool,
+    /// The latest payload was a large one: most likely the next is too.
+    large: bool,
     /// A slot the owner has given up while it was being filled.
     abandoned: Option<SlotId>,
 }
@@ -62,6 +69,7 @@ impl Incoming {
             message: Box::new(message),
             busy: false,
             expect_empty: false,
+            large: false,
             abandoned: None,
         }
     }
@@ -104,6 +112,7 @@ impl Incoming {
         let count = length.min(self.end - self.start);
         pool.write(slot, offset, &self.buffer[self.start..self.start + count]);
         self.consume(count);
+        self.large = length >= LARGE_BYTES;
         if count < length {
             self.fill = Some(Fill { slot, offset: offset + count, end: offset + length });
         }
@@ -141,6 +150,9 @@ impl Incoming {
         }
         self.make_room();
         let room = &mut self.buffer[self.end..];
+        let room_max = if self.large { ROOM_BESIDE_LARGE } else { usize::MAX };
+        let room_length = room.len().min(room_max);
+        let room = &mut room[..room_length];
         if room.is_empty() {
             return None;
         }

@@ -85,21 +85,27 @@ impl Ring {
         }
     }
 
+    /// Hands over what was pushed and doesn't wait.
+    pub fn hand_over(&mut self) -> io::Result<()> {
+        passed_over(self.uring.submit())
+    }
+
     /// Hands over what was pushed and waits for a completion, at most for `timeout`.
     pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        let result = match timeout {
+        passed_over(match timeout {
             _ if !self.uring.completion().is_empty() => self.uring.submit(),
             None => self.uring.submit_and_wait(1),
             Some(timeout) => {
                 let span = Timespec::from(timeout);
                 self.uring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&span))
             }
-        };
-        match result.map_err(|error| (error.raw_os_error(), error)) {
-            // EBUSY: completions overflowed and must be reaped first; EAGAIN: short of memory for the moment.
-            Ok(_) | Err((Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN), _)) => Ok(()),
-            Err((_, error)) => Err(error),
-        }
+        })
+    }
+
+    /// Whether there are completions, or the kernel has work for this thread that will bring some once
+    /// [`Ring::hand_over`] lets it be done. Asked without a system call.
+    pub fn has_news(&mut self) -> bool {
+        !self.uring.completion().is_empty() || self.uring.submission().taskrun()
     }
 
     /// Takes a completion, if there is one.
@@ -126,6 +132,15 @@ impl Ring {
         // SAFETY: the caller keeps the memory mapped.
         unsafe { self.uring.submitter().register_buffers_update(index, &[buffer], None) }?;
         Ok(())
+    }
+}
+
+/// What a hand-over may say without anything being wrong.
+fn passed_over(result: io::Result<usize>) -> io::Result<()> {
+    match result.map_err(|error| (error.raw_os_error(), error)) {
+        // EBUSY: completions overflowed and must be reaped first; EAGAIN: short of memory for the moment.
+        Ok(_) | Err((Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN), _)) => Ok(()),
+        Err((_, error)) => Err(error),
     }
 }
 

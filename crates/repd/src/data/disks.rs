@@ -1,7 +1,7 @@
 //! The open disks and their operations in flight.
 //!
-//! A disk in memory is worked on at once, by plain calls that never wait; every other through the ring. A disk that is
-//! let go of stays open until its last operation has come back. Where a buffer is missing, reads for the peer and
+//! A disk in memory is worked on by plain calls that never wait, once what goes to the peer is on its way; every other
+//! through the ring. A disk that is let go of stays open until its last operation has come back. Where a buffer is missing, reads for the peer and
 //! metadata writes wait in order for one.
 
 use super::buffers::Buffers;
@@ -76,6 +76,8 @@ pub(super) struct Disks {
     volumes: Vec<(VolumeNumber, Option<Key>)>,
     waiting_reads: VecDeque<Waiting>,
     waiting_meta: VecDeque<Waiting>,
+    /// Operations on disks in memory, in their order.
+    ready: VecDeque<DiskOperation>,
 }
 
 /// What a disk operation needs of the thread.
@@ -100,6 +102,7 @@ impl Disks {
             volumes: volumes.map(|number| (number, None)).collect(),
             waiting_reads: VecDeque::new(),
             waiting_meta: VecDeque::new(),
+            ready: VecDeque::new(),
         }
     }
 
@@ -282,17 +285,30 @@ impl Disks {
             },
         });
         let operation = rep_disk::Operation::new(device, kind, range, buffer);
-        if facts.in_memory {
-            // SAFETY: the buffer is a slot in use, as long as the range; the engine has no other operation on it that
-            // writes to it.
-            let result = unsafe { operation.run(device) };
-            return finish(io, report, holds, result, context.buffers, context.events);
-        }
-        let entry = operation.entry(device);
+        let entry = (!facts.in_memory).then(|| operation.entry(device));
         open.in_flight += 1;
         let operation = DiskOperation { disk, target, io, operation, holds, report };
+        let Some(entry) = entry else { return self.ready.push_back(operation) };
         // SAFETY: the disk stays open while operations are in flight on it, and the slot is held until the end.
         unsafe { context.io.push(entry, Operation::Disk(operation)) };
+    }
+
+    /// Whether there is something to do on disks in memory.
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Does what is to be done on disks in memory.
+    pub fn run_ready(&mut self, context: &mut DiskContext<'_>) {
+        while let Some(DiskOperation { disk, target, io, operation, holds, report }) = self.ready.pop_front() {
+            let Some(open) = self.open.get_mut(disk) else { continue };
+            // SAFETY: the buffer is a slot in use, as long as the range; the engine has no other operation on it that
+            // writes to it.
+            let result = unsafe { operation.run(open.device(target)) };
+            open.in_flight -= 1;
+            finish(io, report, holds, result, context.buffers, context.events);
+            self.settle(disk);
+        }
     }
 
     /// Takes a completion of a disk operation.

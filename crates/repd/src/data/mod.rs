@@ -21,6 +21,7 @@ mod nbd;
 mod notices;
 mod perform;
 mod report;
+mod spin;
 mod thread;
 mod ublk;
 

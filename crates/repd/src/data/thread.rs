@@ -9,6 +9,7 @@ use super::ending::Ending;
 use super::io::{Io, Operation};
 use super::limits::{PEER_QUEUE_BYTES_MAX, RING_ENTRIES};
 use super::nbd::{AllocationSource, NbdContext, NbdPort, PortalOptions};
+use super::spin::Spin;
 use super::ublk::{UblkContext, UblkPort, WorkerChannel};
 use crate::resource::{ControlRequest, DeviceOptions, MEMORY_BYTES_LEAST, MetaPlacement, ResourceOptions, SpawnError};
 use rep_disk::Disk;
@@ -57,6 +58,9 @@ pub(super) struct DataThread {
     pub events: Vec<Event>,
     pub actions: Vec<Action>,
     begun: Instant,
+    spin: Spin,
+    /// Events since the last wait.
+    events_taken: usize,
     batch: Vec<Event>,
     peer_events: Vec<PeerEvent>,
 }
@@ -120,7 +124,7 @@ impl DataThread {
         });
         let now = Instant::now();
         Ok(DataThread {
-            io: Io { ring, operations: Slab::new() },
+            io: Io { ring, operations: Slab::new(), peer_waits: false },
             buffers,
             engine,
             disks: Disks::new(volumes.iter().map(|volume| volume.number)),
@@ -139,6 +143,8 @@ impl DataThread {
             events: Vec::new(),
             actions: Vec::new(),
             begun: now,
+            spin: Spin::default(),
+            events_taken: 0,
             batch: Vec::new(),
             peer_events: Vec::new(),
         })
@@ -154,21 +160,49 @@ impl DataThread {
         self.wait_for_wake();
         loop {
             self.settle();
+            if self.reap() {
+                continue;
+            }
             if self.has_ended() {
                 return;
             }
-            let timeout = self.next_timeout().map(|at| at.saturating_duration_since(self.now));
-            if let Err(error) = self.io.ring.turn(timeout) {
-                // Without a ring there is nothing this thread could do, not even tell its clients.
-                error!("the ring failed: {error}");
-                std::process::abort();
-            }
+            self.wait();
             self.now = Instant::now();
-            while let Some(completion) = self.io.ring.next_completion() {
-                self.completed(completion);
-            }
+            self.reap();
             self.check_clock();
         }
+    }
+
+    /// Hands over what is to be done and waits for what completes.
+    fn wait(&mut self) {
+        self.io.peer_waits = false;
+        let events = std::mem::take(&mut self.events_taken);
+        if self.spin.begins(events, self.buffers.pool.in_use().used_bytes) && self.look_for_news() {
+            return;
+        }
+        let timeout = self.next_timeout().map(|at| at.saturating_duration_since(self.now));
+        survive(self.io.ring.turn(timeout));
+    }
+
+    /// Looks for completions for a short while instead of sleeping; true when there are some.
+    fn look_for_news(&mut self) -> bool {
+        survive(self.io.ring.hand_over());
+        let ring = &mut self.io.ring;
+        let news = self.spin.look(|| ring.has_news(), Instant::now);
+        if news {
+            survive(ring.hand_over());
+        }
+        news
+    }
+
+    /// Takes what has completed; whether there was anything.
+    fn reap(&mut self) -> bool {
+        let mut any = false;
+        while let Some(completion) = self.io.ring.next_completion() {
+            self.completed(completion);
+            any = true;
+        }
+        any
     }
 
     /// Has every event decided and every decision carried out, and the ports do what follows.
@@ -176,16 +210,29 @@ impl DataThread {
         loop {
             self.decide();
             self.turn_ports();
+            if self.disks.has_ready() {
+                self.run_disks_in_memory();
+            }
             if self.events.is_empty() {
                 return;
             }
         }
     }
 
+    /// The peer begins before this node's own disk does: both work at the same time.
+    fn run_disks_in_memory(&mut self) {
+        if std::mem::take(&mut self.io.peer_waits) {
+            survive(self.io.ring.hand_over());
+        }
+        let mut context = DiskContext { io: &mut self.io, buffers: &mut self.buffers, events: &mut self.events };
+        self.disks.run_ready(&mut context);
+    }
+
     fn decide(&mut self) {
         while !self.events.is_empty() {
             let now = self.timestamp();
             let mut batch = std::mem::replace(&mut self.events, std::mem::take(&mut self.batch));
+            self.events_taken += batch.len();
             for event in batch.drain(..) {
                 trace!(?event);
                 self.engine.handle(now, event, &mut self.actions);
@@ -312,6 +359,14 @@ impl DataThread {
         let ports = [engine, self.peer.next_timeout(), self.nbd.next_timeout()];
         let own = [self.commands.next_deadline(), self.ending.as_ref().map(Ending::deadline)];
         ports.into_iter().chain(own).flatten().min()
+    }
+}
+
+/// Without a ring there is nothing this thread could do, not even tell its clients.
+fn survive(result: std_io::Result<()>) {
+    if let Err(error) = result {
+        error!("the ring failed: {error}");
+        std::process::abort();
     }
 }
 
