@@ -375,7 +375,8 @@ impl Engine {
     }
 
     pub(crate) fn poll_new_generation(&mut self, index: usize, mut state: NewGenerationState) -> Progress {
-        if !self.is_connected() {
+        let peer_gone = !self.is_connected() || !self.volumes[index].peer_disk.takes_writes();
+        if peer_gone && state.tickets.is_none() {
             return Progress::Failed(CommandError::PeerLost);
         }
         let volume = &mut self.volumes[index];
@@ -393,6 +394,11 @@ impl Engine {
             return Progress::Moved(Step::NewGeneration { index, state });
         };
         let durable = local.bitmap_durable(bitmap) && local.superblock_durable(superblock);
+        if durable && peer_gone {
+            // The generation is ours now; whether it is the peer's too the next handshake finds.
+            self.set_disk(index, DiskState::Consistent, Why::Operator);
+            return Progress::Failed(CommandError::PeerLost);
+        }
         if !durable || !state.peer_done {
             return Progress::Waits;
         }

@@ -165,6 +165,8 @@ pub struct NodeState {
     pub volumes: Vec<VolumeDisk>,
     /// Operations in flight.
     pub ops: BTreeMap<u64, DiskOp>,
+    /// Disk operations ended before everything was healed.
+    pub ops_ended: u64,
     /// Buffers.
     pub payloads: Payloads,
     /// Whether the engine wants a connection.

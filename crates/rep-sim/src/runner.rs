@@ -16,6 +16,8 @@ pub struct Outcome {
     pub counters: Counters,
     /// What it did.
     pub trace: Trace,
+    /// Operations each node's disks were asked for.
+    pub disk_ops: [u64; 2],
 }
 
 /// Runs a plan. A panic of the product is a failure too (where panics unwind; else the process ends by it).
@@ -30,5 +32,6 @@ pub fn run(plan: Plan, trace: bool) -> Outcome {
             .unwrap_or_else(|| "a panic without words".to_owned());
         world.failure = Some(Failure { kind: Kind::Crash, invariant: "panic", detail: text });
     }
-    Outcome { failure: world.failure, counters: world.counters, trace: world.trace }
+    let disk_ops = [0, 1].map(|node| world.nodes[node].ops_ended);
+    Outcome { failure: world.failure, counters: world.counters, trace: world.trace, disk_ops }
 }

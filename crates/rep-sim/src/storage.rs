@@ -104,7 +104,11 @@ impl World {
     }
 
     fn fault(&mut self, node: usize, op: &DiskOp) -> Option<IoError> {
-        let faults = &mut self.nodes[node].volumes[op.volume].faults;
+        let state = &mut self.nodes[node];
+        state.ops_ended += u64::from(!self.operator.healing);
+        let chosen = self.swarm.fails_nth == Some((node, state.ops_ended)) && !self.operator.healing;
+        self.operator.disks_failed |= chosen;
+        let faults = &mut state.volumes[op.volume].faults;
         let take = |count: &mut u32| {
             let some = *count > 0;
             *count -= u32::from(some);
@@ -116,7 +120,7 @@ impl World {
             OpKind::Flush { .. } => faults.writes_sticky || take(&mut faults.flushes_once),
             OpKind::Meta { .. } => faults.writes_sticky || take(&mut faults.metas_once),
         };
-        fails.then_some(IoError::Io)
+        (fails || chosen).then_some(IoError::Io)
     }
 
     /// A failed write may have landed in part; a failed fsync drops what it should have made stable.

@@ -127,6 +127,8 @@ pub struct Swarm {
     /// A split brain is settled by one word at the survivor instead of a connect on both nodes.
     pub one_word_heals: bool,
     pub shell_bug: Option<ShellBug>,
+    /// The operation of a node's disks (data and metadata, counted from 1) that fails.
+    pub fails_nth: Option<(usize, u64)>,
 }
 
 impl Swarm {
@@ -167,6 +169,7 @@ impl Swarm {
             split_brain: policies(rng),
             one_word_heals: rng.chance(500),
             shell_bug: None,
+            fails_nth: None,
         };
         if rng.chance(LONG_RUNS) {
             swarm.steps *= LONG_RUN_FACTOR;

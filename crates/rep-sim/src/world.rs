@@ -298,6 +298,7 @@ fn new_node(node: usize, swarm: &Swarm, dice: &mut Dice) -> NodeState {
         skew: dice.life.below(1 << 40),
         volumes,
         ops: BTreeMap::new(),
+        ops_ended: 0,
         payloads: Payloads::default(),
         wants_link: false,
         timer: None,
