@@ -178,6 +178,7 @@ const HARDEST: &[&str] = &[
     "detach-without-drain",
     "superblock-one-copy",
     "lost-disk-not-recorded",
+    "told-blocks-forgotten",
 ];
 
 /// Hunts every planted bug; says how many seeds each took.
