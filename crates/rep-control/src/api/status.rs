@@ -68,7 +68,7 @@ pub struct VolumeStatus {
     /// A resync under way or paused.
     pub resync: Option<ResyncStatus>,
     /// An online verify that this node leads.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verify: Option<VerifyStatus>,
     /// Bytes moved since the resource came up.
     pub io: IoStatus,
