@@ -22,6 +22,9 @@ use rep_meta::{BootId, CreateParameters, Identity, InitialBitmap, LayoutOptions,
 use rep_types::{NodeName, ResourceName, SECTOR_SIZE, VolumeNumber};
 use std::collections::{BTreeMap, BinaryHeap};
 
+/// Actions a run may take. Long ones take a hundredth of it.
+const ACTIONS_MAX: u64 = 3_000_000;
+
 /// What is due at some time.
 #[derive(Clone, Debug)]
 #[allow(missing_docs)] // the names say it
@@ -118,6 +121,8 @@ pub struct World {
     /// Whether the run has converged and ends.
     pub finished: bool,
     pub(crate) op_numbers: u64,
+    /// Actions done: a bound on engines that never come to rest.
+    actions: u64,
     pub(crate) recent_frames: BTreeMap<usize, crate::codec::Frame>,
     spare: Vec<Action>,
 }
@@ -156,6 +161,7 @@ impl World {
             failure: None,
             finished: false,
             op_numbers: 0,
+            actions: 0,
             recent_frames: BTreeMap::new(),
             spare: Vec::new(),
             steps: plan.steps,
@@ -254,6 +260,11 @@ impl World {
         engine.handle(now, event, &mut actions);
         engine.assert_invariants();
         self.counters.events += 1;
+        self.actions += actions.len() as u64;
+        if self.actions > ACTIONS_MAX && self.failure.is_none() {
+            let detail = format!("more than {ACTIONS_MAX} actions: the engines keep each other busy");
+            self.fail(Kind::Liveness, "I-L4", detail);
+        }
         let mut noticed = false;
         for action in actions.drain(..) {
             noticed |= matches!(action, Action::Notice(_));
