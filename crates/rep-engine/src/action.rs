@@ -1,10 +1,11 @@
 //! What goes out: the closed set of actions. Everything the engine wants done, it asks for here.
 
 use crate::command::{CommandError, CommandOutcome};
+use crate::config::ArchiveScope;
 use rep_meta::MetaBlock;
 use rep_types::{
-    ByteRange, CommandId, ConnectionState, DigestKey, DiskState, IoError, IoId, LinkCause, PayloadId, ReplicationState,
-    RequestId, Role, SessionId, SyncDecision, VolumeNumber, ZeroMode,
+    ByteRange, CommandId, ConnectionState, DigestKey, DiskState, Generations, IoError, IoId, LinkCause, PayloadId,
+    ReplicationState, RequestId, Role, SessionId, SyncDecision, VolumeNumber, ZeroMode,
 };
 use rep_wire::Message;
 
@@ -16,6 +17,30 @@ pub enum ReadInto {
     /// Into a buffer the shell takes from its pool; named in `DiskSuccess::payload`. When the pool is empty the
     /// shell starts the read as soon as a buffer comes free.
     NewPayload,
+}
+
+/// What an archive is told of when it begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ArchiveHead {
+    /// Bytes of the volume.
+    pub size_bytes: u64,
+    /// What will be in it.
+    pub scope: ArchiveScope,
+    /// The generations of the data that are saved.
+    pub generations: Generations,
+    /// The generations of the data that stay.
+    pub survivor: Generations,
+}
+
+/// A step of archiving a volume's data as they are on the disk now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ArchiveStep {
+    /// Begin a new archive.
+    Begin(ArchiveHead),
+    /// Copy a range from the disk; begins on a block, at most `REQUEST_LENGTH_MAX` long.
+    Copy(ByteRange),
+    /// Make it whole and stable. It counts only when this has ended well.
+    Finish,
 }
 
 /// An action. The shell does them in the order given: in particular messages leave in this order, and a disk
@@ -76,6 +101,22 @@ pub enum Action {
     FlushDisk {
         /// Named in `DiskDone`.
         io: IoId,
+        /// Which volume.
+        volume: VolumeNumber,
+    },
+    /// A step of archiving a volume; ends with `Archived`. Copies may be under way side by side, the other steps are
+    /// alone.
+    Archive {
+        /// Named in `Archived`.
+        io: IoId,
+        /// Which volume.
+        volume: VolumeNumber,
+        /// What.
+        step: ArchiveStep,
+    },
+    /// The archive begun last isn't wanted any more: what there is of it goes. Steps of it in flight still report and
+    /// are ignored.
+    DropArchive {
         /// Which volume.
         volume: VolumeNumber,
     },
@@ -239,6 +280,15 @@ pub enum Notice {
     },
     /// A part of the metadata was damaged; what it covered counts as out-of-sync.
     MetadataDamaged {
+        volume: VolumeNumber,
+    },
+    /// This node's data, about to be given up in a split brain, have been saved: so many bytes of them.
+    Archived {
+        volume: VolumeNumber,
+        saved_bytes: u64,
+    },
+    /// They could not be saved, so they aren't given up.
+    ArchiveFailed {
         volume: VolumeNumber,
     },
     /// A resync ended, with what it copied.

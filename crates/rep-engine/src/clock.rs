@@ -18,6 +18,7 @@ impl Engine {
             self.epochs.close_due(),
             self.resync_timeout(),
             self.verify_timeout(),
+            self.archive_timeout(),
             self.promotion_granted_until,
             cooling,
         ];
@@ -29,6 +30,7 @@ impl Engine {
         if self.epochs.close_due().is_some_and(|due| due <= self.now) {
             self.request_epoch_close();
         }
+        self.check_archives();
         if self.promotion_granted_until.is_some_and(|until| until <= self.now) {
             self.promotion_granted_until = None;
         }
@@ -77,7 +79,7 @@ impl Engine {
             IoPurpose::EpochFlush => self.epoch_flushed_locally(index, Ok(())),
             IoPurpose::SourceFlush { serial } => self.source_flushed(index, serial),
             IoPurpose::PeerFlush { session, id } => self.peer_flushed_locally(index, session, id, Ok(())),
-            IoPurpose::VerifyRead(_) | IoPurpose::Meta(_) => {}
+            IoPurpose::VerifyRead(_) | IoPurpose::Archive { .. } | IoPurpose::Meta(_) => {}
         }
     }
 

@@ -3,6 +3,16 @@
 use rep_types::{SplitBrainPolicies, VolumeNumber};
 use std::time::Duration;
 
+/// What is saved of a split brain's victim before its disk is overwritten.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ArchiveScope {
+    /// The blocks in which the two nodes may differ. The rest of the victim's old view is the survivor's, as it was at
+    /// any one moment between the split and its resolution.
+    Differing,
+    /// Every block.
+    All,
+}
+
 /// The engine's configuration. Times are DRBD's defaults (semantics, "Defaults users know from DRBD").
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
@@ -26,6 +36,8 @@ pub struct EngineConfig {
     pub resync_rate_max: u64,
     /// What is done about a split brain without asking.
     pub split_brain: SplitBrainPolicies,
+    /// What is saved of this node's data before they are given up in a split brain; `None`: nothing.
+    pub archive: Option<ArchiveScope>,
     /// The wall clock at `Timestamp(0)`, in milliseconds since 1970; 0: not known. Only ever shown to people.
     pub clock_origin_unix_ms: u64,
 }
@@ -44,6 +56,7 @@ impl EngineConfig {
             stable: false,
             resync_rate_max: 0,
             split_brain: SplitBrainPolicies::default(),
+            archive: None,
             clock_origin_unix_ms: 0,
         }
     }

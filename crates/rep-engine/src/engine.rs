@@ -70,6 +70,8 @@ pub struct Engine {
     pub(crate) promoted_alone: bool,
     /// Being demoted: no client request is taken any more.
     pub(crate) demoting: bool,
+    /// A split brain's resolution came to nothing because this node's data could not be archived.
+    pub(crate) archive_refused: bool,
     pub(crate) serial: u64,
 }
 
@@ -104,6 +106,7 @@ impl Engine {
             promotion_granted_until: None,
             promoted_alone: false,
             demoting: false,
+            archive_refused: false,
             serial: 0,
         }
     }
@@ -137,6 +140,7 @@ impl Engine {
             }
             Event::DiskDone { io, result } => self.disk_done(io, result),
             Event::Digested { io, result } => self.digested(io, result),
+            Event::Archived { io, result } => self.archived(io, result),
             Event::MetaDone { io, result } => self.meta_done(io, result),
             Event::LinkUp { session } => self.link_up(session),
             Event::LinkDown { session, cause } => self.link_down(session, cause),

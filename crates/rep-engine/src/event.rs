@@ -33,6 +33,15 @@ pub struct DiskSuccess {
     pub all_zero: bool,
 }
 
+/// Why a step of an archive failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ArchiveError {
+    /// The volume's disk could not be read.
+    Disk,
+    /// The archive could not be written.
+    Archive,
+}
+
 /// An event.
 #[derive(Debug)]
 pub enum Event {
@@ -117,6 +126,13 @@ pub enum Event {
         io: IoId,
         /// The digests.
         result: Result<Vec<u8>, IoError>,
+    },
+    /// A step of an archive ended.
+    Archived {
+        /// Which.
+        io: IoId,
+        /// How.
+        result: Result<(), ArchiveError>,
     },
     /// A metadata write ended; on success it is durable.
     MetaDone {

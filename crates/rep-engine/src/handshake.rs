@@ -255,6 +255,7 @@ impl Engine {
     fn accept(&mut self, decisions: &[(VolumeNumber, SyncDecision)], peer: &NodeView) {
         self.set_connection(ConnectionState::Connected, Why::Handshake);
         self.promoted_alone = false;
+        self.archive_refused = false;
         self.set_peer_role(Some(peer.role), Why::Handshake);
         self.epochs.touch(self.now);
         if peer.role == Role::Primary {
@@ -282,8 +283,12 @@ impl Engine {
         let dirty = volume.out_of_sync_blocks().max(peer.out_of_sync_blocks) * BLOCK_SIZE;
         self.notice(Notice::Decided { volume: volume.number, decision, out_of_sync_bytes: dirty });
         match decision.verdict {
-            SyncVerdict::Source(extent) => self.begin_resync_source(index, extent == ByBitmapOrFull::Full),
-            SyncVerdict::Target(extent) => self.begin_resync_target(index, extent == ByBitmapOrFull::Full),
+            SyncVerdict::Source(extent) => {
+                self.begin_resync_source(index, extent == ByBitmapOrFull::Full, settles_split_brain(decision))
+            }
+            SyncVerdict::Target(extent) => {
+                self.begin_resync_target(index, extent == ByBitmapOrFull::Full, settles_split_brain(decision))
+            }
             SyncVerdict::Nothing | SyncVerdict::Refuse(_) => {
                 self.set_replication(index, ReplicationState::Established, Why::Handshake);
                 if decision.rule != SyncRule::NoDisk {
@@ -377,6 +382,11 @@ impl Engine {
             }
         }
     }
+}
+
+/// Whether one side's data are given up by this.
+fn settles_split_brain(decision: SyncDecision) -> bool {
+    matches!(decision.rule, SyncRule::SplitBrainBitmap | SyncRule::SplitBrainHistory)
 }
 
 /// What stands for the generations of a volume without a disk: what a Primary's clients have seen.

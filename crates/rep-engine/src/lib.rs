@@ -41,10 +41,10 @@ mod verify;
 mod volume;
 mod write_path;
 
-pub use action::{Action, Notice, ReadInto, Why};
+pub use action::{Action, ArchiveHead, ArchiveStep, Notice, ReadInto, Why};
 pub use command::{Command, CommandError, CommandOutcome, PlannedSync, Side};
-pub use config::EngineConfig;
+pub use config::{ArchiveScope, EngineConfig};
 pub use engine::Engine;
-pub use event::{DiskSuccess, Event, Timestamp};
+pub use event::{ArchiveError, DiskSuccess, Event, Timestamp};
 pub use snapshot::{Counters, IoSuspension, ResyncSnapshot, Snapshot, VerifySnapshot, VolumeSnapshot};
 pub use sync_decision::{SyncSide, decide_sync, explain};

@@ -12,6 +12,10 @@ pub const RESYNC_BLOCKS_MAX: u64 = 256;
 pub const RESYNC_UNFLUSHED_BLOCKS_MAX: u64 = 16384;
 /// How often at most a resync's progress is made durable: what a crash makes it copy again.
 pub const RESYNC_SAVE_INTERVAL: Duration = Duration::from_secs(1);
+/// Ranges that are being archived at a time.
+pub const ARCHIVE_REQUESTS_MAX: usize = 8;
+/// An archive none of whose steps ends for so long has failed.
+pub const ARCHIVE_STALL_MAX: Duration = Duration::from_secs(60);
 /// Ranges a verify has under way.
 pub const VERIFY_REQUESTS_MAX: usize = 8;
 /// Ranges of a peer's verify we accept before we call that a breach of the protocol.

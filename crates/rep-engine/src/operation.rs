@@ -127,6 +127,8 @@ pub(crate) enum IoPurpose {
     ResyncWrite(Key),
     /// Digests for a verify.
     VerifyRead(Key),
+    /// A step of archiving what a resync will overwrite.
+    Archive { serial: u64 },
     /// The flush that closes an epoch of ours.
     EpochFlush,
     /// The flush before a resync's source hands out what may be in its cache only.

@@ -36,8 +36,11 @@ pub(crate) enum Step {
     NewGeneration { index: usize, state: crate::role::NewGenerationState },
     /// Wait until being Outdated is durable.
     Outdate { index: usize, ticket: SuperblockTicket },
-    /// Wait until the two have met and joined.
-    AwaitConnection,
+    /// Wait until the two have met and joined, and the data given up are saved.
+    AwaitConnection {
+        /// They have met.
+        met: bool,
+    },
     /// Ask what a connection would do.
     Plan { before: ConnectionState },
 }
@@ -193,7 +196,7 @@ impl Engine {
             Step::NewGeneration { index, state } => self.poll_new_generation(index, state),
             Step::Plan { .. } => Progress::Waits,
             Step::Outdate { index, ticket } => self.poll_outdate(index, ticket),
-            Step::AwaitConnection => self.poll_await_connection(),
+            Step::AwaitConnection { met } => self.poll_await_connection(met),
         }
     }
 
@@ -214,7 +217,7 @@ impl Engine {
             Some(Step::AwaitResync { .. } | Step::Promote(PromotionStage::Ask { .. })) => {
                 self.transition = None;
             }
-            Some(Step::AwaitConnection) => {
+            Some(Step::AwaitConnection { .. }) => {
                 self.transition = None;
                 self.set_word(SplitBrainWord::None);
             }
@@ -302,13 +305,28 @@ impl Engine {
                 }
             }
         }
-        self.begin_transition(id, [Step::AwaitConnection])
+        self.archive_refused = false;
+        self.begin_transition(id, [Step::AwaitConnection { met: false }])
     }
 
-    fn poll_await_connection(&mut self) -> Progress {
+    /// Whether a split brain is being settled and the victim could still stay as it was.
+    fn is_settling_split_brain(&self) -> bool {
+        let resyncs = self.volumes.iter().filter_map(|volume| volume.resync.as_ref());
+        resyncs.filter(|resync| resync.settles_split_brain).any(|resync| !resync.has_begun())
+    }
+
+    fn poll_await_connection(&mut self, met: bool) -> Progress {
         match self.connection {
+            ConnectionState::Connected if self.is_settling_split_brain() && met => Progress::Waits,
+            ConnectionState::Connected if self.is_settling_split_brain() => {
+                Progress::Moved(Step::AwaitConnection { met: true })
+            }
             ConnectionState::Connected => Progress::Done,
             ConnectionState::Connecting => Progress::Waits,
+            ConnectionState::SplitBrain if self.archive_refused => {
+                Progress::Failed(CommandError::Refused(Refusal::ArchiveFailed))
+            }
+            ConnectionState::SplitBrain if met => Progress::Failed(CommandError::Refused(Refusal::NotSettled)),
             ConnectionState::SplitBrain => Progress::Failed(CommandError::Refused(Refusal::SplitBrain)),
             ConnectionState::UnrelatedData => Progress::Failed(CommandError::Refused(Refusal::UnrelatedData)),
             ConnectionState::StandAlone | ConnectionState::Disconnecting => Progress::Failed(CommandError::PeerLost),

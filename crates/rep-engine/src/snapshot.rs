@@ -50,6 +50,8 @@ pub struct VolumeSnapshot {
     pub out_of_sync_bytes: u64,
     /// A resync under way or paused.
     pub resync: Option<ResyncSnapshot>,
+    /// Bytes of this node's data saved so far, while they are about to be given up in a split brain.
+    pub archived_bytes: Option<u64>,
     /// A verify this node leads.
     pub verify: Option<VerifySnapshot>,
     /// Bytes the last verify led by this node found to differ (so far, if it was stopped).

@@ -37,6 +37,7 @@ fn volume_snapshot(volume: &Volume, now: Timestamp) -> VolumeSnapshot {
         replication: volume.replication,
         out_of_sync_bytes: volume.out_of_sync_blocks() * BLOCK_SIZE,
         resync: volume.resync_snapshot(now),
+        archived_bytes: volume.archived_bytes(),
         verify: volume.verify_snapshot(now),
         verify_found_bytes: volume.last_verify.different_blocks * BLOCK_SIZE,
         last_decision: volume.last_decision,

@@ -62,6 +62,7 @@ impl World {
             let detail = format!("node {node} writes {sectors:?} while its metadata call it cleanly detached");
             self.fail(Kind::WrongData, "I-D8", detail);
         }
+        self.check_archived(node, volume);
         if resync && own.superblock.data != DataState::Inconsistent {
             let detail = format!("node {node} takes resync data while stably {:?}", own.superblock.data);
             self.fail(Kind::WrongData, "I-B5", detail);

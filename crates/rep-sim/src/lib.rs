@@ -6,6 +6,7 @@
 //!
 //! It is not a test of the real shell, of sockets or of the kernel: the torture of the real daemons is.
 
+mod archive;
 mod checks;
 mod client;
 mod codec;

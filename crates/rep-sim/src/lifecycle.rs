@@ -19,6 +19,7 @@ impl World {
             stable: swarm.stable,
             resync_rate_max: swarm.resync_rate_max,
             split_brain: swarm.split_brain,
+            archive: swarm.archive,
             ..EngineConfig::new(node == 0, self.dice.life.bits())
         }
     }
@@ -58,6 +59,7 @@ impl World {
         self.drop_connections(node, told);
         self.orphan_requests(node);
         self.forget_commands(node);
+        self.forget_victims(node);
         let state = &mut self.nodes[node];
         state.engine = None;
         state.payloads.clear();

@@ -55,6 +55,8 @@ impl World {
             Action::WriteMeta { io, volume, offset, block } => {
                 self.submit(node, io, volume.0 as usize, OpKind::Meta { offset, block }, false);
             }
+            Action::Archive { io, volume, step } => self.archive(node, io, volume.0 as usize, step),
+            Action::DropArchive { volume } => self.drop_archive(node, volume.0 as usize),
             Action::CloseDisk { volume } => self.nodes[node].volumes[volume.0 as usize].attached = false,
             Action::Send { session, message, payload } => self.send(node, session.0, &message, payload),
             Action::WantLink { wanted } => self.want_link(node, wanted),
@@ -122,6 +124,7 @@ impl World {
             Notice::Replication { from, to, .. } => self.replication_changed(node, from, to),
             Notice::Decided { volume, decision, .. } => {
                 self.counters.rule(decision.rule);
+                self.note_victim(node, volume.0 as usize, decision);
                 self.decided(node, volume.0 as usize, decision);
             }
             Notice::DecisionMismatch { mine, peer, .. } => {
@@ -200,6 +203,7 @@ impl World {
             Action::Release { payload } => mix(u64::from(payload.0)) ^ 4,
             Action::Send { session, message, .. } => mix(session.0) ^ u64::from(message.payload_length()),
             Action::CommandDone { id, .. } => mix(id.0) ^ 5,
+            Action::Archive { io, .. } => mix(io.0) ^ 7,
             _ => 6,
         };
         self.trace.mix(value ^ ((node as u64) << 63));

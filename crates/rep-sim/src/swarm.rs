@@ -2,6 +2,7 @@
 //! rare mixtures come up that an even distribution would never show.
 
 use crate::rng::Rng;
+use rep_engine::ArchiveScope;
 use rep_types::{AfterOnePrimary, AfterZeroPrimaries, BLOCK_SIZE, EXTENT_SIZE, SplitBrainPolicies};
 
 /// Nanoseconds in a microsecond.
@@ -124,6 +125,9 @@ pub struct Swarm {
     pub may_fork: bool,
     /// What both nodes do about a split brain without asking.
     pub split_brain: SplitBrainPolicies,
+    /// What is saved of a split brain's victim, and per mille of the steps that fail.
+    pub archive: Option<ArchiveScope>,
+    pub archive_fails: u32,
     /// A split brain is settled by one word at the survivor instead of a connect on both nodes.
     pub one_word_heals: bool,
     pub shell_bug: Option<ShellBug>,
@@ -136,6 +140,7 @@ impl Swarm {
     pub fn of(seed: u64) -> Swarm {
         let mut rng = Rng::new(seed).fork(1);
         let rng = &mut rng;
+        let mut archiving = Rng::new(seed).fork(7);
         let extents = rng.pick(&[1, 1, 3, 4, 6]);
         let last = rng.between(4, 64) * BLOCK_SIZE;
         let data_bytes = (extents - 1) * EXTENT_SIZE + last;
@@ -168,6 +173,13 @@ impl Swarm {
             may_fork,
             split_brain: policies(rng),
             one_word_heals: rng.chance(500),
+            archive: archiving.pick(&[
+                None,
+                Some(ArchiveScope::Differing),
+                Some(ArchiveScope::Differing),
+                Some(ArchiveScope::All),
+            ]),
+            archive_fails: archiving.pick(&[0, 0, 20, 200]),
             shell_bug: None,
             fails_nth: None,
         };

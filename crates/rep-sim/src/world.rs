@@ -45,6 +45,7 @@ pub enum Due {
     Abandon { node: usize, life: u32, command: u64 },
     ShutdownDone { node: usize, life: u32, down_ns: u64 },
     Begin { stage: u32 },
+    ArchiveStep(crate::archive::ArchiveOp),
     Heal { round: u32 },
 }
 
@@ -108,6 +109,8 @@ pub struct World {
     pub history: History,
     /// What the durable metadata say.
     pub truth: Truth,
+    /// Nodes' volumes whose data are about to be given up in a split brain.
+    pub victims: [Vec<Option<crate::archive::Victim>>; 2],
     /// The operator.
     pub operator: Operator,
     /// Rare states.
@@ -155,6 +158,7 @@ impl World {
             history: History::new(initial),
             truth: Truth::new(swarm.volumes),
             clients: Clients::new(swarm.volumes),
+            victims: [vec![None; swarm.volumes], vec![None; swarm.volumes]],
             operator: Operator::default(),
             counters: Counters::default(),
             trace: Trace::new(trace),
@@ -213,6 +217,7 @@ impl World {
             Due::Abandon { node, life, command } => self.abandon(node, life, command),
             Due::ShutdownDone { node, life, down_ns } => self.shutdown_done(node, life, down_ns),
             Due::Begin { stage } => self.begin(stage),
+            Due::ArchiveStep(op) => self.archive_step(op),
             Due::Heal { round } => self.heal(round),
         }
     }

@@ -124,6 +124,18 @@ pub enum Refusal {
     /// A generation may be started on both nodes only over data that never was anything else.
     #[error("only volumes just created on both nodes can skip the initial sync (new-generation --clear-bitmap)")]
     NotJustCreated,
+    /// What would be given up could not be saved.
+    #[error(
+        "this node's data could not be archived, so they aren't given up; see 'repctl status RES', make room or mend \
+         archive-dir, then resolve again"
+    )]
+    ArchiveFailed,
+    /// A split brain's resolution ended before anything was given up.
+    #[error(
+        "the split brain stands, nothing was given up: the connection broke, or the other node could not archive its \
+         data; see 'repctl status RES' there, then resolve again"
+    )]
+    NotSettled,
     /// The command is known but this build can't do it.
     #[error("not supported")]
     NotSupported,

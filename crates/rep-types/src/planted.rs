@@ -66,6 +66,8 @@ bugs! {
     "promote-inconsistent": "any disk will do to be promoted",
     // ---- resync ----
     "target-not-inconsistent": "a target isn't durably Inconsistent",
+    "victim-not-archived": "what a split brain's victim loses is not archived",
+    "archive-skips-blocks": "an archive leaves blocks out",
     "source-unlocks-early": "the source unlocks a range when it has sent it",
     "told-blocks-forgotten": "the target forgets the blocks its source tells it of",
     "finish-with-bits": "a resync ends with bits left",

@@ -5,6 +5,7 @@
 //!        │◄──────── bitmaps travel ─────────►│   both pull the other's; the union counts (R19); I/O goes on (R20)
 //!        │                                   │   source: bitmap generation durable, disk flushed
 //!        │◄─────────── ResyncStart ──────────┤
+//!  (a split brain's victim: archived)        │
 //!  durably Inconsistent (R21)                │
 //!        ├─────────── ResyncReady ──────────►│   from here on client writes are mirrored
 //!   lock ├─────────── ResyncRequest ────────►│ lock, read
@@ -26,11 +27,12 @@
 //! - S3 whatever ends a resync early, the bits that are left say what is missing (I-B6). Those on disk lag behind by a
 //!   second and an epoch at most: neither node's crash makes it begin anew.
 
+mod archive;
 mod exchange;
 mod source;
 mod target;
 
-use crate::action::Why;
+use crate::action::{Action, Why};
 use crate::event::Timestamp;
 use crate::local_disk::{BitmapTicket, SuperblockTicket};
 use crate::operation::{Leg, Operation, OperationKind};
@@ -38,9 +40,12 @@ use crate::slab::Key;
 use crate::snapshot::ResyncSnapshot;
 use crate::volume::Volume;
 use crate::{Engine, limits};
+pub(crate) use archive::Archiving;
 use rep_meta::DataState;
 use rep_types::planted;
-use rep_types::{BLOCK_SIZE, BlockIndex, ByteRange, DiskState, GenerationId, IoError, ReplicationState};
+use rep_types::{
+    BLOCK_SIZE, BlockIndex, ByteRange, ConnectionState, DiskState, GenerationId, IoError, ReplicationState,
+};
 use rep_wire::{PriorEnd, TransferId};
 
 /// How far a resync is.
@@ -56,6 +61,10 @@ pub(crate) enum Stage {
     SourceAwaitsFinished,
     /// Target: bitmaps travel, or the source's word to start is awaited.
     TargetExchange,
+    /// Target, a split brain's victim: what will be overwritten is being saved.
+    TargetArchives(Archiving),
+    /// Target, a split brain's victim: saved; other volumes aren't yet.
+    TargetArchived,
     /// Target: the united bitmap is being made durable.
     TargetPersistsBitmap(BitmapTicket),
     /// Target: being Inconsistent is being made durable.
@@ -88,6 +97,10 @@ pub(crate) struct Resync {
     pub cursor: BlockIndex,
     /// Target: requests under way.
     pub requests: usize,
+    /// One side's data are given up in a split brain.
+    pub settles_split_brain: bool,
+    /// Target: bytes archived.
+    pub archived_bytes: u64,
     /// Target: no new request before this (rate limit, or a refusal).
     pub not_before: Timestamp,
     pub started: Timestamp,
@@ -112,6 +125,8 @@ impl Resync {
             finish_asked: false,
             cursor: BlockIndex(0),
             requests: 0,
+            settles_split_brain: false,
+            archived_bytes: 0,
             not_before: now,
             started: now,
             total_blocks: 0,
@@ -127,6 +142,11 @@ impl Resync {
         matches!(self.stage, SourceExchange | SourceAwaitsReady | SourceRunning | SourceAwaitsFinished)
     }
 
+    /// Whether the target is durably Inconsistent, as far as this side knows: from here on its old data are gone.
+    pub fn has_begun(&self) -> bool {
+        self.peer_takes_writes() && self.target_takes_writes()
+    }
+
     /// Whether the peer's disk takes client writes: a target only from when it is durably Inconsistent.
     pub fn peer_takes_writes(&self) -> bool {
         !matches!(self.stage, Stage::SourceExchange | Stage::SourceAwaitsReady)
@@ -135,7 +155,14 @@ impl Resync {
     /// Whether our own disk takes client writes (S1).
     pub fn target_takes_writes(&self) -> bool {
         use Stage::*;
-        !matches!(self.stage, TargetExchange | TargetPersistsBitmap(_) | TargetPersistsInconsistent(_))
+        !matches!(
+            self.stage,
+            TargetExchange
+                | TargetArchives(_)
+                | TargetArchived
+                | TargetPersistsBitmap(_)
+                | TargetPersistsInconsistent(_)
+        )
     }
 
     pub fn is_running_target(&self) -> bool {
@@ -177,6 +204,12 @@ impl Volume {
             resync.saved = now;
             local.flush_bitmap();
         }
+    }
+
+    /// How much has been archived, while that is under way.
+    pub(crate) fn archived_bytes(&self) -> Option<u64> {
+        let resync = self.resync.as_ref()?;
+        matches!(resync.stage, Stage::TargetArchives(_) | Stage::TargetArchived).then_some(resync.archived_bytes)
     }
 
     pub(crate) fn resync_snapshot(&self, now: Timestamp) -> Option<ResyncSnapshot> {
@@ -243,6 +276,11 @@ impl Engine {
         // The adoption of the source's generations may already be on its way to the disk; then it goes on without
         // the connection, and `progress_adoption` sees that no resync is left.
         let Some(resync) = volume.resync.take() else { return };
+        if matches!(resync.stage, Stage::TargetArchives(_)) {
+            let volume = volume.number;
+            self.out.push(Action::DropArchive { volume });
+        }
+        let volume = &mut self.volumes[index];
         volume.in_sync.clear_all();
         let keys: Vec<Key> = self
             .ops
@@ -258,13 +296,22 @@ impl Engine {
         self.restore_target_state(index, &resync, why);
     }
 
-    /// A target that never became durably Inconsistent has its old data, whole, and knows that newer exists.
+    /// A target that never became durably Inconsistent has its old data, whole, and knows that newer exists. A split
+    /// brain isn't settled by a resync that never began: both sides are as before, and the operator's word is wanted
+    /// again, since the bitmaps, which may have been united, no longer tell a policy who wrote how much.
     fn restore_target_state(&mut self, index: usize, resync: &Resync, why: Why) {
-        let untouched = matches!(resync.stage, Stage::TargetExchange | Stage::TargetPersistsBitmap(_));
-        if !untouched || !resync.disk_before.is_consistent() {
-            return;
+        use Stage::*;
+        let apart = self.link.is_none();
+        if resync.settles_split_brain && !resync.has_begun() && apart && self.connection == ConnectionState::Connecting
+        {
+            self.set_connection(ConnectionState::SplitBrain, why);
         }
-        if let Some(local) = &mut self.volumes[index].local {
+        let untouched =
+            matches!(resync.stage, TargetExchange | TargetArchives(_) | TargetArchived | TargetPersistsBitmap(_));
+        let Some(local) = self.volumes[index].local.as_mut().filter(|_| untouched) else { return };
+        if resync.settles_split_brain && apart {
+            self.set_disk(index, resync.disk_before, why);
+        } else if resync.disk_before.is_consistent() {
             local.update_superblock(|superblock| superblock.data = DataState::Outdated);
             self.set_disk(index, DiskState::Outdated, why);
         }

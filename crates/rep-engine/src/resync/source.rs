@@ -19,7 +19,7 @@ const OUT_OF_SYNC_RUNS_MAX: usize = 256;
 
 impl Engine {
     /// The handshake made this node the source.
-    pub(crate) fn begin_resync_source(&mut self, index: usize, full: bool) {
+    pub(crate) fn begin_resync_source(&mut self, index: usize, full: bool, settles_split_brain: bool) {
         let serial = self.next_serial();
         let made = self.generations.make();
         let now = self.now;
@@ -45,7 +45,8 @@ impl Engine {
             self.set_disk(index, DiskState::UpToDate, Why::Handshake);
         }
         let volume = &mut self.volumes[index];
-        volume.resync = Some(Resync::new(Stage::SourceExchange, serial, full, volume.disk, now));
+        let resync = Resync::new(Stage::SourceExchange, serial, full, volume.disk, now);
+        volume.resync = Some(Resync { settles_split_brain, ..resync });
         if generations.bitmap.is_none() {
             self.begin_generation(index);
         }

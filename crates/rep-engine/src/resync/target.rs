@@ -21,7 +21,7 @@ const REFUSED_PAUSE: Duration = Duration::from_millis(500);
 impl Engine {
     /// The handshake made this node the target. From this moment its data counts as Inconsistent; on disk it does
     /// before the first byte is written (S1).
-    pub(crate) fn begin_resync_target(&mut self, index: usize, full: bool) {
+    pub(crate) fn begin_resync_target(&mut self, index: usize, full: bool, settles_split_brain: bool) {
         let (serial, now) = (self.next_serial(), self.now);
         let volume = &mut self.volumes[index];
         let before = volume.disk;
@@ -31,7 +31,8 @@ impl Engine {
         }
         volume.in_sync.clear_all();
         volume.finish_in_doubt = false;
-        volume.resync = Some(Resync::new(Stage::TargetExchange, serial, full, before, now));
+        let resync = Resync::new(Stage::TargetExchange, serial, full, before, now);
+        volume.resync = Some(Resync { settles_split_brain, ..resync });
         self.set_disk(index, DiskState::Inconsistent, Why::Handshake);
         self.show_resync(index, Why::Handshake);
         if !full {
@@ -51,7 +52,9 @@ impl Engine {
 
     pub(crate) fn progress_target(&mut self, index: usize, stage: Stage) -> bool {
         match stage {
-            Stage::TargetExchange => self.target_persists_bitmap(index),
+            Stage::TargetExchange => self.target_exchanged(index),
+            Stage::TargetArchives(archiving) => self.archive_blocks(index, archiving),
+            Stage::TargetArchived => self.all_are_archived() && self.target_persists_bitmap(index),
             Stage::TargetPersistsBitmap(ticket) => {
                 let local = self.volumes[index].local.as_ref();
                 local.is_some_and(|local| local.bitmap_durable(ticket)) && self.target_persists_inconsistent(index)
@@ -65,12 +68,20 @@ impl Engine {
         }
     }
 
-    fn target_persists_bitmap(&mut self, index: usize) -> bool {
-        let volume = &mut self.volumes[index];
-        let (Some(resync), Some(local)) = (&mut volume.resync, &mut volume.local) else { return false };
+    fn target_exchanged(&mut self, index: usize) -> bool {
+        let Some(resync) = &self.volumes[index].resync else { return false };
         if !resync.pulled || resync.start_generation.is_none() {
             return false;
         }
+        match self.config.archive.filter(|_| resync.settles_split_brain && !planted!("victim-not-archived")) {
+            Some(scope) => self.begin_archive(index, scope),
+            None => self.target_persists_bitmap(index),
+        }
+    }
+
+    fn target_persists_bitmap(&mut self, index: usize) -> bool {
+        let volume = &mut self.volumes[index];
+        let (Some(resync), Some(local)) = (&mut volume.resync, &mut volume.local) else { return false };
         resync.stage = Stage::TargetPersistsBitmap(local.flush_bitmap());
         true
     }
