@@ -5,7 +5,7 @@ use crate::net::{Network, NetworkKind};
 use crate::scratch::{Scratch, sparse_file};
 use crate::slots::{self, Slot};
 use crate::{Node, compare, logs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use crate::scratch::Place;
 
@@ -97,7 +97,7 @@ impl Cluster {
         }
         let config = ConfigFile {
             resource: "vz".to_owned(),
-            resource_lines: options.resource_lines.clone(),
+            resource_lines: resource_lines(options, &archive_dir(scratch.path())),
             net_lines,
             resync_lines: options.resync_lines.clone(),
             nodes: vec![section(0, &alpha), section(1, &beta)],
@@ -153,6 +153,11 @@ impl Cluster {
         self.scratch.path().join(name)
     }
 
+    /// Where the nodes archive what is given up in a split brain.
+    pub fn archive_dir(&self) -> PathBuf {
+        archive_dir(self.scratch.path())
+    }
+
     /// A WARN or ERROR with this text is part of the scenario.
     pub fn expect_log(&mut self, text: &str) {
         self.expected_logs.push(text.to_owned());
@@ -198,6 +203,20 @@ impl Drop for Cluster {
             assert!(unexpected.is_empty(), "unlisted warnings or errors:\n{}", unexpected.join("\n"));
         }
     }
+}
+
+/// Where a scenario's nodes archive what is given up in a split brain.
+fn archive_dir(scratch: &Path) -> PathBuf {
+    scratch.join("archive")
+}
+
+/// The lines asked for, and where archives go.
+fn resource_lines(options: &ClusterOptions, archive_dir: &Path) -> Vec<String> {
+    let mut lines = options.resource_lines.clone();
+    if !lines.iter().any(|line| line.starts_with("archive-dir")) {
+        lines.push(format!("archive-dir = \"{}\"", archive_dir.display()));
+    }
+    lines
 }
 
 /// Writes a secret as the daemon wants it: for its owner's eyes only.

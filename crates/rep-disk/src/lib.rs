@@ -3,6 +3,7 @@
 //! - [`Disk`]: an open disk or file, locked against everybody else, direct wherever it can be (R37).
 //! - [`Operation`]: a write, read, zeroing or flush that goes on by itself until it is whole or has failed.
 //! - [`BlockingStorage`]: the same disk for those who read and write metadata at attach and may wait.
+//! - [`DiskReader`]: a second handle on an open disk, for a thread that may wait.
 //! - [`ReadOnlyDisk`]: a disk looked at, whoever has it.
 //! - [`allocation`]: what a sparse file has allocated.
 //!
@@ -16,6 +17,7 @@ mod in_use;
 mod open;
 mod operation;
 mod read_only;
+mod reader;
 mod storage;
 mod zero;
 
@@ -24,5 +26,6 @@ pub use error::{OpenError, io_error_of};
 pub use open::{Disk, DiskFacts, boot_id};
 pub use operation::{Buffer, Kind, Operation, Progress};
 pub use read_only::ReadOnlyDisk;
+pub use reader::DiskReader;
 pub use storage::BlockingStorage;
 pub use zero::is_all_zero;

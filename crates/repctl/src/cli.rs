@@ -93,6 +93,8 @@ pub enum Command {
     NewGeneration(NewGenerationArguments),
     /// See or settle a split brain
     SplitBrain(SplitBrainArguments),
+    /// See, write out or serve what was saved of data given up in a split brain
+    Archive(ArchiveArguments),
     /// Wait for a state, for scripts; exits with 5 when it doesn't come in time
     Wait(WaitArguments),
     /// Show the state
@@ -206,6 +208,62 @@ pub enum SplitBrainVerb {
         #[arg(long, value_name = "NODE")]
         keep: String,
     },
+}
+
+#[derive(Args)]
+pub struct ArchiveArguments {
+    #[command(subcommand)]
+    pub verb: ArchiveVerb,
+}
+
+#[derive(Subcommand)]
+pub enum ArchiveVerb {
+    /// Show the archives on this node
+    List(ArchiveListArguments),
+    /// Write what the node held to an image, bit for bit
+    ///
+    /// An archive of every block (archive-blocks = "all") says by itself what the node held. One of the blocks that
+    /// could differ needs --base for the others, and the image is exact if the base is the survivor's volume as it
+    /// was at one moment between the split and its resolution: a snapshot or backup of then. A copy made later is as
+    /// good for every block the survivor's clients have not written to since; whether they have, nobody can tell
+    /// afterwards.
+    Export {
+        #[command(flatten)]
+        file: ArchiveFile,
+        /// The image
+        #[arg(long, value_name = "IMAGE")]
+        to: PathBuf,
+        /// Overwrite the image
+        #[arg(long)]
+        force: bool,
+    },
+    /// Offer what the node held over NBD, read-only, until interrupted; --base as for export
+    Serve {
+        #[command(flatten)]
+        file: ArchiveFile,
+        /// The unix socket to offer it on
+        #[arg(long, value_name = "SOCKET")]
+        listen: PathBuf,
+    },
+}
+
+#[derive(Args)]
+pub struct ArchiveListArguments {
+    /// Look in this directory instead of the configuration's archive-dir
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub file: ConfigFile,
+}
+
+#[derive(Args)]
+pub struct ArchiveFile {
+    /// The archive
+    #[arg(value_name = "ARCHIVE")]
+    pub archive: PathBuf,
+    /// Where blocks come from that aren't in the archive
+    #[arg(long, value_name = "FILE")]
+    pub base: Option<PathBuf>,
 }
 
 #[derive(Args)]

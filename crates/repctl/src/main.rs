@@ -1,9 +1,10 @@
-//! `repctl`: the operator's command. It asks the daemon over its control socket; only `create-md`, `dump-md` and
-//! `config` work on disks and files themselves, because they must work without a daemon.
+//! `repctl`: the operator's command. It asks the daemon over its control socket; only `create-md`, `dump-md`,
+//! `archive` and `config` work on disks and files themselves, because they must work without a daemon.
 //!
 //! Invariants: every verb ends by its deadline; every error is one sentence on stderr that says what to do next, and
 //! an exit code of the contract; with `--json` stdout is JSON and nothing else, also when something went wrong.
 
+mod archive;
 mod cli;
 mod commands;
 mod demo;
@@ -55,6 +56,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::CreateMd(create) => metadata::create(&create, options),
         Command::DumpMd(dump) => metadata::dump(&dump, options),
         Command::Config(config) => commands::config::run(config, options),
+        Command::Archive(archive) => archive::run(&archive, options),
         Command::Adjust(adjust) => commands::adjust::run(&adjust, options),
         Command::Verify(verify) => commands::verify::run(&verify, options),
         Command::Status(status) => commands::status::run(&status, options),

@@ -95,6 +95,8 @@ pub struct ResourceOptions {
     pub connect_interval: Duration,
     /// The volumes, in the order of their numbers.
     pub volumes: Vec<VolumeOptions>,
+    /// Where data are saved before they are given up in a split brain; wanted when `engine.archive` says so.
+    pub archive_dir: Option<PathBuf>,
     /// Upper bound of the buffers for user data, in bytes; at least [`MEMORY_BYTES_LEAST`].
     pub memory_bytes_max: usize,
 }
@@ -210,6 +212,8 @@ pub struct VolumeReport {
     pub clients: u32,
     /// Why it isn't offered although it should be (a port taken, for instance).
     pub export_problem: Option<String>,
+    /// Why the last archive of its data, before they were to be given up in a split brain, failed.
+    pub archive_problem: Option<String>,
     /// The disk, while one is open.
     pub disk: Option<DiskReport>,
 }

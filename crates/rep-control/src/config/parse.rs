@@ -6,8 +6,8 @@ use super::problem::{Place, Problem};
 use super::source::SourceFile;
 use super::table::{Table, Value, clamp};
 use super::types::{
-    Config, Device, Durability, Fencing, MetaDisk, NetConfig, NodeConfig, ResourceConfig, ResyncConfig,
-    SplitBrainConfig, SplitBrainPolicy, StartMode, VolumeConfig,
+    ArchiveBlocks, ArchiveConfig, Config, Device, Durability, Fencing, MetaDisk, NetConfig, NodeConfig, ResourceConfig,
+    ResyncConfig, SplitBrainConfig, SplitBrainPolicy, StartMode, VolumeConfig,
 };
 use super::value;
 use rep_types::{NodeName, ResourceName, VolumeNumber};
@@ -94,11 +94,12 @@ fn resource(name: &str, mut t: Table<'_>, all: &mut Parsed, problems: &mut Vec<P
     let net = t.table("net", problems).map(|table| net(table, &mut all.secrets, problems)).unwrap_or_default();
     let resync = t.table("resync", problems).map(|table| resync(table, problems)).unwrap_or_default();
     let split_brain = t.table("split-brain", problems).map(|table| split_brain(table, problems)).unwrap_or_default();
+    let archive = archive(&mut t, problems);
     let nodes = nodes(name, &mut t, &mut all.claims, problems);
     t.finish(problems);
     let nodes = nodes?;
     let name = parsed_name.ok()?;
-    let resource = ResourceConfig { name, start, durability, fencing, net, resync, split_brain, nodes };
+    let resource = ResourceConfig { name, start, durability, fencing, net, resync, split_brain, archive, nodes };
     (problems.len() == before).then_some(resource)
 }
 
@@ -147,6 +148,18 @@ fn split_brain(mut table: Table<'_>, problems: &mut Vec<Problem>) -> SplitBrainC
     };
     table.finish(problems);
     config
+}
+
+fn archive(table: &mut Table<'_>, problems: &mut Vec<Problem>) -> ArchiveConfig {
+    let parse = |text: &str| match text {
+        "none" => Ok(None),
+        path => value::parse_path(path).map(Some).map_err(|expected| format!("\"none\" or {expected}")),
+    };
+    let default = ArchiveConfig::default();
+    ArchiveConfig {
+        directory: parsed(table, "archive-dir", parse, problems).map_or(default.directory, |(directory, _)| directory),
+        blocks: word(table, "archive-blocks", ArchiveBlocks::WORDS, problems),
+    }
 }
 
 /// The two nodes, sorted by name.

@@ -1,7 +1,7 @@
 //! The configuration as TOML again: `repctl config show`.
 
+use super::types::{ArchiveBlocks, ArchiveConfig, Device, Durability, Fencing, MetaDisk, StartMode};
 use super::types::{Config, NetConfig, NodeConfig, ResourceConfig, ResyncConfig, SplitBrainConfig, VolumeConfig};
-use super::types::{Device, Durability, Fencing, MetaDisk, StartMode};
 use super::value::{format_duration, format_size};
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
@@ -64,6 +64,9 @@ impl Writer {
             out.key("start", resource.start, Some(&StartMode::default()));
             out.key("durability", resource.durability, Some(&Durability::default()));
             out.key("fencing", resource.fencing, Some(&Fencing::default()));
+            let default = ArchiveConfig::default().directory_words();
+            out.key("archive-dir", resource.archive.directory_words(), Some(&default));
+            out.key("archive-blocks", resource.archive.blocks, Some(&ArchiveBlocks::default()));
         });
         self.section(&format!("resource.{name}.net"), |out| out.net(&resource.net));
         let rate = resource.resync.max_rate_bytes_per_s;

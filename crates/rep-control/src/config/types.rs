@@ -73,6 +73,8 @@ pub struct ResourceConfig {
     pub resync: ResyncConfig,
     /// Split brain.
     pub split_brain: SplitBrainConfig,
+    /// What is saved of data that are given up in a split brain.
+    pub archive: ArchiveConfig,
     /// The two nodes, by name.
     pub nodes: [NodeConfig; 2],
 }
@@ -249,6 +251,43 @@ impl SplitBrainConfig {
                 _ => AfterOnePrimary::Disconnect,
             },
         }
+    }
+}
+
+words! {
+    /// Which blocks of the data given up in a split brain are archived.
+    ArchiveBlocks {
+        /// Those in which the two nodes may differ. What else the victim held is the survivor's, as it was at the
+        /// resolution.
+        #[default]
+        Differing = "differing",
+        /// Every block: the archive says by itself what the victim held.
+        All = "all",
+    }
+}
+
+/// Where archives are unless it is said.
+pub const ARCHIVE_DIR_DEFAULT: &str = "/var/lib/repd/archive";
+
+/// What is saved of data that are given up in a split brain.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ArchiveConfig {
+    /// Where archives go; `None` (`archive-dir = "none"`): nothing is saved.
+    pub directory: Option<PathBuf>,
+    /// What is in them.
+    pub blocks: ArchiveBlocks,
+}
+
+impl Default for ArchiveConfig {
+    fn default() -> Self {
+        ArchiveConfig { directory: Some(ARCHIVE_DIR_DEFAULT.into()), blocks: ArchiveBlocks::default() }
+    }
+}
+
+impl ArchiveConfig {
+    /// The directory as the configuration writes it.
+    pub fn directory_words(&self) -> String {
+        self.directory.as_ref().map_or_else(|| "none".to_owned(), |path| path.display().to_string())
     }
 }
 

@@ -32,7 +32,8 @@ fn text(detail: &Detail) -> String {
     format!(
         "{0}: split brain: {1} and {2} went on apart\n{volumes}\
          To keep one node's data, run on either of them: repctl split-brain {0} resolve --keep NODE\n\
-         What the other wrote since is then lost; if it is Primary, run 'repctl secondary {0}' there first.\n",
+         What the other wrote since is archived there first (see 'repctl archive list'), unless archive-dir is \"none\"; \
+         if it is Primary, run 'repctl secondary {0}' there first.\n",
         detail.name, detail.node, detail.peer
     )
 }

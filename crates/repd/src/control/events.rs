@@ -80,6 +80,8 @@ fn event(resource: &ResourceName, notice: &Notice) -> Event {
             told("crash_recovered", *volume, Some(words), Some(*out_of_sync_bytes))
         }
         Notice::MetadataDamaged { volume } => told("metadata_damaged", *volume, None, None),
+        Notice::Archived { volume, saved_bytes } => told("archived", *volume, None, Some(*saved_bytes)),
+        Notice::ArchiveFailed { volume } => told("archive_failed", *volume, None, None),
         Notice::ResyncFinished { volume, copied_bytes } => told("resync_finished", *volume, None, Some(*copied_bytes)),
         Notice::VerifyFinished { volume, different_bytes } => {
             told("verify_finished", *volume, None, Some(*different_bytes))

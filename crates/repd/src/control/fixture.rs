@@ -14,6 +14,7 @@ pub fn volume() -> VolumeSnapshot {
         replication: ReplicationState::Established,
         out_of_sync_bytes: 0,
         resync: None,
+        archived_bytes: None,
         verify: None,
         verify_found_bytes: 0,
         last_decision: None,

@@ -1,8 +1,10 @@
 //! From a configuration to a data thread's options.
 
 use rep_control::api::ApiError;
-use rep_control::config::{self, Device, Durability, MetaDisk, NodeConfig, ResourceConfig, VolumeConfig};
-use rep_engine::EngineConfig;
+use rep_control::config::{
+    self, ArchiveBlocks, Device, Durability, MetaDisk, NodeConfig, ResourceConfig, VolumeConfig,
+};
+use rep_engine::{ArchiveScope, EngineConfig};
 use rep_types::NodeName;
 use repd::resource::{DeviceOptions, MEMORY_BYTES_DEFAULT, MetaPlacement, ResourceOptions, Secret, VolumeOptions};
 use std::collections::BTreeMap;
@@ -27,6 +29,7 @@ pub fn options(
         peer_address: peer.address,
         connect_interval: config.net.connect_interval,
         volumes: volumes(own, sockets)?,
+        archive_dir: config.archive.directory.clone(),
         memory_bytes_max: MEMORY_BYTES_DEFAULT,
     })
 }
@@ -40,6 +43,10 @@ fn engine(config: &ResourceConfig) -> EngineConfig {
         stable: config.durability == Durability::Stable,
         resync_rate_max: config.resync.max_rate_bytes_per_s,
         split_brain: config.split_brain.policies(),
+        archive: config.archive.directory.as_ref().map(|_| match config.archive.blocks {
+            ArchiveBlocks::Differing => ArchiveScope::Differing,
+            ArchiveBlocks::All => ArchiveScope::All,
+        }),
         // Volumes, order and seed are the data thread's to fill in.
         ..EngineConfig::new(false, 0)
     }

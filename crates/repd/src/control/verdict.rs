@@ -48,6 +48,11 @@ fn words(seen: &Seen, names: &Names<'_>) -> String {
 fn unsettled(report: &ResourceReport, names: &Names<'_>) -> Option<String> {
     let (name, peer) = (names.resource, names.peer);
     match report.engine.connection {
+        ConnectionState::SplitBrain if archive_problem(report).is_some() => Some(format!(
+            "split brain, and it isn't settled: this node's data could not be archived before they would be given up ({}); \
+             make room or mend archive-dir, then 'repctl split-brain {name} resolve' again",
+            archive_problem(report).unwrap_or_default()
+        )),
         ConnectionState::SplitBrain => Some(format!(
             "split brain: this node and {peer} went on apart, {} differ; see 'repctl split-brain {name} show'",
             bytes(out_of_sync(&report.engine))
@@ -66,6 +71,11 @@ fn unsettled(report: &ResourceReport, names: &Names<'_>) -> Option<String> {
         }),
         _ => None,
     }
+}
+
+/// Why what a split brain's victim holds could not be saved.
+fn archive_problem(report: &ResourceReport) -> Option<&str> {
+    report.volumes.iter().find_map(|volume| volume.archive_problem.as_deref())
 }
 
 /// A Primary whose clients get errors.
@@ -94,6 +104,9 @@ fn export_problem(report: &ResourceReport) -> Option<String> {
 }
 
 fn resync(engine: &Snapshot, names: &Names<'_>) -> Option<String> {
+    if let Some(saved) = engine.volumes.iter().find_map(|volume| volume.archived_bytes) {
+        return Some(format!("settling a split brain: this node's data are being archived, {} so far", bytes(saved)));
+    }
     let volume = engine.volumes.iter().find(|volume| volume.replication.is_resync())?;
     let percent = percent(volume);
     let peer = names.peer;

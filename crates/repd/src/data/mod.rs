@@ -10,6 +10,7 @@
 //! for a request once the tables have grown to their working size; every queue has a limit in `limits`, or one of the
 //! engine's.
 
+mod archive;
 mod attach;
 mod buffers;
 mod commands;

@@ -60,6 +60,12 @@ pub(super) fn log(notice: &Notice) {
         Notice::MetadataDamaged { volume } => {
             warn!(%volume, "a part of the metadata was damaged: what it covered is out-of-sync");
         }
+        Notice::Archived { volume, saved_bytes } => {
+            info!(%volume, saved_bytes, "split brain: this node's data are archived, now they are given up");
+        }
+        Notice::ArchiveFailed { volume } => {
+            warn!(%volume, "split brain: this node's data could not be archived, so they aren't given up");
+        }
         Notice::ResyncFinished { volume, copied_bytes } => info!(%volume, copied_bytes, "resync: finished"),
         Notice::VerifyFinished { volume, different_bytes: 0 } => info!(%volume, "verify: finished, no difference"),
         Notice::VerifyFinished { volume, different_bytes } => {

@@ -20,6 +20,11 @@ impl DataThread {
             | Action::DigestDisk { .. }
             | Action::FlushDisk { .. }
             | Action::WriteMeta { .. } => self.perform_on_disk(action),
+            Action::Archive { io, volume, step } => {
+                let disk = self.disks.get(volume).map(|open| &open.data);
+                self.archives.step(io, volume, step, disk);
+            }
+            Action::DropArchive { volume } => self.archives.drop_archive(volume),
             Action::CloseDisk { volume } => self.disks.close(volume),
             Action::Send { session, message, payload } => {
                 let slot = payload.map(slot_of);

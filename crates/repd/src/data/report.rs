@@ -20,7 +20,8 @@ impl DataThread {
         let volumes = self.volumes.iter().map(|config| {
             let (device, exported, clients, export_problem) = self.client_report(config);
             let disk = self.disks.report(config.number);
-            VolumeReport { number: config.number, device, exported, clients, export_problem, disk }
+            let archive_problem = self.archives.problem(config.number);
+            VolumeReport { number: config.number, device, exported, clients, export_problem, archive_problem, disk }
         });
         let pool = self.buffers.pool.in_use();
         ResourceReport {

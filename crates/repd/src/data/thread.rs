@@ -1,6 +1,7 @@
 //! The loop.
 
 use super::Inbox;
+use super::archive::{ArchiveOptions, Archives};
 use super::attach::{AttachChannel, AttachResult};
 use super::buffers::Buffers;
 use super::commands::Commands;
@@ -48,6 +49,7 @@ pub(super) struct DataThread {
     pub ublk: UblkPort,
     pub volumes: Vec<VolumeConfig>,
     pub commands: Commands,
+    pub archives: Archives,
     pub attach_channel: AttachChannel,
     pub attach_results: mpsc::Receiver<AttachResult>,
     pub inbox: mpsc::Receiver<ControlRequest>,
@@ -116,6 +118,12 @@ impl DataThread {
             WorkerChannel { results: ublk_results, wake: inbox.wake.clone() },
             results_of_ublk,
         );
+        let archive = ArchiveOptions {
+            resource: options.name.clone(),
+            node: options.node.clone(),
+            peer: options.peer.clone(),
+            directory: options.archive_dir.clone(),
+        };
         let sockets = options.volumes.into_iter().filter(|volume| volume.device != DeviceOptions::Ublk);
         let portals = sockets.map(|volume| PortalOptions {
             volume: volume.number,
@@ -133,6 +141,7 @@ impl DataThread {
             ublk,
             volumes,
             commands: Commands::new(),
+            archives: Archives::new(archive, inbox.wake.clone()),
             attach_channel: AttachChannel { results, wake: inbox.wake.clone() },
             attach_results,
             inbox: inbox.requests,
@@ -331,6 +340,7 @@ impl DataThread {
                 self.io.operations.remove(completion.key);
                 self.wait_for_wake();
                 self.take_attach_results();
+                self.take_archive_outcomes();
                 self.ublk.take_results();
                 self.take_requests();
             }

@@ -94,6 +94,7 @@ impl Node {
                 device: DeviceOptions::NbdUnix(self.socket.clone()),
                 listen_fd: None,
             }],
+            archive_dir: None,
             memory_bytes_max: 0,
         };
         self.running = Some(spawn(options).expect("a data thread"));
