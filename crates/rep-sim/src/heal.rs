@@ -51,13 +51,18 @@ impl World {
         match self.operator.heal_stage {
             0 if self.is_converged() => self.read_everything(),
             0 => self.repair(round),
-            1 if self.clients.outstanding.is_empty() => self.judge_rest(),
+            1 if self.is_at_rest() => self.judge_rest(),
             _ => {}
         }
         if !self.finished {
             let span = if self.operator.heal_stage == 0 { ROUND } else { SECOND };
             self.after(span, Due::Heal { round: round + 1 });
         }
+    }
+
+    /// Nothing is asked for, and nothing is on its way to a disk: marks that clear late have done so.
+    fn is_at_rest(&self) -> bool {
+        self.clients.outstanding.is_empty() && self.nodes.iter().all(|node| node.ops.is_empty())
     }
 
     fn stuck(&mut self) {
