@@ -2,6 +2,7 @@
 
 use crate::config::{ConfigFile, NodeSection, VolumeSection};
 use crate::net::{Network, NetworkKind};
+use crate::node::DaemonOptions;
 use crate::scratch::{Scratch, sparse_file};
 use crate::slots::{self, Slot};
 use crate::{Node, compare, logs};
@@ -30,6 +31,8 @@ pub struct ClusterOptions {
     pub resync_lines: Vec<String>,
     /// Whether the scenario needs the machine for itself.
     pub exclusive: bool,
+    /// The daemons.
+    pub daemon: DaemonOptions,
 }
 
 impl Default for ClusterOptions {
@@ -46,6 +49,7 @@ impl Default for ClusterOptions {
                 .into(),
             resync_lines: Vec::new(),
             exclusive: false,
+            daemon: DaemonOptions::default(),
         }
     }
 }
@@ -75,7 +79,8 @@ impl Cluster {
         let network = Network::new(options.network);
         let config_path = scratch.path().join("repd.toml");
         let node = |index: usize, name: &str| {
-            let node = Node::new(name, scratch.path().join(name), config_path.clone(), network.namespace(index), "vz");
+            let node = Node::new(name, scratch.path().join(name), config_path.clone(), network.namespace(index), "vz")
+                .with_daemon(options.daemon.clone());
             sparse_file(&node.disk(), options.disk_bytes[index]);
             node
         };
@@ -119,16 +124,23 @@ impl Cluster {
 
     /// Both nodes are up and in sync, the disks taken as equal without a first copy; both are Secondary.
     pub fn in_sync(options: &ClusterOptions) -> Cluster {
-        let cluster = Cluster::start(options);
-        for node in [&cluster.alpha, &cluster.beta] {
+        let mut cluster = Cluster::prepare(options);
+        cluster.bring_in_sync();
+        cluster
+    }
+
+    /// Starts what was prepared: after it both nodes are up and in sync.
+    pub fn bring_in_sync(&mut self) {
+        self.alpha.start();
+        self.beta.start();
+        for node in [&self.alpha, &self.beta] {
             node.ok("create-md");
             node.ok("up");
         }
-        cluster.alpha.ok("wait connected");
-        cluster.alpha.ok("new-generation --clear-bitmap");
-        cluster.alpha.wait_in_sync();
-        cluster.beta.wait_in_sync();
-        cluster
+        self.alpha.ok("wait connected");
+        self.alpha.ok("new-generation --clear-bitmap");
+        self.alpha.wait_in_sync();
+        self.beta.wait_in_sync();
     }
 
     /// As [`Cluster::in_sync`], and alpha is Primary.
@@ -161,6 +173,11 @@ impl Cluster {
     /// A WARN or ERROR with this text is part of the scenario.
     pub fn expect_log(&mut self, text: &str) {
         self.expected_logs.push(text.to_owned());
+    }
+
+    /// Leaves the scenario's folder where it is.
+    pub fn keep(&mut self) {
+        self.scratch.keep();
     }
 
     /// Bytes of the volume.

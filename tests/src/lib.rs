@@ -14,6 +14,7 @@ pub mod binaries;
 pub mod cluster;
 pub mod compare;
 pub mod config;
+pub mod faulty_disk;
 pub mod ledger;
 pub mod load;
 pub mod logs;

@@ -30,6 +30,10 @@ pub struct LoadOptions {
     pub forced: u64,
     /// An answer that stays away for so long ends the client.
     pub patience: Duration,
+    /// How long a client rests before each request.
+    pub pause: Duration,
+    /// Whence the clients' choices come; `None`: from nowhere twice.
+    pub seed: Option<u64>,
 }
 
 impl Default for LoadOptions {
@@ -43,6 +47,8 @@ impl Default for LoadOptions {
             flushes: 3,
             forced: 3,
             patience: Duration::from_secs(60),
+            pause: Duration::ZERO,
+            seed: None,
         }
     }
 }
@@ -73,7 +79,7 @@ impl Load {
     pub fn start(ledger: &Arc<Ledger>, address: &Address, export: &str, options: &LoadOptions) -> Load {
         let stop = Arc::new(AtomicBool::new(false));
         let answered = Arc::new(AtomicU64::new(0));
-        let seed = Random::fresh_seed();
+        let seed = options.seed.unwrap_or_else(Random::fresh_seed);
         let client = |number| {
             let (ledger, address, export, options) =
                 (ledger.clone(), address.clone(), export.to_owned(), options.clone());
@@ -104,12 +110,17 @@ impl Load {
         });
     }
 
+    /// Tells the clients to finish what is in flight and end; whatever their reads returned.
+    pub fn end(self) -> Vec<ClientEnd> {
+        self.stop.store(true, Ordering::Relaxed);
+        let join = |thread: JoinHandle<ClientEnd>| thread.join().expect("a client doesn't panic");
+        self.threads.into_iter().map(join).collect()
+    }
+
     /// Tells the clients to finish what is in flight and end; panics on a read that lied.
     #[track_caller]
     pub fn stop(self) -> Vec<ClientEnd> {
-        self.stop.store(true, Ordering::Relaxed);
-        let join = |thread: JoinHandle<ClientEnd>| thread.join().expect("a client doesn't panic");
-        let ends: Vec<ClientEnd> = self.threads.into_iter().map(join).collect();
+        let ends = self.end();
         let violations: Vec<_> = ends.iter().flat_map(|end| &end.violations).collect();
         assert!(violations.is_empty(), "reads returned what they must not: {violations:#?}");
         ends
@@ -165,6 +176,9 @@ impl<'a> Client<'a> {
         loop {
             let stopping = stop.load(Ordering::Relaxed);
             while !stopping && self.in_flight.len() < self.options.depth {
+                if self.options.pause > Duration::ZERO {
+                    std::thread::sleep(self.options.pause);
+                }
                 self.send_one(&mut connection)?;
             }
             if self.in_flight.is_empty() {

@@ -84,10 +84,36 @@ impl Network {
         }
     }
 
+    /// Makes the link slow, both ways.
+    pub fn slow(&self, megabits_per_s: u32) {
+        for name in &self.namespaces().names {
+            let shape = format!("tbf rate {megabits_per_s}mbit burst 64k latency 400ms");
+            words(&format!("ip netns exec {name} tc qdisc replace dev veth0 root {shape}")).ok();
+        }
+    }
+
+    /// Changes four bytes, at this offset, of the next packet to a node that reaches so far. It isn't noticed by the kernel:
+    /// packets on a virtual cable are never checked.
+    pub fn corrupt_one(&self, node: usize, offset: u32, bytes: u32) {
+        let far_enough = 20 + 60 + offset + 4;
+        let once = "limit rate 1/day burst 1 packets counter";
+        let change = format!("@ih,{},32 set {bytes:#x}", offset * 8);
+        self.namespaces().filter(node, &format!("meta l4proto tcp meta length >= {far_enough} {once} {change}"));
+    }
+
+    /// How many packets to a node were corrupted since [`Network::corrupt_one`].
+    pub fn corrupted(&self, node: usize) -> u64 {
+        let listed = words(&format!("ip netns exec {} nft list ruleset", self.namespaces().names[node])).ok();
+        let counts = listed.split("counter packets ").skip(1);
+        counts.filter_map(|rest| rest.split_whitespace().next()?.parse::<u64>().ok()).sum()
+    }
+
     /// Mends the link, however it was broken.
     pub fn heal(&self) {
         for name in &self.namespaces().names {
             words(&format!("ip netns exec {name} nft flush ruleset")).ok();
+            // Complains where the link isn't slow.
+            let _ = words(&format!("ip netns exec {name} tc qdisc delete dev veth0 root"));
             words(&format!("ip -n {name} link set veth0 up")).ok();
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::nbd::{Address, Connection};
 use crate::process::Running;
+use crate::random::Random;
 use crate::status::{Resource, Status};
 use crate::tools::{Outcome, finish};
 use crate::{binaries, logs};
@@ -14,6 +15,17 @@ use std::time::Duration;
 /// How long anything may take that isn't a matter of data volume.
 pub const SOON: Duration = Duration::from_secs(20);
 
+/// Which daemon a node runs, and in what world.
+#[derive(Clone, Debug, Default)]
+pub struct DaemonOptions {
+    /// Another program than [`binaries::repd`].
+    pub program: Option<PathBuf>,
+    /// Further variables of its environment.
+    pub environment: Vec<(String, String)>,
+    /// The node has a boot id of its own, so that it alone can lose power ([`Node::reboot`]). Needs a namespace.
+    pub own_boot: bool,
+}
+
 /// A node.
 #[derive(Debug)]
 pub struct Node {
@@ -22,6 +34,7 @@ pub struct Node {
     config: PathBuf,
     namespace: Option<String>,
     resource: String,
+    options: DaemonOptions,
     log: PathBuf,
     daemon: Option<Running>,
 }
@@ -31,7 +44,29 @@ impl Node {
     pub fn new(name: &str, folder: PathBuf, config: PathBuf, namespace: Option<String>, resource: &str) -> Node {
         std::fs::create_dir_all(&folder).expect("the node's folder");
         let log = config.with_file_name(format!("{name}.log"));
-        Node { name: name.to_owned(), folder, config, namespace, resource: resource.to_owned(), log, daemon: None }
+        let (name, resource) = (name.to_owned(), resource.to_owned());
+        Node { name, folder, config, namespace, resource, options: DaemonOptions::default(), log, daemon: None }
+    }
+
+    /// The same node with another daemon.
+    pub fn with_daemon(mut self, options: DaemonOptions) -> Node {
+        self.options = options;
+        if self.options.own_boot {
+            self.reboot();
+        }
+        self
+    }
+
+    /// The next start of the daemon is in another boot of the machine, as after a loss of power.
+    pub fn reboot(&self) {
+        let mut id = [0; 16];
+        Random::new(Random::fresh_seed()).fill(&mut id);
+        let digits: Vec<String> = id.iter().map(|byte| format!("{byte:02x}")).collect();
+        std::fs::write(self.boot_id(), digits.concat()).expect("the boot id");
+    }
+
+    fn boot_id(&self) -> PathBuf {
+        self.folder.join("boot_id")
     }
 
     /// Its name.
@@ -98,15 +133,22 @@ impl Node {
 
     /// The daemon's command line.
     pub fn daemon_command(&self) -> Command {
+        let program = self.options.program.clone().unwrap_or_else(binaries::repd);
         let mut command = match &self.namespace {
-            None => Command::new(binaries::repd()),
+            None => Command::new(program),
             Some(namespace) => {
                 let mut command = Command::new("ip");
-                command.args(["netns", "exec", namespace]).arg(binaries::repd());
-                command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+                command.args(["netns", "exec", namespace]);
+                if self.options.own_boot {
+                    // `ip` gives the program mounts of its own, so that this one is seen by nobody else.
+                    let script = "mount --bind \"$0\" /proc/sys/kernel/random/boot_id && exec \"$@\"";
+                    command.args(["sh", "-c", script]).arg(self.boot_id());
+                }
+                command.arg(program).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
                 command
             }
         };
+        command.envs(self.options.environment.iter().map(|(name, value)| (name, value)));
         command.arg("--config").arg(&self.config).args(["--node", &self.name]).arg("--runtime-dir").arg(&self.folder);
         command.env("NO_COLOR", "1");
         command
@@ -133,6 +175,11 @@ impl Node {
     /// Lets a frozen daemon go on.
     pub fn thaw(&self) {
         self.signal(Signal::SIGCONT);
+    }
+
+    /// Whether the daemon was started and not ended since.
+    pub fn is_started(&self) -> bool {
+        self.daemon.is_some()
     }
 
     /// The daemon's process id.

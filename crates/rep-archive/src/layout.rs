@@ -1,4 +1,4 @@
-//! Bytes of an archive, little-endian. docs/FORMAT.md tells the same in words.
+//! Bytes of an archive, little-endian. docs/ARCHIVE.md tells the same in words, and a test compares the two.
 
 use crate::{RECORD_BYTES_MAX, ZEROES_BYTES_MAX};
 use rep_types::{NodeName, ResourceName, SECTOR_SIZE, VolumeNumber};

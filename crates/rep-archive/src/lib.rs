@@ -1,4 +1,4 @@
-//! Archives: what the victim of a split brain held, in a file of its own; docs/FORMAT.md's part on archives as code.
+//! Archives: what the victim of a split brain held, in a file of its own; docs/ARCHIVE.md as code.
 //!
 //! ```text
 //!  head (4096 bytes) │ record head (64), data │ record head, data │ … │ end record

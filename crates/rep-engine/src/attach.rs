@@ -64,6 +64,7 @@ impl Engine {
             return self.finish_command(id, Err(CommandError::Refused(Refusal::Busy)));
         }
         self.restart_handshake_if_under_way();
+        self.role_change_meets_new_disk();
         // What it took before it was let go of may still be in its cache.
         self.epochs.touch(self.now);
         let superblock = &loaded.superblock;
@@ -76,12 +77,13 @@ impl Engine {
         volume.prior_end = prior_end(attached_boot, boot);
         volume.boot = boot;
         volume.attachment += 1;
+        let attachment = volume.attachment;
         volume.detaching = false;
         volume.adopting = None;
         volume.settling = None;
         volume.logical_block_bytes = logical_block_bytes;
         volume.set_size(size);
-        let mut local = LocalDisk::new(&loaded, size);
+        let mut local = LocalDisk::new(&loaded, size, attachment);
         let marked = mark_hot_extents(&mut local, &loaded);
         let stage = AttachStage::Bitmap(local.flush_bitmap());
         volume.local = Some(local);
@@ -192,7 +194,7 @@ impl Engine {
                 self.volumes[index].detaching = true;
                 self.restart_handshake_if_under_way();
                 if self.is_connected() {
-                    self.send_state_without(index);
+                    self.send_state();
                 }
                 Some(DetachStage::Drain)
             }
@@ -239,15 +241,6 @@ impl Engine {
         let requests = self.peer_requests.iter().any(|(_, request)| request.volume == index && request.submitted);
         let log = self.volumes[index].local.as_ref().is_some_and(|local| local.log_job.is_some());
         !ops && !requests && !log && self.volumes[index].recording.is_none()
-    }
-
-    fn send_state_without(&mut self, index: usize) {
-        let disks = self.volumes.iter().enumerate().map(|(position, volume)| {
-            let disk = if position == index { DiskState::Diskless } else { volume.disk };
-            (volume.number, disk)
-        });
-        let disks = disks.collect();
-        self.send(rep_wire::ControlMessage::State { role: self.role, disks }, None);
     }
 }
 

@@ -50,7 +50,9 @@ impl Engine {
         let Some(io) = self.ios.remove(Key(io.0)) else { return self.release(payload) };
         let index = io.volume;
         if io.attachment != self.volumes[index].attachment || self.volumes[index].local.is_none() {
-            return self.late_completion(io.purpose, payload);
+            // A flush that failed is final also for a disk let go of meanwhile: attached again, it may lack writes.
+            self.volumes[index].cache_lost |= result.is_err() && io.purpose.is_flush();
+            return self.release(payload);
         }
         let ignored = planted!("failed-flush-ignored") && io.purpose.is_flush()
             || planted!("failed-write-ignored")
@@ -95,11 +97,6 @@ impl Engine {
             (_, Ok(_)) => {}
             (_, Err(_)) => self.local_disk_failed(index, Why::DiskError),
         }
-    }
-
-    /// Something ended on a disk that has been let go of: nobody waits for it.
-    fn late_completion(&mut self, _purpose: IoPurpose, payload: Option<rep_types::PayloadId>) {
-        self.release(payload);
     }
 }
 

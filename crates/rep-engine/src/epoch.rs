@@ -235,7 +235,7 @@ impl Engine {
             let Some(index) = index else { continue };
             let volume = &self.volumes[index];
             let here = closing.local_done.contains(&index) && volume.disk == DiskState::UpToDate;
-            let there = by_peer && volume.peer_disk == DiskState::UpToDate;
+            let there = by_peer && self.is_connected() && volume.peer_disk == DiskState::UpToDate;
             let stable = here || there;
             let result = if stable { Ok(()) } else { Err(IoError::Io) };
             match waiter {

@@ -355,8 +355,11 @@ impl Engine {
     }
 
     /// Tells the peer our role and disks.
+    ///
+    /// A disk being let go of takes nothing any more, so it is told as gone already.
     pub(crate) fn send_state(&mut self) {
-        let disks = self.volumes.iter().map(|volume| (volume.number, volume.disk)).collect();
+        let told = |volume: &crate::volume::Volume| if volume.detaching { DiskState::Diskless } else { volume.disk };
+        let disks = self.volumes.iter().map(|volume| (volume.number, told(volume))).collect();
         self.send(ControlMessage::State { role: self.role, disks }, None);
     }
 

@@ -3,7 +3,6 @@
 use crate::Engine;
 use crate::operation::Leg;
 use crate::operator::Step;
-use crate::role::DemotionStage;
 use crate::volume::Volume;
 use rep_meta::{DataState, PrimaryMark};
 use rep_types::{DiskState, ReplicationState, Role};
@@ -31,10 +30,10 @@ impl Engine {
 }
 
 impl Engine {
-    /// The end of a demotion takes the mark away before the role: nothing is written for a client any more.
+    /// A demotion takes the mark away before the role: nothing is written for a client any more.
     fn is_unmarking(&self) -> bool {
         let step = self.transition.as_ref().and_then(|transition| transition.steps.front());
-        matches!(step, Some(Step::Demote(DemotionStage::Superblock(_))))
+        matches!(step, Some(Step::Demote(_)))
     }
 }
 

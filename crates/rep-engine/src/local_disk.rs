@@ -80,25 +80,28 @@ pub(crate) struct LocalDisk {
 }
 
 impl LocalDisk {
-    pub fn new(loaded: &Loaded, size_bytes: u64) -> Self {
+    /// A disk just attached. `attachment` is larger than that of any before it: a ticket of an earlier one is for a disk
+    /// that is gone and doesn't keep anybody waiting.
+    pub fn new(loaded: &Loaded, size_bytes: u64, attachment: u32) -> Self {
+        let first = u64::from(attachment) << 32;
         LocalDisk {
             layout: loaded.layout,
             superblock: loaded.superblock.clone(),
-            superblock_changes: 0,
-            superblock_written: 0,
+            superblock_changes: first,
+            superblock_written: first,
             superblock_write: None,
             superblock_on_disk: loaded.superblock.clone(),
             bitmap: DirtyBitmap::from_loaded(&loaded.bitmap, size_bytes.div_ceil(BLOCK_SIZE)),
             store: BitmapStore::from_loaded(&loaded.bitmap, &loaded.layout),
             bitmap_job: None,
             bitmap_pending: 0,
-            bitmap_asked: 0,
-            bitmap_written: 0,
+            bitmap_asked: first,
+            bitmap_written: first,
             log: ActivityLog::from_loaded(&loaded.log, &loaded.layout),
             log_job: None,
             evicted: Vec::new(),
-            reset_asked: 0,
-            reset_done: 0,
+            reset_asked: first,
+            reset_done: first,
         }
     }
 

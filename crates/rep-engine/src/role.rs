@@ -191,6 +191,13 @@ impl Engine {
         for (index, _) in tickets {
             let volume = &self.volumes[*index];
             let good = volume.disk == DiskState::UpToDate || volume.peer_disk == DiskState::UpToDate;
+            let taken = volume.local.as_ref().is_none_or(|local| local.superblock().data == DataState::Consistent);
+            if force && !good && !taken {
+                // The peer's good data went while the mark was being written: only now is this disk's data to be taken
+                // for the newest, and that is recorded first (I-G5).
+                self.unmark_primary(tickets);
+                return Progress::Moved(Step::Promote(PromotionStage::Landing { force }));
+            }
             if volume.peer_disk != DiskState::UpToDate && (volume.local.is_none() || !(force || good)) {
                 // What was good was lost meanwhile.
                 self.unmark_primary(tickets);
@@ -213,6 +220,21 @@ impl Engine {
             }
         }
         Progress::Done
+    }
+
+    /// A disk came while a role was being recorded on the others: it is recorded anew, on all of them.
+    pub(crate) fn role_change_meets_new_disk(&mut self) {
+        let step = self.transition.as_mut().and_then(|transition| transition.steps.front_mut());
+        match step {
+            Some(Step::Promote(stage)) => {
+                let PromotionStage::Recording { force, tickets } = stage else { return };
+                let (force, tickets) = (*force, std::mem::take(tickets));
+                *stage = PromotionStage::Landing { force };
+                self.unmark_primary(&tickets);
+            }
+            Some(Step::Demote(stage)) => *stage = DemotionStage::Begin,
+            _ => {}
+        }
     }
 
     /// A promotion comes to nothing: nothing was written for a client.

@@ -99,7 +99,7 @@ impl Engine {
         if self.handshake_under_way() {
             return refused(Refusal::HandshakeUnderWay);
         }
-        if volume.local.is_none() || !volume.peer_disk.takes_writes() {
+        if volume.local.is_none() || volume.detaching || !volume.peer_disk.takes_writes() {
             return refused(Refusal::Diskless);
         }
         if volume.resync.is_some() || volume.disk != DiskState::UpToDate || volume.peer_disk != DiskState::UpToDate {
@@ -366,7 +366,11 @@ impl Engine {
     /// The peer leads a verify, or ends it.
     pub(crate) fn peer_verifies(&mut self, number: VolumeNumber, running: bool) {
         let Some(index) = self.volume_index(number) else { return };
-        match (running, self.volumes[index].replication) {
+        let volume = &self.volumes[index];
+        let mirrored = volume.takes_local_writes() && volume.mirrors(self.is_connected());
+        match (running, volume.replication) {
+            // A disk on its way out doesn't get what is written meanwhile; asked for digests, this node tells none.
+            (true, _) if !mirrored => {}
             (true, ReplicationState::Established) => self.follow_verify(index),
             // Both began at the same moment: the node whose name sorts first leads.
             (true, ReplicationState::VerifyS) if !self.config.sorts_first => {

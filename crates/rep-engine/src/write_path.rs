@@ -302,7 +302,8 @@ impl Engine {
         // Only a disk with good data counts: what an Inconsistent one alone has would be overwritten by its source.
         let volume = &self.volumes[op.volume];
         let good_here = local && volume.disk == DiskState::UpToDate;
-        let good_there = peer && volume.peer_disk == DiskState::UpToDate;
+        // A peer one of the two has taken leave of calls its data Outdated by now.
+        let good_there = peer && self.is_connected() && volume.peer_disk == DiskState::UpToDate;
         if !good_here && !good_there && !planted!("inconsistent-disk-counts") {
             return self.end_operation(key, Err(IoError::Io));
         }

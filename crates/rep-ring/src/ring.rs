@@ -102,12 +102,6 @@ impl Ring {
         })
     }
 
-    /// Whether there are completions, or the kernel has work for this thread that will bring some once
-    /// [`Ring::hand_over`] lets it be done. Asked without a system call.
-    pub fn has_news(&mut self) -> bool {
-        !self.uring.completion().is_empty() || self.uring.submission().taskrun()
-    }
-
     /// Takes a completion, if there is one.
     pub fn next_completion(&mut self) -> Option<Completion> {
         let entry = self.uring.completion().next()?;

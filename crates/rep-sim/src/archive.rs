@@ -78,7 +78,7 @@ impl World {
         if self.nodes[node].life != life || !self.nodes[node].is_up() {
             return;
         }
-        let fails = !self.operator.healing && self.dice.misc.chance(self.swarm.archive_fails);
+        let fails = !self.operator.archives_mended && self.dice.misc.chance(self.swarm.archive_fails);
         let result = if fails { Err(ArchiveError::Archive) } else { Ok(()) };
         if fails {
             self.seen(Sometimes::ArchiveFailed);

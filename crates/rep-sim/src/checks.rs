@@ -131,15 +131,18 @@ impl World {
                 let detail = format!("volume {volume} block {block}: answered, not on node {holder}, not marked");
                 self.fail(Kind::WrongData, "R14", detail);
             }
-            self.check_degraded(node, holder, volume, block);
+            // A cache that died while the word that it had the write was on its way: nobody knows yet.
+            let known = holder == node || self.nodes[holder].lost_cache_at <= asked_at;
+            self.check_degraded(node, holder, volume, block, known);
         }
     }
 
     /// A node knows its peer lacks a write it answers: by then a generation says so, durably (I-G2, I-D7).
-    fn check_degraded(&mut self, node: usize, holder: usize, volume: usize, block: u64) {
+    fn check_degraded(&mut self, node: usize, holder: usize, volume: usize, block: u64, known: bool) {
         let Some(snapshot) = self.snapshot(node) else { return };
         let peer = &snapshot.volumes[volume];
-        let alone = snapshot.connection != ConnectionState::Connected || peer.peer_disk != DiskState::UpToDate;
+        let alone =
+            snapshot.connection != ConnectionState::Connected || (known && peer.peer_disk != DiskState::UpToDate);
         let without_disk = !matches!(peer.disk, DiskState::UpToDate | DiskState::Inconsistent);
         if holder == node && without_disk && self.truth.is_current(node, volume) {
             let detail = format!("node {node} answers block {block} without its disk, which still passes for current");
@@ -211,7 +214,9 @@ impl World {
             }
         }
         for (node, disk) in [a, b].into_iter().enumerate() {
-            if let Some(sector) = disk.dirty_sectors().find(|sector| bare(*sector)) {
+            // What is written once more as it is already stable has nothing to lose.
+            let volatile = |sector: &usize| disk.cached()[*sector] != disk.stable()[*sector];
+            if let Some(sector) = disk.dirty_sectors().filter(volatile).find(|sector| bare(*sector)) {
                 return Some((sector as u64, format!("is in node {node}'s cache only")));
             }
         }

@@ -17,6 +17,8 @@ use rep_types::{ConnectionState, DiskState, ReplicationState, Role};
 const ROUNDS_MAX: u32 = 60;
 /// Between two rounds.
 const ROUND: u64 = 10 * SECOND;
+/// Rounds after which archives can be written again.
+const ARCHIVES_FAIL_UNTIL: u32 = 12;
 /// Rounds after which Primaries are demoted, in case one stands in the way.
 const DEMOTE_AFTER: u32 = 8;
 
@@ -45,19 +47,26 @@ impl World {
             self.network.muted_until = [0; 2];
             self.nodes.iter_mut().for_each(|node| node.down_until = 0);
         }
+        // What can't be archived isn't given up: for a while a split brain stays one.
+        self.operator.archives_mended |= round >= ARCHIVES_FAIL_UNTIL;
         if round > ROUNDS_MAX {
             return self.stuck();
         }
         match self.operator.heal_stage {
             0 if self.is_converged() => self.read_everything(),
             0 => self.repair(round),
-            1 if self.clients.outstanding.is_empty() => self.judge_rest(),
+            1 if self.is_at_rest() => self.judge_rest(),
             _ => {}
         }
         if !self.finished {
             let span = if self.operator.heal_stage == 0 { ROUND } else { SECOND };
             self.after(span, Due::Heal { round: round + 1 });
         }
+    }
+
+    /// Nothing is asked for, and nothing is on its way to a disk: marks that clear late have done so.
+    fn is_at_rest(&self) -> bool {
+        self.clients.outstanding.is_empty() && self.nodes.iter().all(|node| node.ops.is_empty())
     }
 
     fn stuck(&mut self) {

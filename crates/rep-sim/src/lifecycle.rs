@@ -71,6 +71,7 @@ impl World {
             volume.openers = 0;
         }
         let ops = std::mem::take(&mut state.ops);
+        (0..self.swarm.volumes).for_each(|volume| self.disk_away(node, volume));
         for op in ops.into_values().filter(|op| op.done.is_none()) {
             if power { self.tear_op(node, &op) } else { self.land_or_not(node, op) }
         }
@@ -132,6 +133,8 @@ impl World {
     /// A node's machine is replaced: empty disks, fresh metadata.
     pub(crate) fn reinstall(&mut self, node: usize, down_ns: u64) {
         self.seen(Sometimes::Reinstalled);
+        // Nothing lands any more on disks that are thrown away.
+        self.nodes[node].ops.clear();
         self.bury(node, false);
         self.line(|| format!("node {node} is installed anew"));
         for volume in 0..self.swarm.volumes {

@@ -42,6 +42,8 @@ pub struct Operator {
     pub split_brain: [bool; 2],
     /// Until when an operator's word to give a node's copy up may still take effect, by volume and node.
     pub giving_up: Vec<[u64; 2]>,
+    /// Archives can be written again.
+    pub archives_mended: bool,
     /// How far the end has come.
     pub heal_stage: u32,
     /// Whether any disk was ever told to fail.

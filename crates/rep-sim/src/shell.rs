@@ -57,7 +57,10 @@ impl World {
             }
             Action::Archive { io, volume, step } => self.archive(node, io, volume.0 as usize, step),
             Action::DropArchive { volume } => self.drop_archive(node, volume.0 as usize),
-            Action::CloseDisk { volume } => self.nodes[node].volumes[volume.0 as usize].attached = false,
+            Action::CloseDisk { volume } => {
+                self.nodes[node].volumes[volume.0 as usize].attached = false;
+                self.disk_away(node, volume.0 as usize);
+            }
             Action::Send { session, message, payload } => self.send(node, session.0, &message, payload),
             Action::WantLink { wanted } => self.want_link(node, wanted),
             Action::CloseLink { session, cause } => self.close_link(node, session.0, cause),

@@ -23,6 +23,8 @@ struct Lineage {
     last: [GenerationId; 2],
     /// Whether a node's disk has failed since both were last known to be equal.
     failed: [bool; 2],
+    /// Whether a node's disk was out of reach at any time since then: its daemon dead, or detached.
+    away: [bool; 2],
 }
 
 /// Metadata as they were at some version of the disk.
@@ -66,6 +68,7 @@ impl Truth {
             intact: [true; 2],
             last: [GenerationId::JUST_CREATED; 2],
             failed: [false; 2],
+            away: [false; 2],
         };
         Truth { parsed: vec![[None, None]; volumes], lineages: vec![lineage; volumes] }
     }
@@ -200,9 +203,11 @@ impl World {
         if let (Some(lost), None) = (had, has) {
             let both_failed = self.truth.lineages[volume].failed == [true; 2];
             let failed_unnoticed = (0..2).all(|node| !now[node] || self.has_unreported_failure(node, volume));
-            if both_failed || failed_unnoticed || self.is_being_given_up(lost, volume) {
-                // The last good copy failed, or died while the operator had the other given up: what no flush covered
-                // may be gone.
+            let lineage = &self.truth.lineages[volume];
+            let out_of_reach = lineage.away[lost] && lineage.failed[1 - lost];
+            if both_failed || failed_unnoticed || out_of_reach || self.is_being_given_up(lost, volume) {
+                // The last good copy failed, while the other failed as well, was out of reach or given up: what no flush
+                // covered may be gone.
                 return self.lose_all_unflushed(volume);
             }
             let detail = format!(
@@ -232,7 +237,12 @@ impl World {
     /// Both nodes call each other's data the same as theirs.
     pub(crate) fn known_equal(&mut self, volume: usize) {
         let lineage = &mut self.truth.lineages[volume];
-        (lineage.intact, lineage.failed) = ([true; 2], [false; 2]);
+        (lineage.intact, lineage.failed, lineage.away) = ([true; 2], [false; 2], [false; 2]);
+    }
+
+    /// A node's disk went out of reach.
+    pub(crate) fn disk_away(&mut self, node: usize, volume: usize) {
+        self.truth.lineages[volume].away[node] = true;
     }
 
     /// A node's disk failed an operation.

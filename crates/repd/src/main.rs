@@ -35,6 +35,8 @@ fn main() -> std::process::ExitCode {
     // Whoever started this daemon may have had signals blocked, which it would inherit.
     let _ = nix::sys::signal::SigSet::all().thread_unblock();
     start_logging();
+    #[cfg(feature = "planted-bugs")]
+    plant_a_bug();
     let result = run(arguments, sockets);
     log::flush();
     // Threads that are stuck in the kernel must not keep the process: what had to be left cleanly has been.
@@ -77,6 +79,14 @@ fn serve(config: &Config, node: NodeName, arguments: &Arguments, sockets: Socket
         let daemon = Daemon::new(config, arguments.config.clone(), node, sockets);
         control::run(daemon, listener).await
     })
+}
+
+/// Plants the bug that `REPD_PLANTED_BUG` names: the torture's negative control.
+#[cfg(feature = "planted-bugs")]
+fn plant_a_bug() {
+    let Ok(name) = std::env::var("REPD_PLANTED_BUG") else { return };
+    assert!(rep_types::planted::plant(Some(&name)), "no planted bug is named '{name}'");
+    log::tell(format_args!("repd: with the planted bug '{name}': for tests only"));
 }
 
 fn start_logging() {

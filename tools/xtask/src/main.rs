@@ -11,6 +11,7 @@ mod process;
 mod sim;
 mod summary;
 mod test;
+mod torture;
 
 use process::{Failure, Tool, cargo, release_binary, workspace_root};
 use std::ffi::OsString;
@@ -21,9 +22,10 @@ usage: cargo xtask VERB [ARGUMENT]...
 
   demo  [ARGUMENT]...   two nodes on this machine show the main job (arguments go to 'repctl demo')
   check                 formatting, clippy with warnings denied, documentation
-  test  [--only STEP]   installs what the tests drive, builds, runs every test; steps: unit, sim, fuzz, daemons;
-                        guest, only by name: block devices in an emulated machine
+  test  [--only STEP]   installs what the tests drive, builds, runs every test; steps: unit, sim, fuzz, daemons,
+                        torture; guest, only by name: block devices in an emulated machine
   sim   [ARGUMENT]...   the simulator (arguments go to it: --seeds N, --seed N, --planted, ...)
+  torture [ARGUMENT]... real daemons, killed, cut, corrupted, without power (--minutes N, --seed N, --only KIND, ...)
   fuzz  [ARGUMENT]...   the fuzz targets (--seconds N, --target NAME, --replay, --list)
   bench [ARGUMENT]...   our figures beside nbdkit's and QEMU's (--quick, --json)
   guest [ARGUMENT]...   a script in an emulated machine whose kernel has ublk, nbd and DRBD (see tools/lab/README.md)
@@ -49,6 +51,7 @@ fn run(verb: &str, rest: &[OsString]) -> Result<(), Failure> {
         "check" => check::run(),
         "test" => test::run(rest),
         "sim" => sim::run(rest),
+        "torture" => torture::run(rest),
         "fuzz" => fuzz::run(rest),
         "bench" => bench(rest),
         "guest" => guest::run(rest),

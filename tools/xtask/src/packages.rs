@@ -38,6 +38,7 @@ pub const TESTED: &[Need] = &[
     program("fusermount3", &["fuse3"]),
     program("nft", &["nftables"]),
     program("ip", &["iproute2"]),
+    program("tc", &["iproute2"]),
     program("losetup", &["mount", "util-linux"]),
     program("mount", &["mount"]),
 ];

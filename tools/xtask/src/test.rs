@@ -4,7 +4,7 @@ use crate::packages::{self, is_root};
 use crate::process::{Failure, cargo, target_directory};
 use crate::sim;
 use crate::summary::Summary;
-use crate::{fuzz, guest};
+use crate::{fuzz, guest, torture};
 use std::ffi::OsString;
 
 /// The seeds the simulator runs in every test; `cargo xtask sim --seeds N` runs more.
@@ -17,7 +17,7 @@ pub fn run(rest: &[OsString]) -> Result<(), Failure> {
     let only = only(rest)?;
     let wanted = |name: &str| only.as_deref().is_none_or(|only| only == name);
     let mut summary = Summary::new("test");
-    if wanted("daemons") {
+    if wanted("daemons") || wanted("torture") {
         summary.step("packages", || packages::install(packages::TESTED));
     }
     if wanted("unit") {
@@ -34,6 +34,12 @@ pub fn run(rest: &[OsString]) -> Result<(), Failure> {
     if wanted("daemons") {
         summary.step("release build", build_daemons);
         summary.step("real daemons", daemon_tests);
+    }
+    if wanted("torture") {
+        summary.step("torture", || {
+            build_daemons()?;
+            torture::run_built(&["--seconds", torture::SHORT_SECONDS].map(OsString::from))
+        });
     }
     // By name alone: an emulated machine takes its time, and needs packages of its own.
     if only.as_deref() == Some("guest") {
@@ -52,8 +58,8 @@ fn only(rest: &[OsString]) -> Result<Option<String>, Failure> {
     let words: Vec<_> = rest.iter().map(|word| word.to_string_lossy()).collect();
     match words.iter().map(AsRef::as_ref).collect::<Vec<&str>>().as_slice() {
         [] => Ok(None),
-        ["--only", step @ ("unit" | "sim" | "fuzz" | "daemons" | "guest")] => Ok(Some((*step).to_owned())),
-        _ => Err(Failure::usage("'cargo xtask test' takes '--only unit|sim|fuzz|daemons|guest' or nothing")),
+        ["--only", step @ ("unit" | "sim" | "fuzz" | "daemons" | "torture" | "guest")] => Ok(Some((*step).to_owned())),
+        _ => Err(Failure::usage("'cargo xtask test' takes '--only unit|sim|fuzz|daemons|torture|guest' or nothing")),
     }
 }
 

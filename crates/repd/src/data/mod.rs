@@ -22,7 +22,6 @@ mod nbd;
 mod notices;
 mod perform;
 mod report;
-mod spin;
 mod thread;
 mod ublk;
 

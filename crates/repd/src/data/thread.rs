@@ -10,7 +10,6 @@ use super::ending::Ending;
 use super::io::{Io, Operation};
 use super::limits::{PEER_QUEUE_BYTES_MAX, RING_ENTRIES};
 use super::nbd::{AllocationSource, NbdContext, NbdPort, PortalOptions};
-use super::spin::Spin;
 use super::ublk::{UblkContext, UblkPort, WorkerChannel};
 use crate::resource::{ControlRequest, DeviceOptions, MEMORY_BYTES_LEAST, MetaPlacement, ResourceOptions, SpawnError};
 use rep_disk::Disk;
@@ -60,9 +59,6 @@ pub(super) struct DataThread {
     pub events: Vec<Event>,
     pub actions: Vec<Action>,
     begun: Instant,
-    spin: Spin,
-    /// Events since the last wait.
-    events_taken: usize,
     batch: Vec<Event>,
     peer_events: Vec<PeerEvent>,
 }
@@ -152,8 +148,6 @@ impl DataThread {
             events: Vec::new(),
             actions: Vec::new(),
             begun: now,
-            spin: Spin::default(),
-            events_taken: 0,
             batch: Vec::new(),
             peer_events: Vec::new(),
         })
@@ -185,23 +179,8 @@ impl DataThread {
     /// Hands over what is to be done and waits for what completes.
     fn wait(&mut self) {
         self.io.peer_waits = false;
-        let events = std::mem::take(&mut self.events_taken);
-        if self.spin.begins(events, self.buffers.pool.in_use().used_bytes) && self.look_for_news() {
-            return;
-        }
         let timeout = self.next_timeout().map(|at| at.saturating_duration_since(self.now));
         survive(self.io.ring.turn(timeout));
-    }
-
-    /// Looks for completions for a short while instead of sleeping; true when there are some.
-    fn look_for_news(&mut self) -> bool {
-        survive(self.io.ring.hand_over());
-        let ring = &mut self.io.ring;
-        let news = self.spin.look(|| ring.has_news(), Instant::now);
-        if news {
-            survive(ring.hand_over());
-        }
-        news
     }
 
     /// Takes what has completed; whether there was anything.
@@ -241,7 +220,6 @@ impl DataThread {
         while !self.events.is_empty() {
             let now = self.timestamp();
             let mut batch = std::mem::replace(&mut self.events, std::mem::take(&mut self.batch));
-            self.events_taken += batch.len();
             for event in batch.drain(..) {
                 trace!(?event);
                 self.engine.handle(now, event, &mut self.actions);

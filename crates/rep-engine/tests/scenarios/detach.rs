@@ -1,0 +1,61 @@
+//! A disk on its way out takes nothing any more, whatever else is told meanwhile.
+
+use crate::pair::{Kind, Pair};
+use rep_engine::{Command, CommandError, Notice};
+use rep_types::{DiskState, Refusal, ReplicationState, VolumeNumber};
+
+const VOLUME: VolumeNumber = VolumeNumber(0);
+
+/// beta detaches its second disk, and its first one fails before that has ended: the word on the first must not say of
+/// the second that it is there again. Found by seed 14418.
+#[test]
+fn a_disk_being_detached_is_never_told_as_being_there() {
+    let mut pair = Pair::with_primary(2);
+    pair.hold(1, Kind::Meta, 1);
+    pair.command(1, Command::Detach { volume: VolumeNumber(1) });
+    pair.run();
+    assert_eq!(pair.volume(0, 1).peer_disk, DiskState::Diskless);
+    pair.hold(1, Kind::Data, 0);
+    pair.write(0, 0, 0);
+    pair.run();
+    pair.fail_held(1, Kind::Data, 0);
+    assert_eq!(pair.volume(0, 0).peer_disk, DiskState::Diskless);
+    assert_eq!(pair.volume(0, 1).peer_disk, DiskState::Diskless, "told as being there again");
+    let lone = pair.write(0, 1, 0);
+    pair.run();
+    assert_eq!(pair.answer(0, lone), Some(Ok(())));
+    pair.let_go(1, Kind::Meta, 1);
+    (0..2).for_each(|volume| pair.attach(1, volume));
+    pair.run();
+    assert!(pair.is_in_sync());
+}
+
+/// A verify compares what both disks get, and this one gets nothing any more: every write since would be found to differ
+/// (I-B9). Found by seed 6490.
+#[test]
+fn a_disk_being_detached_is_not_verified() {
+    let mut pair = Pair::with_primary(1);
+    pair.hold(1, Kind::Meta, 0);
+    pair.command(1, Command::Detach { volume: VOLUME });
+    let verify = pair.command(1, Command::Verify { volume: VOLUME, repair_from: None });
+    assert_eq!(pair.outcome(1, verify), Some(Err(CommandError::Refused(Refusal::Diskless))));
+    pair.run();
+    assert_eq!(pair.volume(1, 0).replication, ReplicationState::Established);
+}
+
+/// The same asked by the peer, which hasn't heard of the detach yet.
+#[test]
+fn a_disk_being_detached_is_not_verified_for_the_peer() {
+    let mut pair = Pair::with_primary(1);
+    pair.hold(1, Kind::Meta, 0);
+    pair.hold_wire(1);
+    pair.command(1, Command::Detach { volume: VOLUME });
+    pair.command(0, Command::Verify { volume: VOLUME, repair_from: None });
+    pair.write(0, 0, 0);
+    pair.run();
+    assert_eq!(pair.volume(1, 0).replication, ReplicationState::Established, "follows with a disk it lets go of");
+    pair.let_wire_go(1);
+    assert_eq!(pair.volume(0, 0).replication, ReplicationState::Established);
+    let finished = |notice: &Notice| matches!(notice, Notice::VerifyFinished { .. });
+    assert!(!pair.notices(0).iter().any(finished), "a verify that compared nothing has no result");
+}

@@ -1,0 +1,41 @@
+//! Clean leaves: from the word on, the one who isn't Primary calls its data Outdated.
+
+use crate::pair::{Kind, Pair};
+use rep_engine::Command;
+use rep_types::{ConnectionState, DiskState, IoError};
+
+/// alpha, Primary, leaves; its disk fails before beta has answered. What only beta has is no success: beta calls its data
+/// Outdated, and alpha's still pass for the newest (R31, R32). Found by seed 11043.
+#[test]
+fn what_only_an_outdated_peer_has_is_not_answered_as_done() {
+    let mut pair = Pair::with_primary(1);
+    pair.hold(0, Kind::Data, 0);
+    let write = pair.write(0, 0, 0);
+    pair.run();
+    pair.hold_wire(1);
+    pair.command(0, Command::Disconnect { force: false });
+    pair.run();
+    assert_eq!(pair.snapshot(0).connection, ConnectionState::Disconnecting);
+    assert_eq!(pair.volume(1, 0).disk, DiskState::Outdated);
+    assert_eq!(pair.answer(0, write), None, "the own disk has it not yet");
+    pair.fail_held(0, Kind::Data, 0);
+    assert_eq!(pair.answer(0, write), Some(Err(IoError::Io)));
+}
+
+/// The same for a flush: beta's word that it flushed was for data it gives up.
+#[test]
+fn a_flush_of_an_outdated_peer_alone_is_not_answered_as_done() {
+    let mut pair = Pair::with_primary(1);
+    let write = pair.write(0, 0, 0);
+    pair.run();
+    assert_eq!(pair.answer(0, write), Some(Ok(())));
+    pair.hold(0, Kind::Flush, 0);
+    let flush = pair.flush(0, 0);
+    pair.run();
+    pair.hold_wire(1);
+    pair.command(0, Command::Disconnect { force: false });
+    pair.run();
+    assert_eq!(pair.answer(0, flush), None);
+    pair.fail_held(0, Kind::Flush, 0);
+    assert_eq!(pair.answer(0, flush), Some(Err(IoError::Io)));
+}

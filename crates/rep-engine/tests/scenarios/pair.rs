@@ -1,0 +1,410 @@
+//! Two engines on a bench: the test holds back disk operations and frames, lets them go, or fails them.
+//!
+//! Nothing happens by itself but what isn't held, and no time passes: a scenario is an order of events. After each the
+//! engines' invariants are asserted. No data is kept (the simulator does that), only metadata.
+
+use rep_engine::{
+    Action, ArchiveError, Command, CommandError, CommandOutcome, DiskSuccess, Engine, EngineConfig, Event, Notice,
+    ReadInto, Snapshot, Timestamp, VolumeSnapshot,
+};
+use rep_meta::{
+    BootId, CreateParameters, Identity, InitialBitmap, LayoutOptions, MemoryStorage, MetaStorage, Placement, Superblock,
+};
+use rep_types::{
+    BLOCK_SIZE, ByteRange, CommandId, DIGEST_LENGTH, DiskState, EXTENT_SIZE, IoError, IoId, LinkCause, NodeName,
+    PayloadId, ReplicationState, RequestId, ResourceName, Role, SessionId, VolumeNumber,
+};
+use rep_wire::Message;
+use std::collections::{BTreeMap, VecDeque};
+
+/// Bytes of a volume: four extents.
+const DEVICE_BYTES: u64 = 4 * EXTENT_SIZE;
+
+/// What a disk operation is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// A read or write of data.
+    Data,
+    /// A flush.
+    Flush,
+    /// A write of metadata.
+    Meta,
+}
+
+struct DiskOp {
+    io: IoId,
+    volume: usize,
+    kind: Kind,
+    work: Work,
+}
+
+enum Work {
+    /// A step of an archive.
+    Archive,
+    Data,
+    ReadNew,
+    Digest(ByteRange),
+    Meta(u64, rep_meta::MetaBlock),
+}
+
+enum Sent {
+    /// A frame, and whether a payload goes with it.
+    Frame(Message, bool),
+    /// The sender closed the connection.
+    End,
+}
+
+/// A node: its metadata outlive the engine.
+pub struct Node {
+    engine: Engine,
+    metas: Vec<MemoryStorage>,
+    wants_link: bool,
+    ops: VecDeque<DiskOp>,
+    held: Vec<(Kind, usize)>,
+    payloads: u32,
+    numbers: u64,
+    answers: BTreeMap<u64, Result<(), IoError>>,
+    outcomes: BTreeMap<u64, Result<CommandOutcome, CommandError>>,
+    /// What operators were told.
+    pub notices: Vec<Notice>,
+}
+
+/// Both nodes and what is between them. Node 0's name sorts first.
+pub struct Pair {
+    now: u64,
+    session: u64,
+    volumes: usize,
+    nodes: [Node; 2],
+    /// Frames on their way, by sender.
+    wires: [VecDeque<(SessionId, Sent)>; 2],
+    wire_held: [bool; 2],
+}
+
+fn identity(node: usize, volume: usize) -> Identity {
+    Identity {
+        resource: ResourceName::new("bench").expect("a legal name"),
+        node: NodeName::new(["alpha", "beta"][node]).expect("a legal name"),
+        volume: VolumeNumber(volume as u16),
+    }
+}
+
+fn fresh_metadata(node: usize, volume: usize) -> MemoryStorage {
+    let parameters = CreateParameters {
+        identity: identity(node, volume),
+        device_uuid: (node * 10 + volume + 1) as u128,
+        placement: Placement::External,
+        device_bytes: DEVICE_BYTES,
+        options: LayoutOptions { log_slots: Some(2) },
+        bitmap: InitialBitmap::Clean,
+    };
+    let mut storage = MemoryStorage::new(1 << 20);
+    rep_meta::create(&mut storage, &parameters).expect("there is room");
+    storage
+}
+
+impl Node {
+    fn new(node: usize, volumes: usize) -> Node {
+        Node {
+            engine: Node::engine(node, volumes, 1),
+            metas: (0..volumes).map(|volume| fresh_metadata(node, volume)).collect(),
+            wants_link: false,
+            ops: VecDeque::new(),
+            held: Vec::new(),
+            payloads: 0,
+            numbers: 0,
+            answers: BTreeMap::new(),
+            outcomes: BTreeMap::new(),
+            notices: Vec::new(),
+        }
+    }
+
+    fn engine(node: usize, volumes: usize, life: u64) -> Engine {
+        let config = EngineConfig {
+            volumes: (0..volumes).map(|volume| VolumeNumber(volume as u16)).collect(),
+            ..EngineConfig::new(node == 0, life * 1000 + node as u64)
+        };
+        Engine::new(config)
+    }
+
+    fn next_number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
+    }
+
+    fn next_payload(&mut self) -> PayloadId {
+        self.payloads += 1;
+        PayloadId(self.payloads)
+    }
+}
+
+impl Pair {
+    /// Both nodes connected, Secondary, with the same UpToDate data.
+    pub fn in_sync(volumes: usize) -> Pair {
+        let mut pair = Pair {
+            now: 1_000_000_000,
+            session: 0,
+            volumes,
+            nodes: [Node::new(0, volumes), Node::new(1, volumes)],
+            wires: [VecDeque::new(), VecDeque::new()],
+            wire_held: [false; 2],
+        };
+        for node in 0..2 {
+            for volume in 0..volumes {
+                pair.attach(node, volume);
+            }
+            pair.command(node, Command::Connect { discard_my_data: false });
+        }
+        pair.run();
+        pair.connect();
+        for volume in 0..volumes {
+            let volume = VolumeNumber(volume as u16);
+            let id = pair.command(0, Command::NewGeneration { volume, clear_bitmap: true });
+            pair.run();
+            assert_eq!(pair.outcome(0, id), Some(Ok(CommandOutcome::Done)));
+        }
+        assert_eq!(pair.volume(1, 0).disk, DiskState::UpToDate);
+        pair
+    }
+
+    /// The same, with node 0 Primary.
+    pub fn with_primary(volumes: usize) -> Pair {
+        let mut pair = Pair::in_sync(volumes);
+        pair.command(0, Command::Promote { force: false });
+        pair.run();
+        assert_eq!(pair.snapshot(0).role, Role::Primary);
+        pair
+    }
+
+    // ---- what the test does ----
+
+    /// A connection comes up.
+    pub fn connect(&mut self) {
+        self.session += 1;
+        for node in 0..2 {
+            assert!(self.nodes[node].wants_link, "node {node} wants no connection");
+            self.feed(node, Event::LinkUp { session: SessionId(self.session) });
+        }
+        self.run();
+    }
+
+    /// The connection goes, with all that is under way on it.
+    pub fn cut(&mut self) {
+        self.wires.iter_mut().for_each(VecDeque::clear);
+        for node in 0..2 {
+            self.feed(node, Event::LinkDown { session: SessionId(self.session), cause: LinkCause::Failed });
+        }
+        self.run();
+    }
+
+    /// Gives a node's engine a disk.
+    pub fn attach(&mut self, node: usize, volume: usize) {
+        let storage = &mut self.nodes[node].metas[volume];
+        let loaded = rep_meta::load(storage, &identity(node, volume), Placement::External, DEVICE_BYTES);
+        let loaded = Box::new(loaded.expect("good metadata"));
+        let id = self.nodes[node].next_number();
+        let volume = VolumeNumber(volume as u16);
+        let event = Event::Attached { id: CommandId(id), volume, loaded, boot: BootId(7), logical_block_bytes: 512 };
+        self.feed(node, event);
+    }
+
+    /// Gives a node a command; see [`Self::outcome`].
+    pub fn command(&mut self, node: usize, command: Command) -> u64 {
+        let id = self.nodes[node].next_number();
+        self.feed(node, Event::Command { id: CommandId(id), command });
+        id
+    }
+
+    /// A client's write of one block; see [`Self::answer`].
+    pub fn write(&mut self, node: usize, volume: usize, block: u64) -> u64 {
+        let (id, payload) = (self.nodes[node].next_number(), self.nodes[node].next_payload());
+        let range = ByteRange::new(block * BLOCK_SIZE, BLOCK_SIZE as u32);
+        let (request, volume) = (RequestId(id), VolumeNumber(volume as u16));
+        self.feed(node, Event::ClientWrite { request, volume, range, payload, fua: false });
+        id
+    }
+
+    /// A client's flush.
+    pub fn flush(&mut self, node: usize, volume: usize) -> u64 {
+        let id = self.nodes[node].next_number();
+        self.feed(node, Event::ClientFlush { request: RequestId(id), volume: VolumeNumber(volume as u16) });
+        id
+    }
+
+    /// From now on these operations of a node's volume aren't done.
+    pub fn hold(&mut self, node: usize, kind: Kind, volume: usize) {
+        self.nodes[node].held.push((kind, volume));
+    }
+
+    /// They are again; what was held is done.
+    pub fn let_go(&mut self, node: usize, kind: Kind, volume: usize) {
+        self.nodes[node].held.retain(|held| *held != (kind, volume));
+        self.run();
+    }
+
+    /// What is held fails, and nothing is held any more.
+    pub fn fail_held(&mut self, node: usize, kind: Kind, volume: usize) {
+        self.nodes[node].held.retain(|held| *held != (kind, volume));
+        let ops = std::mem::take(&mut self.nodes[node].ops);
+        let (failing, others) = ops.into_iter().partition(|op| op.kind == kind && op.volume == volume);
+        self.nodes[node].ops = others;
+        assert!(!VecDeque::is_empty(&failing), "nothing of {kind:?} is held on node {node}");
+        failing.into_iter().for_each(|op| self.report(node, op, Err(IoError::Io)));
+        self.run();
+    }
+
+    /// From now on nothing this node sends arrives.
+    pub fn hold_wire(&mut self, from: usize) {
+        self.wire_held[from] = true;
+    }
+
+    /// It does again.
+    pub fn let_wire_go(&mut self, from: usize) {
+        self.wire_held[from] = false;
+        self.run();
+    }
+
+    /// Does everything that isn't held, until nothing is left.
+    pub fn run(&mut self) {
+        while self.deliver() | self.work(0) | self.work(1) {}
+    }
+
+    // ---- what the test looks at ----
+
+    /// How a command ended, if it has.
+    pub fn outcome(&self, node: usize, id: u64) -> Option<Result<CommandOutcome, CommandError>> {
+        self.nodes[node].outcomes.get(&id).cloned()
+    }
+
+    /// How a client's request ended, if it has.
+    pub fn answer(&self, node: usize, id: u64) -> Option<Result<(), IoError>> {
+        self.nodes[node].answers.get(&id).copied()
+    }
+
+    /// A node as its engine shows it.
+    pub fn snapshot(&self, node: usize) -> Snapshot {
+        self.nodes[node].engine.snapshot(Timestamp(self.now))
+    }
+
+    /// A volume as a node's engine shows it.
+    pub fn volume(&self, node: usize, volume: usize) -> VolumeSnapshot {
+        self.snapshot(node).volumes[volume].clone()
+    }
+
+    /// A volume's superblock as it is on a node's disk.
+    pub fn superblock(&mut self, node: usize, volume: usize) -> Superblock {
+        let storage = &mut self.nodes[node].metas[volume].clone();
+        let loaded = rep_meta::load(storage, &identity(node, volume), Placement::External, DEVICE_BYTES);
+        loaded.expect("good metadata").superblock
+    }
+
+    /// Whether both nodes hold every volume for equal and good.
+    pub fn is_in_sync(&self) -> bool {
+        let settled = |volume: &VolumeSnapshot| {
+            let good = (volume.disk, volume.peer_disk) == (DiskState::UpToDate, DiskState::UpToDate);
+            good && volume.replication == ReplicationState::Established && volume.out_of_sync_bytes == 0
+        };
+        (0..2).all(|node| self.snapshot(node).volumes.iter().all(settled))
+    }
+
+    /// What a node's operators were told.
+    pub fn notices(&self, node: usize) -> &[Notice] {
+        &self.nodes[node].notices
+    }
+
+    /// How many volumes there are.
+    pub fn volumes(&self) -> usize {
+        self.volumes
+    }
+
+    // ---- the bench itself ----
+
+    fn feed(&mut self, node: usize, event: Event) {
+        let mut actions = Vec::new();
+        self.nodes[node].engine.handle(Timestamp(self.now), event, &mut actions);
+        self.nodes[node].engine.assert_invariants();
+        actions.into_iter().for_each(|action| self.perform(node, action));
+    }
+
+    fn perform(&mut self, node: usize, action: Action) {
+        let state = &mut self.nodes[node];
+        let mut op = |io, volume: VolumeNumber, kind, work| {
+            state.ops.push_back(DiskOp { io, volume: volume.0 as usize, kind, work });
+        };
+        match action {
+            Action::WriteDisk { io, volume, .. } | Action::ZeroDisk { io, volume, .. } => {
+                op(io, volume, Kind::Data, Work::Data)
+            }
+            Action::ReadDisk { io, volume, into: ReadInto::Payload(_), .. } => op(io, volume, Kind::Data, Work::Data),
+            Action::ReadDisk { io, volume, .. } => op(io, volume, Kind::Data, Work::ReadNew),
+            Action::DigestDisk { io, volume, range, .. } => op(io, volume, Kind::Data, Work::Digest(range)),
+            Action::FlushDisk { io, volume } => op(io, volume, Kind::Flush, Work::Data),
+            Action::Archive { io, volume, .. } => op(io, volume, Kind::Data, Work::Archive),
+            Action::WriteMeta { io, volume, offset, block } => op(io, volume, Kind::Meta, Work::Meta(offset, block)),
+            Action::Send { session, message, payload } => {
+                self.wires[node].push_back((session, Sent::Frame(message, payload.is_some())));
+            }
+            Action::WantLink { wanted } => state.wants_link = wanted,
+            Action::CloseLink { session, .. } => self.wires[node].push_back((session, Sent::End)),
+            Action::Complete { request, result, .. } => {
+                assert_eq!(state.answers.insert(request.0, result), None, "request {} is answered twice", request.0);
+            }
+            Action::CommandDone { id, result } => {
+                assert_eq!(state.outcomes.insert(id.0, result), None, "command {} ends twice", id.0);
+            }
+            Action::Notice(notice) => state.notices.push(notice),
+            Action::CloseDisk { .. } | Action::DropArchive { .. } | Action::Release { .. } | Action::Export { .. } => {}
+        }
+    }
+
+    fn deliver(&mut self) -> bool {
+        let mut moved = false;
+        for from in 0..2 {
+            if self.wire_held[from] {
+                continue;
+            }
+            let Some((session, sent)) = self.wires[from].pop_front() else { continue };
+            moved = true;
+            let event = match sent {
+                Sent::End => Event::LinkDown { session, cause: LinkCause::Closed },
+                Sent::Frame(message, carries) => {
+                    let payload = carries.then(|| self.nodes[1 - from].next_payload());
+                    Event::PeerMessage { session, message, payload }
+                }
+            };
+            self.feed(1 - from, event);
+        }
+        moved
+    }
+
+    fn work(&mut self, node: usize) -> bool {
+        let state = &mut self.nodes[node];
+        let free = |op: &DiskOp| !state.held.contains(&(op.kind, op.volume));
+        let Some(at) = state.ops.iter().position(free) else { return false };
+        let Some(op) = state.ops.remove(at) else { return false };
+        self.report(node, op, Ok(()));
+        true
+    }
+
+    fn report(&mut self, node: usize, op: DiskOp, result: Result<(), IoError>) {
+        let io = op.io;
+        let event = match op.work {
+            Work::Meta(offset, block) => {
+                if result.is_ok() {
+                    self.nodes[node].metas[op.volume].write(offset, &block.0[..]).expect("within the device");
+                }
+                Event::MetaDone { io, result }
+            }
+            Work::Archive => Event::Archived { io, result: result.map_err(|_| ArchiveError::Disk) },
+            Work::Digest(range) => {
+                let length = range.blocks_touched().count as usize * DIGEST_LENGTH;
+                Event::Digested { io, result: result.map(|()| vec![0; length]) }
+            }
+            Work::ReadNew => {
+                let payload = Some(self.nodes[node].next_payload());
+                Event::DiskDone { io, result: result.map(|()| DiskSuccess { payload, all_zero: false }) }
+            }
+            Work::Data => Event::DiskDone { io, result: result.map(|()| DiskSuccess::default()) },
+        };
+        self.feed(node, event);
+    }
+}

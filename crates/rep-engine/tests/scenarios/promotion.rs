@@ -1,0 +1,84 @@
+//! Promotions and demotions, and what may happen while they are being recorded.
+
+use crate::pair::{Kind, Pair};
+use rep_engine::Command;
+use rep_meta::{DataState, PrimaryMark};
+use rep_types::{DiskState, Role, VolumeNumber};
+
+const VOLUME: VolumeNumber = VolumeNumber(0);
+
+/// ```text
+/// alpha  UpToDate      ── link ──   beta  Inconsistent, a paused resync's target
+///                                         primary --force: its mark is being written; alpha's data are in reach,
+///                                         so its own need no generation
+///                      ──  ✂   ──         … and now alpha's data are gone
+/// ```
+/// The data taken for good by force get a generation of their own, and are recorded as Consistent, before any client
+/// sees them (I-G5). Found by seed 12358.
+#[test]
+fn a_forced_promotion_whose_good_peer_goes_takes_its_own_data_for_good_first() {
+    let mut pair = Pair::in_sync(1);
+    pair.command(1, Command::PauseSync { volume: VOLUME, paused: true });
+    pair.command(1, Command::Invalidate { volume: VOLUME });
+    pair.run();
+    assert_eq!(pair.volume(1, 0).disk, DiskState::Inconsistent);
+    let before = pair.superblock(1, 0).generations;
+    pair.hold(1, Kind::Meta, 0);
+    pair.command(1, Command::Promote { force: true });
+    pair.run();
+    assert_eq!(pair.snapshot(1).role, Role::Secondary, "the mark isn't on disk yet");
+    pair.cut();
+    pair.let_go(1, Kind::Meta, 0);
+    assert_eq!(pair.snapshot(1).role, Role::Primary);
+    assert_eq!(pair.volume(1, 0).disk, DiskState::UpToDate);
+    let after = pair.superblock(1, 0);
+    assert_eq!(after.data, DataState::Consistent);
+    assert_ne!(after.generations.current, before.current, "no generation was started");
+}
+
+/// Two volumes. While the mark is being written on the second one's slow disk, the first one's disk fails and is
+/// attached again: it must not serve a Primary without the mark (I-D8). Found by seed 19930.
+#[test]
+fn a_disk_that_comes_while_a_promotion_is_recorded_is_marked_as_well() {
+    let mut pair = Pair::in_sync(2);
+    pair.cut();
+    pair.hold(1, Kind::Meta, 0);
+    pair.hold(1, Kind::Meta, 1);
+    let promotion = pair.command(1, Command::Promote { force: true });
+    pair.run();
+    pair.fail_held(1, Kind::Meta, 0);
+    assert_eq!(pair.volume(1, 0).disk, DiskState::Diskless);
+    pair.attach(1, 0);
+    pair.run();
+    pair.let_go(1, Kind::Meta, 1);
+    // It may be refused, since a disk went; what matters is that role and marks agree.
+    assert!(pair.outcome(1, promotion).is_some());
+    let is_primary = pair.snapshot(1).role == Role::Primary;
+    for volume in 0..pair.volumes() {
+        let marked = pair.superblock(1, volume).primary == PrimaryMark::Primary;
+        assert_eq!(marked, is_primary, "volume {volume}");
+    }
+}
+
+/// Two volumes. A demotion waits for the second one's slow disk while the first one's fails and is attached again: what
+/// was asked of the first disk is nobody's concern any more, and the new one is unmarked like the other.
+#[test]
+fn a_disk_that_comes_while_a_demotion_is_recorded_is_unmarked_as_well() {
+    let mut pair = Pair::with_primary(2);
+    let write = pair.write(0, 0, 0);
+    pair.run();
+    assert_eq!(pair.answer(0, write), Some(Ok(())));
+    pair.hold(0, Kind::Meta, 0);
+    pair.hold(0, Kind::Meta, 1);
+    let demotion = pair.command(0, Command::Demote);
+    pair.run();
+    pair.fail_held(0, Kind::Meta, 0);
+    pair.attach(0, 0);
+    pair.run();
+    pair.let_go(0, Kind::Meta, 1);
+    assert!(pair.outcome(0, demotion).is_some(), "the demotion waits for a disk that is gone");
+    assert_eq!(pair.snapshot(0).role, Role::Secondary);
+    for volume in 0..pair.volumes() {
+        assert_eq!(pair.superblock(0, volume).primary, PrimaryMark::None, "volume {volume}");
+    }
+}

@@ -1,0 +1,168 @@
+//! A fault strikes.
+
+use crate::plan::{Fault, Which};
+use crate::world::{SOON, World};
+use rep_tests::faulty_disk::Faults;
+use rep_tests::ledger::Lost;
+use rep_tests::random::Random;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// Does it, waits as long as it lasts, and takes away what goes away by itself. Afterwards clients work on whoever is
+/// Primary, if anybody is.
+pub fn strike(world: &mut World, fault: Fault, random: &mut Random) {
+    world.tally.struck(fault);
+    let (primary, secondary) = (world.primary, 1 - world.primary);
+    match fault {
+        Fault::Kill(Which::Primary) => primary_dies(world, |world| world.kill(primary)),
+        Fault::PowerCut(Which::Primary) => {
+            let mut random = random.clone();
+            primary_dies(world, |world| world.cut_power(primary, &mut random));
+        }
+        Fault::FreezeAndKill(ms) => {
+            world.freeze(primary);
+            sleep(Duration::from_millis(ms));
+            primary_dies(world, |world| world.kill(primary));
+        }
+        Fault::Kill(Which::Secondary) => world.kill(secondary),
+        Fault::PowerCut(Which::Secondary) => {
+            if !has_good_disk(world, primary) {
+                world.end_load(None);
+                world.lost = Lost::Unflushed;
+            }
+            world.cut_power(secondary, random);
+        }
+        Fault::KillBoth => {
+            [primary, secondary].iter().for_each(|&side| world.kill(side));
+            world.end_load(None);
+        }
+        Fault::PowerCutBoth => {
+            [primary, secondary].iter().for_each(|&side| world.cut_power(side, random));
+            world.lost = Lost::Unflushed;
+            world.end_load(None);
+        }
+        Fault::Freeze(which, ms) => {
+            let side = world.side(which);
+            world.freeze(side);
+            sleep(Duration::from_millis(ms));
+            world.thaw(side);
+        }
+        Fault::CutLink(how, ms) => {
+            world.cluster.network.cut(how);
+            sleep(Duration::from_millis(ms));
+        }
+        Fault::SlowLink(megabits, ms) => {
+            world.cluster.network.slow(megabits);
+            sleep(Duration::from_millis(ms));
+        }
+        Fault::Corrupt(which, offset, bytes) => corrupt(world, world.side(which), offset, bytes),
+        Fault::DiskFails(which, operations, errno, times) => {
+            world.set_faults(world.side(which), World::failing(operations, errno, times));
+            sleep(Duration::from_millis(600));
+        }
+        Fault::SlowDisk(which, delay_ms, ms) => {
+            let delay = Duration::from_millis(delay_ms);
+            world.set_faults(world.side(which), Faults { delay, ..Faults::NONE });
+            sleep(Duration::from_millis(ms));
+        }
+        Fault::HungDisk(which, ms) => {
+            let side = world.side(which);
+            world.set_faults(side, Faults { hung: true, ..Faults::NONE });
+            sleep(Duration::from_millis(ms));
+            world.set_faults(side, Faults::NONE);
+        }
+        Fault::Restart(which) => restart(world, world.side(which)),
+        Fault::SwitchOver => switch_over(world),
+    }
+    world.calm = false;
+}
+
+/// Whether a node's own disk holds all there is.
+fn has_good_disk(world: &World, side: usize) -> bool {
+    world.answers(side) && world.state(side).is_some_and(|resource| resource.volume().disk == "UpToDate")
+}
+
+/// The Primary is lost; if the other has all that clients were told, it takes over, else nobody does for now.
+fn primary_dies(world: &mut World, death: impl FnOnce(&mut World)) {
+    let died = Instant::now();
+    let power_before = world.tally.sectors_lost_by_power_cuts;
+    death(world);
+    world.end_load(None);
+    if world.other_is_good() {
+        if let Err(why) = world.fail_over(died) {
+            world.violation(format!("the survivor has all data and was not promoted: {why}"));
+        }
+        return;
+    }
+    // The dead one may have answered alone, or the other may be half filled.
+    if world.tally.sectors_lost_by_power_cuts > power_before {
+        world.lost = Lost::Unflushed;
+    }
+    promote_half_filled(world);
+}
+
+/// Nobody may promote a disk that is being filled (I-G5).
+fn promote_half_filled(world: &mut World) {
+    let other = 1 - world.primary;
+    let half_filled = world.answers(other)
+        && world
+            .state(other)
+            .is_some_and(|resource| resource.volume().disk == "Inconsistent" && resource.role == "Secondary");
+    if half_filled && world.node(other).verb("primary").code == 0 {
+        world.violation("a half filled disk was promoted without force".to_owned());
+    }
+}
+
+/// One packet is changed; the link must go down for it, and come back.
+fn corrupt(world: &mut World, side: usize, offset: u32, bytes: u32) {
+    let before = world.damages_told();
+    world.cluster.network.corrupt_one(side, offset, bytes);
+    let deadline = Instant::now() + Duration::from_secs(4);
+    let injected = loop {
+        let injected = world.cluster.network.corrupted(side);
+        if injected > 0 || Instant::now() > deadline {
+            break injected;
+        }
+        sleep(Duration::from_millis(20));
+    };
+    if injected == 0 {
+        return; // no packet was that long
+    }
+    world.tally.corruptions_injected += injected;
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while Instant::now() < deadline {
+        if world.damages_told() > before {
+            world.tally.corruptions_detected += injected;
+            return;
+        }
+        sleep(Duration::from_millis(20));
+    }
+}
+
+fn restart(world: &mut World, side: usize) {
+    if world.answers(side) {
+        world.node_mut(side).stop();
+        sleep(Duration::from_millis(100));
+        world.node_mut(side).start();
+    }
+}
+
+/// The operator's way: demote here, promote there. Only where both have everything.
+fn switch_over(world: &mut World) {
+    let (primary, other) = (world.primary, 1 - world.primary);
+    let in_sync = |world: &World, side| world.answers(side) && world.state(side).is_some_and(|r| r.is_in_sync());
+    if !world.has_load() || !in_sync(world, primary) || !in_sync(world, other) {
+        return;
+    }
+    world.end_load(None);
+    rep_tests::until("the demotion", SOON, || match world.node(primary).verb("secondary") {
+        done if done.code == 0 => Ok(()),
+        refused => Err(refused.stderr),
+    });
+    rep_tests::until("the promotion", SOON, || match world.node(other).verb("primary") {
+        done if done.code == 0 => Ok(()),
+        refused => Err(refused.stderr),
+    });
+    world.primary = other;
+    world.begin_load();
+}
