@@ -85,10 +85,10 @@ fn mend(world: &mut World, plan: &Plan) {
         if settled { Ok(()) } else { Err(last.join(" | ")) }
     });
     if plan.quiet {
-        let resynced = &mut world.tally.resynced[usize::from(plan.fault.crashes_a_primary())];
+        let copied = world.copied_bytes() - copied;
+        let resynced = &mut world.tally.resynced[usize::from(plan.crashes_a_primary())];
         resynced.differing_bytes += differing;
-        let now = world.copied_bytes();
-        world.tally.resynced[usize::from(plan.fault.crashes_a_primary())].copied_bytes += now - copied;
+        resynced.copied_bytes += copied;
     }
 }
 

@@ -86,8 +86,8 @@ pub struct Plan {
 impl Plan {
     /// The plan of a cycle. `only`: the kinds to draw from; none: all.
     pub fn of(seed: u64, cycle: u64, only: &[String]) -> Plan {
-        let mut random = Random::new(seed ^ cycle.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        let random = &mut random;
+        // Both are mixed first: neighbouring numbers would give the same sequence, shifted.
+        let random = &mut Random::new(Random::new(seed).next_u64() ^ Random::new(!cycle).next_u64());
         let fault = draw(random, only);
         let chained = random.percent(35);
         let second = (draw(random, only), 20 + random.below(1200), random.percent(60));
@@ -98,6 +98,13 @@ impl Plan {
             quiet: random.percent(50),
             load_seed: random.next_u64(),
         }
+    }
+}
+
+impl Plan {
+    /// Whether a node crashes as Primary, so that whole hot extents are copied.
+    pub fn crashes_a_primary(&self) -> bool {
+        self.fault.crashes_a_primary() || self.second.is_some_and(|(second, ..)| second.crashes_a_primary())
     }
 }
 
@@ -181,8 +188,7 @@ impl Fault {
         )
     }
 
-    /// Whether a node crashed as Primary, so that whole hot extents are copied.
-    pub fn crashes_a_primary(self) -> bool {
+    fn crashes_a_primary(self) -> bool {
         !self.spares_clients() && self != Fault::SwitchOver
     }
 

@@ -21,16 +21,18 @@ pub fn run(rest: &[OsString]) -> Result<(), Failure> {
 pub fn run_built(rest: &[OsString]) -> Result<(), Failure> {
     cargo(["build", "--release", "--quiet", "-p", "rep-tests", "--bin", "rep-torture"]).run()?;
     let harness = Tool::new(release_binary("rep-torture")).env("REP_TESTS_BIN_DIR", target_directory().join("release"));
-    let uncontrolled = rest.iter().any(|word| word == "--no-controls" || word == "--list");
-    let harness = if uncontrolled { harness } else { harness.arg("--planted-daemon").arg(planted_daemon()?) };
+    let told = |word: &str| rest.iter().any(|told| told == word);
+    let plants = told("--plant") || !told("--no-controls") && !told("--list");
+    let harness = if plants { harness.arg("--planted-daemon").arg(planted_daemon()?) } else { harness };
     harness.args(rest).run()
 }
 
 /// A daemon that bugs can be planted in. It lies in a folder of its own, so that it is never taken for the true one, and
-/// isn't optimised across crates: nobody measures it.
+/// is hardly optimised: nobody measures it.
 fn planted_daemon() -> Result<PathBuf, Failure> {
     let target = target_directory().join("planted");
     let profile = ["build", "--quiet", "--profile", "sim", "-p", "repd", "--features", "planted-bugs", "--target-dir"];
-    cargo(profile).arg(&target).run()?;
+    let hardly = |tool: Tool| tool.env("CARGO_PROFILE_SIM_OPT_LEVEL", "1").env("CARGO_PROFILE_SIM_DEBUG", "0");
+    hardly(cargo(profile).arg(&target)).run()?;
     Ok(target.join("sim").join("repd"))
 }
