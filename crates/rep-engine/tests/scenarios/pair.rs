@@ -1,7 +1,7 @@
 //! Two engines on a bench: the test holds back disk operations and frames, lets them go, or fails them.
 //!
-//! Nothing happens by itself but what isn't held, and no time passes: a scenario is an order of events. After each the
-//! engines' invariants are asserted. No data is kept (the simulator does that), only metadata.
+//! Nothing happens by itself but what isn't held, and time passes only when told to: a scenario is an order of events.
+//! After each the engines' invariants are asserted. No data is kept (the simulator does that), only metadata.
 
 use rep_engine::{
     Action, Command, CommandError, CommandOutcome, DiskSuccess, Engine, EngineConfig, Event, Notice, ReadInto,
@@ -16,6 +16,7 @@ use rep_types::{
 };
 use rep_wire::Message;
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 /// Bytes of a volume: four extents.
 const DEVICE_BYTES: u64 = 4 * EXTENT_SIZE;
@@ -264,6 +265,15 @@ impl Pair {
     /// Does everything that isn't held, until nothing is left.
     pub fn run(&mut self) {
         while self.deliver() | self.work(0) | self.work(1) {}
+    }
+
+    /// Lets time pass on both nodes.
+    pub fn pass_time(&mut self, span: Duration) {
+        self.now += span.as_nanos() as u64;
+        for node in 0..2 {
+            self.feed(node, Event::Timeout);
+        }
+        self.run();
     }
 
     // ---- what the test looks at ----
