@@ -206,7 +206,8 @@ impl World {
 
     /// A node may be forced without harm: the other isn't Primary, and this one has all that was answered.
     fn may_force(&self, node: usize) -> bool {
-        let complete = |volume| self.truth.is_current(node, volume) && self.is_full(node, volume);
+        let attached = |volume: usize| self.nodes[node].volumes[volume].attached;
+        let complete = |volume| attached(volume) && self.truth.is_current(node, volume) && self.is_full(node, volume);
         !self.promoting(1 - node) && self.role(1 - node) != Role::Primary && (0..self.swarm.volumes).all(complete)
     }
 

@@ -57,6 +57,9 @@ enum Sent {
 pub struct Node {
     engine: Engine,
     metas: Vec<MemoryStorage>,
+    boot: u128,
+    /// How often the daemon has been started.
+    lives: u64,
     wants_link: bool,
     ops: VecDeque<DiskOp>,
     held: Vec<(Kind, usize)>,
@@ -106,6 +109,8 @@ impl Node {
         Node {
             engine: Node::engine(node, volumes, 1),
             metas: (0..volumes).map(|volume| fresh_metadata(node, volume)).collect(),
+            boot: 1,
+            lives: 1,
             wants_link: false,
             ops: VecDeque::new(),
             held: Vec::new(),
@@ -195,14 +200,36 @@ impl Pair {
         self.run();
     }
 
+    /// The node goes down without a word and comes up again, its disks attached, wanting a connection.
+    pub fn reboot(&mut self, node: usize) {
+        self.nodes[node].boot += 1;
+        self.kill(node);
+    }
+
+    /// The daemon is killed and comes up again.
+    pub fn kill(&mut self, node: usize) {
+        self.wires.iter_mut().for_each(VecDeque::clear);
+        self.feed(1 - node, Event::LinkDown { session: SessionId(self.session), cause: LinkCause::Failed });
+        let state = &mut self.nodes[node];
+        state.lives += 1;
+        state.engine = Node::engine(node, self.volumes, state.lives);
+        state.ops.clear();
+        state.held.clear();
+        for volume in 0..self.volumes {
+            self.attach(node, volume);
+        }
+        self.command(node, Command::Connect { discard_my_data: false });
+        self.run();
+    }
+
     /// Gives a node's engine a disk.
     pub fn attach(&mut self, node: usize, volume: usize) {
         let storage = &mut self.nodes[node].metas[volume];
         let loaded = rep_meta::load(storage, &identity(node, volume), Placement::External, DEVICE_BYTES);
         let loaded = Box::new(loaded.expect("good metadata"));
-        let id = self.nodes[node].next_number();
+        let (id, boot) = (self.nodes[node].next_number(), BootId(self.nodes[node].boot));
         let volume = VolumeNumber(volume as u16);
-        let event = Event::Attached { id: CommandId(id), volume, loaded, boot: BootId(7), logical_block_bytes: 512 };
+        let event = Event::Attached { id: CommandId(id), volume, loaded, boot, logical_block_bytes: 512 };
         self.feed(node, event);
     }
 
