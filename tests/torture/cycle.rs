@@ -23,6 +23,7 @@ pub fn run(world: &mut World, plan: &Plan) {
     world.load_seed = plan.load_seed;
     world.calm = true;
     world.lost = Lost::OneNode;
+    world.links_lost_before = world.links_lost();
     world.begin_load();
     world.wait_for_answers(50);
     sleep(Duration::from_millis(plan.before_ms));

@@ -4,7 +4,7 @@
 //! marked (R11), durably, before the log is emptied and the disk counts. What state the disk is in follows from the
 //! metadata alone (R28): UpToDate only if the peer is known not to have gone on.
 //!
-//! Detach on a Secondary is clean: nothing under way, bitmap durable, log empty, attachment mark gone. A Primary that
+//! Detach on a Secondary is clean: nothing under way, the disk flushed, bitmap durable, log empty, attachment mark gone. A Primary that
 //! detaches goes on through its peer, and its metadata stay as a crash would leave them: attaching the disk again
 //! marks the hot extents.
 
@@ -12,7 +12,7 @@ use crate::Engine;
 use crate::action::{Notice, Why};
 use crate::command::{CommandError, CommandOutcome};
 use crate::local_disk::{BitmapTicket, LocalDisk, LogResetTicket, SuperblockTicket};
-use crate::operation::Leg;
+use crate::operation::{IoPurpose, Leg};
 use crate::operator::{Progress, Step};
 use rep_meta::{BootId, DataState, Loaded, PrimaryMark};
 use rep_types::planted;
@@ -42,6 +42,9 @@ enum AttachStage {
 pub(crate) enum DetachStage {
     Begin,
     Drain,
+    /// The disk is being flushed: a clean end says that nothing is in its cache only.
+    Flush,
+    Flushed,
     Bitmap(BitmapTicket),
     Log(LogResetTicket),
     Superblock(SuperblockTicket),
@@ -133,6 +136,7 @@ impl Engine {
     }
 
     fn attach_ends(&mut self, index: usize) {
+        let alone = !self.is_connected();
         let volume = &mut self.volumes[index];
         let Some(attaching) = volume.attaching.take() else { return };
         let Some(local) = &volume.local else { return };
@@ -140,7 +144,8 @@ impl Engine {
         let state = match superblock.data {
             DataState::Inconsistent => DiskState::Inconsistent,
             DataState::Outdated => DiskState::Outdated,
-            DataState::Consistent if superblock.peer_outdated => DiskState::UpToDate,
+            // A peer that is there will say itself what its data are.
+            DataState::Consistent if superblock.peer_outdated && alone => DiskState::UpToDate,
             DataState::Consistent => DiskState::Consistent,
         };
         self.set_disk(index, state, Why::Attached);
@@ -182,9 +187,12 @@ impl Engine {
     }
 
     pub(crate) fn poll_detach(&mut self, index: usize, stage: DetachStage) -> Progress {
+        if self.volumes[index].local.is_none() {
+            return Progress::Done;
+        }
         let next = match stage {
             DetachStage::Begin => {
-                if self.volumes[index].local.is_none() || self.volumes[index].attaching.is_some() {
+                if self.volumes[index].attaching.is_some() {
                     return Progress::Done;
                 }
                 self.stop_resync(index, Why::Operator);
@@ -199,10 +207,14 @@ impl Engine {
                 Some(DetachStage::Drain)
             }
             DetachStage::Drain if self.disk_is_idle(index) || planted!("detach-without-drain") => {
+                self.flush_disk(index, IoPurpose::DetachFlush);
+                Some(DetachStage::Flush)
+            }
+            DetachStage::Drain | DetachStage::Flush => None,
+            DetachStage::Flushed => {
                 let local = self.volumes[index].local.as_mut();
                 local.map(|local| DetachStage::Bitmap(local.flush_bitmap()))
             }
-            DetachStage::Drain => None,
             _ => self.poll_detach_recording(index, stage),
         };
         if self.volumes[index].local.is_none() {
@@ -211,6 +223,17 @@ impl Engine {
         match next {
             Some(stage) => Progress::Moved(Step::Detach { index, stage }),
             None => Progress::Waits,
+        }
+    }
+
+    /// The disk has been flushed for a detach.
+    pub(crate) fn detach_flushed(&mut self, flushed: usize) {
+        let step = self.transition.as_mut().and_then(|transition| transition.steps.front_mut());
+        match step {
+            Some(Step::Detach { index, stage: stage @ DetachStage::Flush }) if *index == flushed => {
+                *stage = DetachStage::Flushed;
+            }
+            _ => {}
         }
     }
 

@@ -80,6 +80,7 @@ impl Engine {
             IoPurpose::ResyncWrite(key) => self.resync_write_done(key),
             IoPurpose::EpochFlush => self.epoch_flushed_locally(index, Ok(())),
             IoPurpose::SourceFlush { serial } => self.source_flushed(index, serial),
+            IoPurpose::DetachFlush => self.detach_flushed(index),
             IoPurpose::PeerFlush { session, id } => self.peer_flushed_locally(index, session, id, Ok(())),
             IoPurpose::VerifyRead(_) | IoPurpose::Archive { .. } | IoPurpose::Meta(_) => {}
         }

@@ -228,9 +228,10 @@ impl Engine {
         }
     }
 
-    fn ping(&mut self) {
+    /// Asks for a sign of life within `ping-timeout`, if that isn't under way.
+    pub(crate) fn ping(&mut self) {
         let now = self.now;
-        if let Some(link) = &mut self.link {
+        if let Some(link) = self.link.as_mut().filter(|link| link.ping.is_none()) {
             link.ping = Some(now);
             let id = TransferId(link.next_ping);
             link.next_ping += 1;

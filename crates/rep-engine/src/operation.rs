@@ -133,6 +133,8 @@ pub(crate) enum IoPurpose {
     EpochFlush,
     /// The flush before a resync's source hands out what may be in its cache only.
     SourceFlush { serial: u64 },
+    /// The flush before a disk is cleanly let go of.
+    DetachFlush,
     /// A flush the peer asked for.
     PeerFlush { session: SessionId, id: TransferId },
     /// A metadata block.
@@ -141,7 +143,7 @@ pub(crate) enum IoPurpose {
 
 impl IoPurpose {
     pub fn is_flush(self) -> bool {
-        matches!(self, Self::EpochFlush | Self::PeerFlush { .. } | Self::SourceFlush { .. })
+        matches!(self, Self::EpochFlush | Self::PeerFlush { .. } | Self::SourceFlush { .. } | Self::DetachFlush)
     }
 }
 

@@ -401,7 +401,10 @@ impl Engine {
 
     fn mark_outdated(&mut self, index: usize, why: Why) -> Option<SuperblockTicket> {
         let volume = &mut self.volumes[index];
-        let local = volume.local.as_mut().filter(|_| volume.disk.is_consistent() && volume.attaching.is_none())?;
+        // Data about to become UpToDate are as good as that: the word holds for them too.
+        let consistent = volume.disk.is_consistent() || volume.adopting.is_some();
+        let local = volume.local.as_mut().filter(|_| consistent && volume.attaching.is_none())?;
+        volume.adopting = None;
         let ticket = local.update_superblock(|superblock| superblock.data = DataState::Outdated);
         self.set_disk(index, DiskState::Outdated, why);
         Some(ticket)
@@ -533,6 +536,7 @@ impl Engine {
         let Some(local) = &mut volume.local else { return Progress::Failed(CommandError::DiskFailed) };
         let Some(ticket) = ticket else {
             volume.in_sync.clear_all();
+            volume.adopting = None;
             if full {
                 local.mark_all_out_of_sync();
             }

@@ -2,7 +2,8 @@
 //!
 //! Promote (R29): UpToDate data in reach, no Primary peer, no handshake under way. A connected peer is asked first, so
 //! that two nodes that promote at the same moment don't both succeed; when both ask, the one whose name sorts first
-//! wins. The Primary mark is durable before the device is offered (I-D8).
+//! wins. It is asked even when it was Primary by its last word, with a ping: one that is gone is found out within
+//! `ping-timeout`, not at the next regular ping, since this is what takes over from a dead node. The Primary mark is durable before the device is offered (I-D8).
 //!
 //! Demote: only when the device isn't open. Requests under way end, everything is flushed on both disks, the bitmap
 //! is durable and the log empty before the mark goes: a node demoted cleanly has nothing to recover.
@@ -87,8 +88,11 @@ impl Engine {
         if self.role == Role::Primary {
             return Some(Ok(CommandOutcome::Done));
         }
-        if let Some(refusal) = self.promotion_refusal(force) {
-            return refused(refusal);
+        match self.promotion_refusal(force) {
+            // It may have died since it said so: it is asked, and who doesn't answer is no obstacle for long.
+            Some(Refusal::PeerIsPrimary) if self.is_connected() => {}
+            Some(refusal) => return refused(refusal),
+            None => {}
         }
         let stage = PromotionStage::Ask { force, asked: false, granted: None };
         self.begin_transition(id, [Step::Promote(stage)])
@@ -125,6 +129,7 @@ impl Engine {
             match (asked, granted) {
                 (false, _) => {
                     self.send(ControlMessage::PromoteRequest, None);
+                    self.ping();
                     return Progress::Moved(Step::Promote(PromotionStage::Ask { force, asked: true, granted }));
                 }
                 (true, None) => return Progress::Waits,

@@ -125,10 +125,12 @@ impl SyncSide<'_> {
     }
 
     /// Whether writes this node had answered for may be missing from its disk: its cache died with the node. A crash
-    /// as Primary whose kind isn't known any more counts as one of the node.
+    /// as Primary whose kind isn't known any more counts as one of the node. One that was followed by a clean end was
+    /// the daemon's: a node's stays on record until a handshake has settled it, and a clean end flushes.
     fn may_have_lost_writes(self) -> bool {
+        let kind_is_known = matches!(self.view.prior_end, PriorEnd::DaemonCrash | PriorEnd::Clean);
         !planted!("lost-cache-ignored") && self.view.prior_end == PriorEnd::NodeCrash
-            || (self.view.crashed_primary && self.view.prior_end != PriorEnd::DaemonCrash)
+            || (self.view.crashed_primary && !kind_is_known)
     }
 
     /// Every past generation this side knows of, the one its bitmap counts from included.

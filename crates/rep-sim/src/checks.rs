@@ -67,25 +67,30 @@ impl World {
             let detail = format!("node {node} takes resync data while stably {:?}", own.superblock.data);
             self.fail(Kind::WrongData, "I-B5", detail);
         }
-        // A resync may bring once more what a mirrored write has already made equal.
-        if !(resync && self.is_already_there(node, volume, kind)) {
-            self.check_marked_before(node, volume, sectors);
-        }
+        self.check_marked_before(node, volume, kind, sectors, resync);
         true
     }
 
-    fn is_already_there(&self, node: usize, volume: usize, kind: &OpKind) -> bool {
+    /// Whether a block would hold after a write what it holds now.
+    fn is_already_there(&self, node: usize, volume: usize, kind: &OpKind, block: u64) -> bool {
         let cached = self.nodes[node].volumes[volume].data.cached();
-        match kind {
-            OpKind::Write { sectors, values, .. } => cached[sectors.indices()] == values[..],
-            OpKind::Zero { sectors, .. } => cached[sectors.indices()].iter().all(|value| *value == 0),
+        let Some(sectors) = kind.sectors() else { return false };
+        let first = (block as u32 * SECTORS_PER_BLOCK).max(sectors.first);
+        let end = ((block as u32 + 1) * SECTORS_PER_BLOCK).min(sectors.end());
+        (first..end).all(|sector| match kind {
+            OpKind::Write { values, .. } => cached[sector as usize] == values[(sector - sectors.first) as usize],
+            OpKind::Zero { .. } => cached[sector as usize] == 0,
             _ => false,
-        }
+        })
     }
 
-    fn check_marked_before(&mut self, node: usize, volume: usize, sectors: Sectors) {
+    fn check_marked_before(&mut self, node: usize, volume: usize, kind: &OpKind, sectors: Sectors, resync: bool) {
         let Some(pair) = self.covering(volume) else { return };
-        let bare = blocks_of(sectors).find(|block| !pair.iter().any(|loaded| marks(loaded, *block)));
+        // A resync may bring once more what a mirrored write has already made equal.
+        let bare = blocks_of(sectors).find(|block| {
+            let again = resync && self.is_already_there(node, volume, kind, *block);
+            !again && !pair.iter().any(|loaded| marks(loaded, *block))
+        });
         if let Some(block) = bare {
             let detail = format!("node {node} volume {volume} writes block {block}: no log entry or bit is stable");
             self.fail(Kind::WrongData, "I-D5", detail);

@@ -73,6 +73,8 @@ struct VolumeHistory {
     index: Vec<u32>,
     sectors: Vec<Sector>,
     touched: Vec<u32>,
+    /// When something was last legally lost: what a read under way then saw may be gone with it.
+    lost_at: Tick,
 }
 
 /// The model.
@@ -96,6 +98,7 @@ impl History {
                 other,
                 sectors: Vec::new(),
                 touched: Vec::new(),
+                lost_at: 0,
             })
             .collect();
         History { now: 1, volumes, forked: false, reads_open: Vec::new() }
@@ -183,6 +186,7 @@ impl History {
     /// Every disk that held everything answered lost its cache: what no flush covered may be there or not.
     pub fn lose_unflushed(&mut self, volume: usize) {
         let now = self.tick();
+        self.volumes[volume].lost_at = now;
         for sector in &mut self.volumes[volume].sectors {
             if sector.versions.len() == 1 {
                 sector.versions[0].stable = true;
@@ -291,6 +295,7 @@ impl VolumeHistory {
 
     fn judge(&mut self, sector: u32, value: u32, began: Tick, now: Tick, forked: bool) -> Result<(), BadRead> {
         let initial = self.initial[sector as usize];
+        let settles = began > self.lost_at;
         let at = self.index[sector as usize];
         if forked && value == self.other[sector as usize] {
             return Ok(());
@@ -309,7 +314,9 @@ impl VolumeHistory {
             let expected = known.versions.iter().filter(|v| v.over > began).map(|v| v.value).collect();
             return Err(BadRead { sector, value, once_written, expected });
         }
-        known.settle(value, began, now);
+        if settles {
+            known.settle(value, began, now);
+        }
         Ok(())
     }
 }

@@ -191,6 +191,10 @@ impl World {
             return false;
         }
         if self.is_connected(node) && self.is_connected(other) {
+            // The engine refuses beside a Primary that lives, but one that doesn't answer in time it takes for dead.
+            if self.role(other) == Role::Primary && !self.swarm.may_fork {
+                return false;
+            }
             // On one of the two the newest data must be: a generation that is on a disk nobody has now was never used,
             // but going on beside it would be a fork.
             let held = |node: usize, volume: usize| {
@@ -204,7 +208,8 @@ impl World {
 
     /// A node may be forced without harm: the other isn't Primary, and this one has all that was answered.
     fn may_force(&self, node: usize) -> bool {
-        let complete = |volume| self.truth.is_current(node, volume) && self.is_full(node, volume);
+        let attached = |volume: usize| self.nodes[node].volumes[volume].attached;
+        let complete = |volume| attached(volume) && self.truth.is_current(node, volume) && self.is_full(node, volume);
         !self.promoting(1 - node) && self.role(1 - node) != Role::Primary && (0..self.swarm.volumes).all(complete)
     }
 
@@ -316,6 +321,9 @@ impl World {
 
     pub(crate) fn promote(&mut self, node: usize) {
         if self.may_promote(node) {
+            if self.role(1 - node) == Role::Primary {
+                (self.operator.forced, self.history.forked) = (true, true);
+            }
             self.command(node, Command::Promote { force: false });
         }
     }

@@ -4,7 +4,7 @@
 //! Disks are kept by the input too: what is in flight completes when, and how, the input says.
 
 use super::Target;
-use super::metadata::{DEVICE_BYTES, Image, fresh, identity};
+use super::metadata::{Image, fresh, identity};
 use rep_engine::{Action, Command, DiskSuccess, Engine, EngineConfig, Event, ReadInto, Side, Timestamp};
 use rep_meta::{BootId, Identity, InitialBitmap, MetaStorage, Placement, load};
 use rep_types::{
@@ -26,6 +26,8 @@ pub const ENGINE: Target = Target {
 };
 
 const VOLUME: VolumeNumber = VolumeNumber(0);
+/// Bytes of each disk: small, because the invariants look at every block after every event.
+const DEVICE_BYTES: u64 = 16 << 20;
 /// Events one step of the input may lead to.
 const EVENTS_MAX: usize = 400;
 /// Blocks clients work on: few, so that they meet.
@@ -57,7 +59,7 @@ fn identities() -> [Identity; 2] {
 /// Fresh metadata of both nodes, made once.
 fn images() -> &'static [Image; 2] {
     static IMAGES: OnceLock<[Image; 2]> = OnceLock::new();
-    IMAGES.get_or_init(|| identities().map(|identity| fresh(identity, InitialBitmap::Clean)))
+    IMAGES.get_or_init(|| identities().map(|identity| fresh(identity, InitialBitmap::Clean, DEVICE_BYTES)))
 }
 
 impl World {

@@ -29,7 +29,7 @@ pub const METADATA: Target = Target {
 };
 
 /// Bytes of the disk the metadata is for.
-pub const DEVICE_BYTES: u64 = 256 << 20;
+const DEVICE_BYTES: u64 = 256 << 20;
 
 /// A metadata device in memory.
 #[derive(Clone)]
@@ -73,13 +73,13 @@ pub fn identity() -> Identity {
     }
 }
 
-/// Metadata as `create-md` makes it.
-pub fn fresh(identity: Identity, bitmap: InitialBitmap) -> Image {
+/// Metadata as `create-md` makes it for a disk of this size.
+pub fn fresh(identity: Identity, bitmap: InitialBitmap, device_bytes: u64) -> Image {
     let parameters = CreateParameters {
         identity,
         device_uuid: 7,
         placement: Placement::External,
-        device_bytes: DEVICE_BYTES,
+        device_bytes,
         options: LayoutOptions::default(),
         bitmap,
     };
@@ -91,7 +91,9 @@ pub fn fresh(identity: Identity, bitmap: InitialBitmap) -> Image {
 
 fn fresh_images() -> &'static [Image; 2] {
     static IMAGES: OnceLock<[Image; 2]> = OnceLock::new();
-    IMAGES.get_or_init(|| [InitialBitmap::Clean, InitialBitmap::AllSet].map(|bitmap| fresh(identity(), bitmap)))
+    IMAGES.get_or_init(|| {
+        [InitialBitmap::Clean, InitialBitmap::AllSet].map(|bitmap| fresh(identity(), bitmap, DEVICE_BYTES))
+    })
 }
 
 fn run_superblock(data: &[u8]) {

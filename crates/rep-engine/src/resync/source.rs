@@ -47,9 +47,6 @@ impl Engine {
         let volume = &mut self.volumes[index];
         let resync = Resync::new(Stage::SourceExchange, serial, full, volume.disk, now);
         volume.resync = Some(Resync { settles_split_brain, ..resync });
-        if generations.bitmap.is_none() {
-            self.begin_generation(index);
-        }
         self.show_resync(index, Why::Handshake);
         self.flush_disk(index, IoPurpose::SourceFlush { serial });
         if !full {
@@ -83,8 +80,14 @@ impl Engine {
 
     /// What the target copies and then calls equal must not vanish from this disk's cache afterwards (I-B2).
     pub(crate) fn source_flushed(&mut self, index: usize, serial: u64) {
-        if let Some(resync) = self.volumes[index].resync.as_mut().filter(|resync| resync.serial == serial) {
-            resync.flushed = true;
+        let volume = &mut self.volumes[index];
+        let Some(resync) = volume.resync.as_mut().filter(|resync| resync.serial == serial) else { return };
+        resync.flushed = true;
+        // Not before: a generation on a disk that turns out to have lost its cache would pass for newer than the
+        // target's good data.
+        let none = volume.local.as_ref().is_some_and(|local| local.superblock().generations.bitmap.is_none());
+        if none {
+            self.begin_generation(index);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use crate::pair::{Kind, Pair};
 use rep_engine::{Command, CommandError, Notice};
+use rep_meta::BootId;
 use rep_types::{DiskState, Refusal, ReplicationState, VolumeNumber};
 
 const VOLUME: VolumeNumber = VolumeNumber(0);
@@ -58,4 +59,31 @@ fn a_disk_being_detached_is_not_verified_for_the_peer() {
     assert_eq!(pair.volume(0, 0).replication, ReplicationState::Established);
     let finished = |notice: &Notice| matches!(notice, Notice::VerifyFinished { .. });
     assert!(!pair.notices(0).iter().any(finished), "a verify that compared nothing has no result");
+}
+
+/// A clean end says that nothing of the disk is in its cache only: a node that loses its power afterwards would pass for
+/// one that lost nothing, and fill a Primary that only lost its daemon. Found by seed 56196.
+#[test]
+fn a_clean_end_is_recorded_after_a_flush() {
+    let mut pair = Pair::with_primary(1);
+    pair.hold(1, Kind::Flush, 0);
+    let detach = pair.command(1, Command::Detach { volume: VOLUME });
+    pair.run();
+    assert_eq!(pair.outcome(1, detach), None);
+    assert_ne!(pair.superblock(1, 0).attached_boot, BootId::NONE, "recorded as clean before the flush");
+    pair.let_go(1, Kind::Flush, 0);
+    assert!(pair.outcome(1, detach).is_some());
+    assert_eq!(pair.superblock(1, 0).attached_boot, BootId::NONE);
+}
+
+/// A flush that fails leaves no clean end behind (I-D6).
+#[test]
+fn a_detach_whose_flush_fails_is_no_clean_end() {
+    let mut pair = Pair::with_primary(1);
+    pair.hold(1, Kind::Flush, 0);
+    pair.command(1, Command::Detach { volume: VOLUME });
+    pair.run();
+    pair.fail_held(1, Kind::Flush, 0);
+    assert_eq!(pair.volume(1, 0).disk, DiskState::Diskless);
+    assert_eq!(pair.superblock(1, 0).attached_boot, BootId::CACHE_LOST);
 }

@@ -1,7 +1,9 @@
 //! Scenarios: bugs of the engine that were found (most by a seed of the simulator), each as the shortest order of
 //! events that shows it. One test, one bug; its name says what must hold.
 
+mod attach;
 mod detach;
+mod handshake;
 mod leave;
 mod pair;
 mod promotion;

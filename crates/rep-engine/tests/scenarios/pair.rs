@@ -1,7 +1,7 @@
 //! Two engines on a bench: the test holds back disk operations and frames, lets them go, or fails them.
 //!
-//! Nothing happens by itself but what isn't held, and no time passes: a scenario is an order of events. After each the
-//! engines' invariants are asserted. No data is kept (the simulator does that), only metadata.
+//! Nothing happens by itself but what isn't held, and time passes only when told to: a scenario is an order of events.
+//! After each the engines' invariants are asserted. No data is kept (the simulator does that), only metadata.
 
 use rep_engine::{
     Action, ArchiveError, Command, CommandError, CommandOutcome, DiskSuccess, Engine, EngineConfig, Event, Notice,
@@ -16,6 +16,7 @@ use rep_types::{
 };
 use rep_wire::Message;
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 /// Bytes of a volume: four extents.
 const DEVICE_BYTES: u64 = 4 * EXTENT_SIZE;
@@ -58,6 +59,9 @@ enum Sent {
 pub struct Node {
     engine: Engine,
     metas: Vec<MemoryStorage>,
+    boot: u128,
+    /// How often the daemon has been started.
+    lives: u64,
     wants_link: bool,
     ops: VecDeque<DiskOp>,
     held: Vec<(Kind, usize)>,
@@ -107,6 +111,8 @@ impl Node {
         Node {
             engine: Node::engine(node, volumes, 1),
             metas: (0..volumes).map(|volume| fresh_metadata(node, volume)).collect(),
+            boot: 1,
+            lives: 1,
             wants_link: false,
             ops: VecDeque::new(),
             held: Vec::new(),
@@ -196,14 +202,36 @@ impl Pair {
         self.run();
     }
 
+    /// The node goes down without a word and comes up again, its disks attached, wanting a connection.
+    pub fn reboot(&mut self, node: usize) {
+        self.nodes[node].boot += 1;
+        self.kill(node);
+    }
+
+    /// The daemon is killed and comes up again.
+    pub fn kill(&mut self, node: usize) {
+        self.wires.iter_mut().for_each(VecDeque::clear);
+        self.feed(1 - node, Event::LinkDown { session: SessionId(self.session), cause: LinkCause::Failed });
+        let state = &mut self.nodes[node];
+        state.lives += 1;
+        state.engine = Node::engine(node, self.volumes, state.lives);
+        state.ops.clear();
+        state.held.clear();
+        for volume in 0..self.volumes {
+            self.attach(node, volume);
+        }
+        self.command(node, Command::Connect { discard_my_data: false });
+        self.run();
+    }
+
     /// Gives a node's engine a disk.
     pub fn attach(&mut self, node: usize, volume: usize) {
         let storage = &mut self.nodes[node].metas[volume];
         let loaded = rep_meta::load(storage, &identity(node, volume), Placement::External, DEVICE_BYTES);
         let loaded = Box::new(loaded.expect("good metadata"));
-        let id = self.nodes[node].next_number();
+        let (id, boot) = (self.nodes[node].next_number(), BootId(self.nodes[node].boot));
         let volume = VolumeNumber(volume as u16);
-        let event = Event::Attached { id: CommandId(id), volume, loaded, boot: BootId(7), logical_block_bytes: 512 };
+        let event = Event::Attached { id: CommandId(id), volume, loaded, boot, logical_block_bytes: 512 };
         self.feed(node, event);
     }
 
@@ -266,6 +294,15 @@ impl Pair {
     /// Does everything that isn't held, until nothing is left.
     pub fn run(&mut self) {
         while self.deliver() | self.work(0) | self.work(1) {}
+    }
+
+    /// Lets time pass on both nodes.
+    pub fn pass_time(&mut self, span: Duration) {
+        self.now += span.as_nanos() as u64;
+        for node in 0..2 {
+            self.feed(node, Event::Timeout);
+        }
+        self.run();
     }
 
     // ---- what the test looks at ----

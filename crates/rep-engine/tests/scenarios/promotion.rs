@@ -1,9 +1,10 @@
 //! Promotions and demotions, and what may happen while they are being recorded.
 
 use crate::pair::{Kind, Pair};
-use rep_engine::Command;
+use rep_engine::{Command, CommandError, CommandOutcome};
 use rep_meta::{DataState, PrimaryMark};
-use rep_types::{DiskState, Role, VolumeNumber};
+use rep_types::{DiskState, Refusal, Role, VolumeNumber};
+use std::time::Duration;
 
 const VOLUME: VolumeNumber = VolumeNumber(0);
 
@@ -81,4 +82,31 @@ fn a_disk_that_comes_while_a_demotion_is_recorded_is_unmarked_as_well() {
     for volume in 0..pair.volumes() {
         assert_eq!(pair.superblock(0, volume).primary, PrimaryMark::None, "volume {volume}");
     }
+}
+
+/// ```text
+/// alpha  Primary, dead without a word      beta  Secondary, still connected as far as it knows; told to take over
+/// ```
+/// Taking over needn't wait for the next regular ping: the peer is asked at once, and its silence counts.
+#[test]
+fn a_primary_that_has_died_unseen_is_succeeded_within_the_ping_timeout() {
+    let mut pair = Pair::with_primary(1);
+    pair.hold_wire(0);
+    let promotion = pair.command(1, Command::Promote { force: false });
+    pair.run();
+    assert_eq!(pair.outcome(1, promotion), None, "nobody has said no");
+    pair.pass_time(Duration::from_millis(501));
+    assert_eq!(pair.outcome(1, promotion), Some(Ok(CommandOutcome::Done)));
+    assert_eq!(pair.snapshot(1).role, Role::Primary);
+}
+
+/// The same, but alpha lives: it says so, and beta stays what it is.
+#[test]
+fn a_primary_that_lives_is_not_succeeded() {
+    let mut pair = Pair::with_primary(1);
+    let promotion = pair.command(1, Command::Promote { force: true });
+    pair.run();
+    assert_eq!(pair.outcome(1, promotion), Some(Err(CommandError::Refused(Refusal::PeerIsPrimary))));
+    assert_eq!(pair.snapshot(1).role, Role::Secondary);
+    assert!(pair.is_in_sync());
 }

@@ -146,8 +146,14 @@ fn when_both_lost_their_caches_the_survivor_is_source() {
 
 #[test]
 fn a_crash_of_unknown_kind_counts_as_one_of_the_node() {
-    let crashed = node(5, 0, &[]).bits().crashed(PriorEnd::Clean);
+    let crashed = node(5, 0, &[]).bits().crashed(PriorEnd::LinkLoss);
     expect(&crashed, &node(5, 0, &[]).ended(PriorEnd::NodeCrash), SyncRule::CrashedPrimary, Target(ByBitmap));
+}
+
+#[test]
+fn a_crash_followed_by_a_clean_end_was_the_daemons() {
+    let crashed = node(5, 0, &[]).bits().crashed(PriorEnd::Clean);
+    expect(&crashed, &node(5, 0, &[]).ended(PriorEnd::NodeCrash), SyncRule::CrashedPrimary, Source(ByBitmap));
 }
 
 #[test]

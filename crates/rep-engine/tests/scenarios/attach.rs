@@ -1,0 +1,73 @@
+//! What a disk counts as when it comes, and when it is found equal to the peer's.
+
+use crate::pair::{Kind, Pair};
+use rep_engine::Command;
+use rep_meta::DataState;
+use rep_types::{DiskState, VolumeNumber};
+
+const VOLUME: VolumeNumber = VolumeNumber(0);
+
+/// beta found its data equal to alpha's and writes that down, on a slow disk; meanwhile the operator gives its data up.
+/// The late word that they are good must not make them UpToDate. Found by seed 37896.
+#[test]
+fn data_given_up_while_found_good_stay_given_up() {
+    let mut pair = being_found_good();
+    pair.command(1, Command::Invalidate { volume: VOLUME });
+    pair.run();
+    pair.hold_wire(0);
+    pair.let_go(1, Kind::Meta, 0);
+    assert_eq!(pair.volume(1, 0).disk, DiskState::Inconsistent);
+    assert_eq!(pair.superblock(1, 0).data, DataState::Inconsistent);
+    pair.let_wire_go(0);
+    assert!(pair.is_in_sync(), "filled from alpha");
+}
+
+/// The same with the word that they are outdated: whoever goes on at alpha relies on it (R31).
+#[test]
+fn data_outdated_while_found_good_stay_outdated() {
+    let mut pair = being_found_good();
+    pair.cut();
+    let outdate = pair.command(1, Command::Outdate { volume: VOLUME });
+    pair.run();
+    assert_eq!(pair.outcome(1, outdate), None, "not durable yet");
+    pair.let_go(1, Kind::Meta, 0);
+    assert!(pair.outcome(1, outdate).is_some());
+    assert_eq!(pair.volume(1, 0).disk, DiskState::Outdated);
+    assert_eq!(pair.superblock(1, 0).data, DataState::Outdated);
+}
+
+/// Connected, equal, and beta's superblock on its way.
+fn being_found_good() -> Pair {
+    let mut pair = Pair::in_sync(1);
+    pair.reboot(1);
+    assert_eq!(pair.volume(1, 0).disk, DiskState::Consistent);
+    pair.hold(1, Kind::Meta, 0);
+    pair.connect();
+    assert_eq!(pair.volume(1, 0).disk, DiskState::Consistent);
+    pair
+}
+
+/// alpha's disk knows that beta left Outdated, and has marks. It comes back while beta is there: what it counts as is for
+/// the handshake to say (R28). Found by seed 59972.
+#[test]
+fn a_disk_that_comes_under_a_connection_waits_for_the_handshake() {
+    let mut pair = Pair::with_primary(1);
+    pair.command(1, Command::Disconnect { force: false });
+    pair.run();
+    let write = pair.write(0, 0, 0);
+    pair.run();
+    assert_eq!(pair.answer(0, write), Some(Ok(())));
+    assert!(pair.superblock(0, 0).peer_outdated);
+    pair.command(0, Command::Demote);
+    pair.run();
+    pair.command(0, Command::Detach { volume: VOLUME });
+    pair.command(1, Command::Connect { discard_my_data: false });
+    pair.run();
+    pair.connect();
+    pair.hold_wire(1);
+    pair.attach(0, 0);
+    pair.run();
+    assert_eq!(pair.volume(0, 0).disk, DiskState::Consistent);
+    pair.let_wire_go(1);
+    assert!(pair.is_in_sync());
+}

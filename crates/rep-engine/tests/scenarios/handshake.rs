@@ -1,0 +1,48 @@
+//! Who fills whom, where the way to the handshake made the difference. The table itself is tested in `sync_decision`.
+
+use crate::pair::{Kind, Pair};
+use rep_engine::Command;
+use rep_types::{DiskState, SyncVerdict, VolumeNumber};
+
+const VOLUME: VolumeNumber = VolumeNumber(0);
+
+/// ```text
+/// alpha  Primary, wrote, its daemon is killed; then detached cleanly and attached again
+/// beta   loses its power, and with it what was in its cache
+/// ```
+/// alpha has lost nothing: the clean end doesn't hide that its crash was the daemon's only. Found by seed 90560.
+#[test]
+fn a_clean_end_after_a_crash_of_the_daemon_lost_nothing() {
+    let mut pair = Pair::with_primary(1);
+    let write = pair.write(0, 0, 0);
+    pair.run();
+    assert_eq!(pair.answer(0, write), Some(Ok(())));
+    pair.kill(0);
+    pair.reboot(1);
+    pair.command(0, Command::Detach { volume: VOLUME });
+    pair.run();
+    pair.attach(0, 0);
+    pair.run();
+    pair.connect();
+    let decision = pair.volume(0, 0).last_decision.expect("a handshake");
+    assert!(matches!(decision.verdict, SyncVerdict::Source(_)), "alpha is filled from a disk that lost writes");
+    assert!(pair.is_in_sync());
+}
+
+/// The source of a resync flushes what it is going to hand out. Where that fails it has lost writes the target may have,
+/// so it must not have started a generation that makes its data pass for newer. Found by seed 66315.
+#[test]
+fn a_source_that_cannot_flush_starts_no_generation() {
+    let mut pair = Pair::with_primary(1);
+    pair.write(0, 0, 0);
+    pair.run();
+    pair.kill(0);
+    let before = pair.superblock(1, 0).generations.current;
+    pair.hold(1, Kind::Flush, 0);
+    pair.connect();
+    let decision = pair.volume(1, 0).last_decision.expect("a handshake");
+    assert!(matches!(decision.verdict, SyncVerdict::Source(_)), "beta survived");
+    pair.fail_held(1, Kind::Flush, 0);
+    assert_eq!(pair.volume(1, 0).disk, DiskState::Diskless);
+    assert_eq!(pair.superblock(1, 0).generations.current, before);
+}
