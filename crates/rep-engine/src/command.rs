@@ -31,8 +31,12 @@ pub enum Command {
         keep: Side,
     },
     /// Exchange views with the peer, tell what a connection would do, and do nothing.
-    Plan,
-    /// Leave cleanly (R31). With `force`, also when the peer doesn't answer.
+    Plan {
+        /// As if this node's data were given up ([`Command::Connect`]).
+        discard_my_data: bool,
+    },
+    /// Leave cleanly (R31). With `force`, also when the peer doesn't answer, and also when the Primary of the two has its
+    /// data from the other's disk alone: its clients then get errors.
     Disconnect {
         /// Don't wait for the peer.
         force: bool,

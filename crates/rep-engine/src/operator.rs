@@ -42,7 +42,12 @@ pub(crate) enum Step {
         met: bool,
     },
     /// Ask what a connection would do.
-    Plan { before: ConnectionState },
+    Plan {
+        /// The connection to go back to.
+        before: ConnectionState,
+        /// The operator's word that stood before, for the next handshake that counts.
+        word_before: SplitBrainWord,
+    },
 }
 
 /// How a step stands.
@@ -122,7 +127,7 @@ impl Engine {
             _ if self.transition.is_some() => refused(Refusal::Busy),
             Command::Outdate { .. } => self.outdate(id, index),
             Command::Detach { .. } => self.detach_command(id, index),
-            Command::Plan => self.plan_command(id),
+            Command::Plan { discard_my_data } => self.plan_command(id, discard_my_data),
             Command::ResolveSplitBrain { keep } => self.resolve_split_brain(id, keep),
             Command::Disconnect { force } => self.disconnect(id, force),
             Command::Promote { force } => self.promote(id, force),
@@ -213,7 +218,7 @@ impl Engine {
         self.finish_command(id, Err(CommandError::TimedOut));
         match step {
             // What only waits for others is given up; what changes durable state goes on to its end.
-            Some(Step::Plan { before }) => self.end_plan(before),
+            Some(Step::Plan { before, word_before }) => self.end_plan(before, word_before),
             Some(Step::AwaitResync { .. } | Step::Promote(PromotionStage::Ask { .. })) => {
                 self.transition = None;
             }
@@ -335,10 +340,23 @@ impl Engine {
 
     fn disconnect(&mut self, id: CommandId, force: bool) -> Option<Answer> {
         if self.connection == ConnectionState::Connected && self.link.is_some() {
+            if !force && self.clients_live_off_one_disk() {
+                return refused(Refusal::OnlyGoodCopy);
+            }
             return self.begin_transition(id, [Step::Leave { asked: false, force }]);
         }
         self.stand_alone();
         done()
+    }
+
+    /// Whether the Primary of the two has good data on the other's disk only: without the link its clients get errors.
+    fn clients_live_off_one_disk(&self) -> bool {
+        let good = DiskState::UpToDate;
+        self.volumes.iter().any(|volume| match (self.role, self.peer_role) {
+            (Role::Primary, _) => volume.disk != good && volume.peer_disk == good,
+            (_, Some(Role::Primary)) => volume.disk == good && volume.peer_disk != good,
+            _ => false,
+        })
     }
 
     pub(crate) fn stand_alone(&mut self) {
@@ -598,7 +616,7 @@ impl Engine {
         matches!(step, Some(Step::Plan { .. }))
     }
 
-    fn plan_command(&mut self, id: CommandId) -> Option<Answer> {
+    fn plan_command(&mut self, id: CommandId, discard_my_data: bool) -> Option<Answer> {
         let before = self.connection;
         match before {
             ConnectionState::Connected => return Some(Ok(CommandOutcome::Plan(self.plan_from_last_decisions()))),
@@ -610,7 +628,11 @@ impl Engine {
                 self.out.push(Action::WantLink { wanted: true });
             }
         }
-        self.begin_transition(id, [Step::Plan { before }])
+        let word_before = self.volumes.first().map_or(SplitBrainWord::None, |volume| volume.word);
+        if discard_my_data {
+            self.set_word(SplitBrainWord::DiscardMine);
+        }
+        self.begin_transition(id, [Step::Plan { before, word_before }])
     }
 
     fn plan_from_last_decisions(&self) -> Vec<PlannedSync> {
@@ -650,13 +672,15 @@ impl Engine {
         let plan = plan.collect();
         let Some(transition) = &mut self.transition else { return };
         transition.outcome = CommandOutcome::Plan(plan);
-        if let Some(Step::Plan { before }) = transition.steps.pop_front() {
+        if let Some(Step::Plan { before, word_before }) = transition.steps.pop_front() {
+            self.set_word(word_before);
             self.restore_connection(before);
         }
     }
 
-    fn end_plan(&mut self, before: ConnectionState) {
+    fn end_plan(&mut self, before: ConnectionState, word_before: SplitBrainWord) {
         self.transition = None;
+        self.set_word(word_before);
         self.restore_connection(before);
     }
 

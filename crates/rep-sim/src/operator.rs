@@ -256,7 +256,10 @@ impl World {
             }
             Step::Connect { node } => self.command(node, Command::Connect { discard_my_data: false }),
             Step::Disconnect { node, force } => self.command(node, Command::Disconnect { force }),
-            Step::Plan { node } => self.command(node, Command::Plan),
+            Step::Plan { node } => {
+                let discard_my_data = self.dice.misc.chance(300);
+                self.command(node, Command::Plan { discard_my_data });
+            }
             Step::Crash { node, down_ns } => self.crash(node, false, down_ns),
             Step::PowerLoss { node, down_ns } => self.crash(node, true, down_ns),
             Step::PowerLossBoth { down_ns } => {

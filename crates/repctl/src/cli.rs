@@ -185,7 +185,7 @@ pub struct NewGenerationArguments {
     #[arg(value_name = "RESOURCE[/VOLUME]")]
     pub target: Target,
     /// Clear both bitmaps: no initial sync. Only for disks whose content is equal or doesn't matter
-    #[arg(long)]
+    #[arg(long, required = true)]
     pub clear_bitmap: bool,
 }
 

@@ -1,12 +1,17 @@
 //! A refusal in the words of how things stand: what to do next depends on that.
 
-use rep_control::api::ApiError;
+use rep_control::api::{ApiError, Verb};
 use rep_engine::{Snapshot, VolumeSnapshot};
 use rep_types::{ConnectionState, DiskState, Refusal};
 
 /// The same refusal, with a better word where the state knows one.
-pub fn explained(error: ApiError, name: &str, engine: &Snapshot) -> ApiError {
-    let better = if error.reason == format!("{:?}", Refusal::NoUpToDateDisk) {
+pub fn explained(error: ApiError, verb: Verb, name: &str, engine: &Snapshot) -> ApiError {
+    let better = if verb == Verb::Disconnect && error.reason == format!("{:?}", Refusal::OnlyGoodCopy) {
+        Some((
+            "the Primary has its data from the other node's disk alone: without the connection its clients get errors",
+            format!("run 'repctl attach {name}' on the Primary and let it resync, or demote it first"),
+        ))
+    } else if error.reason == format!("{:?}", Refusal::NoUpToDateDisk) {
         no_good_disk(name, engine)
     } else if error.reason == format!("{:?}", Refusal::OnlyGoodCopy)
         && !any(engine, |volume| volume.disk, DiskState::UpToDate)
@@ -76,7 +81,7 @@ mod tests {
     }
 
     fn said(refusal: Refusal, engine: &Snapshot) -> String {
-        explained(ApiError::refused(refusal, "vz"), "vz", engine).sentence()
+        explained(ApiError::refused(refusal, "vz"), Verb::Primary, "vz", engine).sentence()
     }
 
     #[test]

@@ -116,6 +116,10 @@ impl Call<'_> {
             Verb::Invalidate => self.each(|volume| Command::Invalidate { volume }).await,
             Verb::InvalidatePeer => self.each(|volume| Command::InvalidatePeer { volume }).await,
             Verb::Outdate => self.each(|volume| Command::Outdate { volume }).await,
+            Verb::NewGeneration if !self.request.clear_bitmap => Err(ApiError::usage(
+                "BadOption",
+                format!("{} needs the option \"clear_bitmap\": both disks are taken for equal as they are", self.verb),
+            )),
             Verb::NewGeneration => {
                 let clear_bitmap = self.request.clear_bitmap;
                 self.each(|volume| Command::NewGeneration { volume, clear_bitmap }).await
@@ -175,7 +179,7 @@ impl Call<'_> {
     /// A refusal in the words of how things stand.
     fn explained(&self, error: ApiError, running: &Running) -> ApiError {
         match running.last_report() {
-            Some(report) => refusal::explained(error, self.resource.name(), &report.engine),
+            Some(report) => refusal::explained(error, self.verb, self.resource.name(), &report.engine),
             None => error,
         }
     }
@@ -267,7 +271,8 @@ impl Call<'_> {
         deadline: Duration,
     ) -> (Result<CommandOutcome, ApiError>, Option<String>) {
         let mut problem = None;
-        let command = running.command(Command::Plan, deadline, self.resource.name());
+        let discard_my_data = self.request.discard_my_data;
+        let command = running.command(Command::Plan { discard_my_data }, deadline, self.resource.name());
         tokio::pin!(command);
         loop {
             tokio::select! {
