@@ -49,3 +49,23 @@ fn verbs_keep_their_deadline() {
     cluster.alpha.assert_answers_quickly();
     cluster.beta.thaw();
 }
+
+/// Taking over from a node that is gone without a word (here: frozen, and then killed) doesn't wait for the next regular
+/// ping, which is half an hour away: the peer is asked at once, and its silence counts after `ping-timeout`.
+#[test]
+fn a_primary_gone_without_a_word_is_succeeded_without_waiting_for_a_ping() {
+    let lines = ["ping-interval = \"30min\"", "connect-interval = \"1s\""].map(str::to_owned);
+    let options = ClusterOptions { net_lines: lines.into(), ..ClusterOptions::default() };
+    let mut cluster = Cluster::with_primary(&options);
+    let before = [7; 4096];
+    cluster.alpha.write(0, &before);
+    cluster.alpha.freeze();
+    cluster.beta.ok("primary");
+    assert_eq!(cluster.beta.read(0, 4096), before);
+    cluster.beta.write(4096, &before);
+    cluster.alpha.kill9();
+    cluster.alpha.start();
+    cluster.beta.wait_in_sync();
+    assert_eq!(cluster.alpha.wait_in_sync().role, "Secondary");
+    cluster.assert_identical();
+}

@@ -198,3 +198,35 @@ fn a_plan_leaves_the_word_as_it_was() {
     cluster.assert_identical();
     assert_eq!(cluster.beta.read(8192, 4096), [2; 4096]);
 }
+
+/// What giving data up would do can be asked before it is said; having asked says nothing.
+#[test]
+fn a_plan_of_giving_data_up_gives_nothing_up() {
+    let mut cluster = Cluster::with_primary(&ClusterOptions::default());
+    cluster.expect_log("plit brain");
+    cluster.beta.ok("disconnect");
+    cluster.alpha.ok("disconnect");
+    cluster.alpha.write(0, &[1; 4096]);
+    cluster.beta.ok("primary --force");
+    cluster.beta.write(8192, &[2; 8192]);
+    cluster.beta.ok("secondary");
+    cluster.alpha.ok("connect");
+    cluster.beta.ok("connect");
+    cluster.alpha.wait_connection("SplitBrain");
+    cluster.beta.wait_connection("SplitBrain");
+    let plain = cluster.beta.ok("connect --plan");
+    assert!(plain.contains("nothing would be copied"), "{plain}");
+    let plan = cluster.beta.ok("connect --discard-my-data --plan");
+    assert!(plan.contains("changed on this node alone would be lost"), "{plan}");
+    cluster.beta.wait_connection("SplitBrain");
+    let plain = cluster.beta.ok("connect --plan");
+    assert!(plain.contains("nothing would be copied"), "the word is forgotten with the plan: {plain}");
+    assert_eq!(cluster.alpha.read(0, 4096), [1; 4096]);
+}
+
+/// 'new-generation' alone would take disks for equal that may not be.
+#[test]
+fn a_generation_is_started_only_with_clear_bitmaps() {
+    let cluster = Cluster::in_sync(&ClusterOptions::default());
+    assert!(cluster.alpha.verb("new-generation").failed_with(2).contains("--clear-bitmap"));
+}

@@ -47,18 +47,7 @@ pub fn paint(text: &str, color: Color, on: bool) -> String {
     format!("\x1b[{code}m{text}\x1b[0m")
 }
 
-/// Bytes for people: three digits and a binary unit.
-pub fn bytes(bytes: u64) -> String {
-    let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
-    let step = (0..units.len() - 1).find(|step| bytes >> (10 * step) < 1000).unwrap_or(units.len() - 1);
-    let value = bytes as f64 / (1u64 << (10 * step)) as f64;
-    match step {
-        0 => format!("{bytes} B"),
-        _ if value < 10.0 => format!("{value:.2} {}", units[step]),
-        _ if value < 100.0 => format!("{value:.1} {}", units[step]),
-        _ => format!("{value:.0} {}", units[step]),
-    }
-}
+pub use rep_control::api::format_bytes as bytes;
 
 /// Seconds for people.
 pub fn seconds(seconds: u64) -> String {
@@ -75,11 +64,6 @@ mod tests {
 
     #[test]
     fn numbers_for_people() {
-        let told = [(0, "0 B"), (999, "999 B"), (1000, "0.98 KiB"), (4096, "4.00 KiB"), (100 << 20, "100 MiB")];
-        for (number, text) in told {
-            assert_eq!(bytes(number), text);
-        }
-        assert_eq!(bytes(u64::MAX), "16384 PiB");
         assert_eq!([seconds(5), seconds(65), seconds(7260)], ["5 s", "1:05 min", "2:01 h"]);
     }
 

@@ -15,6 +15,7 @@ mod detail;
 mod error;
 mod event;
 mod status;
+mod units;
 mod verb;
 
 pub use adjust::{AdjustAnswer, AdjustRequest, ChangeKind, ResourceChange, SettingChange};
@@ -22,6 +23,7 @@ pub use detail::{DecisionDetail, Detail, GenerationsDetail, VolumeDetail};
 pub use error::{ApiError, ConfigProblem, ErrorKind, ExitCode};
 pub use event::{Event, format_time};
 pub use status::{IoStatus, PeerStatus, ResourceStatus, ResyncRole, ResyncStatus, Status, VerifyStatus, VolumeStatus};
+pub use units::format_bytes;
 pub use verb::{PlanEntry, Verb, VerbAnswer, VerbRequest};
 
 /// The largest body of a request, in bytes.

@@ -6,7 +6,7 @@ use crate::cli::{Options, SplitBrainArguments, SplitBrainVerb};
 use crate::output::{print, print_json};
 use crate::terminal::bytes;
 use rep_control::api::{Detail, Verb, VerbRequest, VolumeDetail, format_time};
-use rep_types::ConnectionState;
+use rep_types::{ConnectionState, Refusal};
 use std::time::{Duration, UNIX_EPOCH};
 
 pub fn run(arguments: &SplitBrainArguments, options: &Options) -> Result<(), Failure> {
@@ -14,8 +14,22 @@ pub fn run(arguments: &SplitBrainArguments, options: &Options) -> Result<(), Fai
         SplitBrainVerb::Show => show(arguments, options),
         SplitBrainVerb::Resolve { keep } => {
             let request = VerbRequest { keep: Some(keep.clone()), ..Default::default() };
-            verb::ask(&arguments.target, Verb::SplitBrainResolve, request, options).map(drop)
+            let answer = verb::ask(&arguments.target, Verb::SplitBrainResolve, request, options);
+            answer.map(drop).map_err(|failure| with_next_step(failure, &arguments.target.resource, keep))
         }
+    }
+}
+
+/// Still split brain after the word was given: the node whose data go is Primary, and only there that can be ended.
+fn with_next_step(failure: Failure, resource: &str, keep: &str) -> Failure {
+    match failure {
+        Failure::Error(error) if error.reason == format!("{:?}", Refusal::SplitBrain) => {
+            let hint = format!(
+                "the node that isn't {keep} is Primary: run 'repctl secondary {resource}' there, then this again"
+            );
+            Failure::Error(Box::new(error.with_hint(hint)))
+        }
+        other => other,
     }
 }
 

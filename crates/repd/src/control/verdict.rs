@@ -2,6 +2,7 @@
 
 use super::resource::Resource;
 use super::status::{Seen, suspension_words};
+use rep_control::api::format_bytes;
 use rep_engine::{Snapshot, VolumeSnapshot};
 use rep_types::{ConnectionState, DiskState, ReplicationState, Role, SyncRefusal, SyncVerdict};
 use repd::resource::ResourceReport;
@@ -55,7 +56,7 @@ fn unsettled(report: &ResourceReport, names: &Names<'_>) -> Option<String> {
         )),
         ConnectionState::SplitBrain => Some(format!(
             "split brain: this node and {peer} went on apart, {} differ; see 'repctl split-brain {name} show'",
-            bytes(out_of_sync(&report.engine))
+            format_bytes(out_of_sync(&report.engine))
         )),
         ConnectionState::UnrelatedData => Some(format!(
             "unrelated data: {peer} holds data with no common past; on the node whose data may go, all of it, run 'repctl down \
@@ -105,7 +106,10 @@ fn export_problem(report: &ResourceReport) -> Option<String> {
 
 fn resync(engine: &Snapshot, names: &Names<'_>) -> Option<String> {
     if let Some(saved) = engine.volumes.iter().find_map(|volume| volume.archived_bytes) {
-        return Some(format!("settling a split brain: this node's data are being archived, {} so far", bytes(saved)));
+        return Some(format!(
+            "settling a split brain: this node's data are being archived, {} so far",
+            format_bytes(saved)
+        ));
     }
     let volume = engine.volumes.iter().find(|volume| volume.replication.is_resync())?;
     let percent = percent(volume);
@@ -134,7 +138,7 @@ fn link(report: &ResourceReport, names: &Names<'_>) -> String {
     let (name, peer) = (names.resource, names.peer);
     let behind = match out_of_sync(&report.engine) {
         0 => String::new(),
-        differing => format!("; {} to resync", bytes(differing)),
+        differing => format!("; {} to resync", format_bytes(differing)),
     };
     match report.engine.connection {
         ConnectionState::Connected => connected(&report.engine, names),
@@ -195,7 +199,7 @@ fn connected(engine: &Snapshot, names: &Names<'_>) -> String {
             (DiskState::UpToDate, DiskState::UpToDate) => {
                 return format!(
                     "{part}{} are out-of-sync: run 'repctl resync {name}'",
-                    bytes(volume.out_of_sync_bytes)
+                    format_bytes(volume.out_of_sync_bytes)
                 );
             }
             (own, other) => return format!("{part}this disk is {own}, that of {peer} is {other}"),
@@ -206,13 +210,6 @@ fn connected(engine: &Snapshot, names: &Names<'_>) -> String {
 
 fn out_of_sync(engine: &Snapshot) -> u64 {
     engine.volumes.iter().map(|volume| volume.out_of_sync_bytes).sum()
-}
-
-/// Bytes for people: the unit that leaves at most four digits.
-fn bytes(bytes: u64) -> String {
-    let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
-    let step = (0..units.len() - 1).find(|step| bytes >> (10 * step) < 10_000).unwrap_or(units.len() - 1);
-    format!("{} {}", bytes >> (10 * step), units[step])
 }
 
 #[cfg(test)]
@@ -273,7 +270,7 @@ mod tests {
             Some("the peer can't be reached at 192.168.255.2:7788: Connection refused (os error 111)".into());
         assert_eq!(
             said(lost),
-            "peer not reachable: connection refused (192.168.255.2:7788); 3072 KiB to resync; see that repd runs there and \
+            "peer not reachable: connection refused (192.168.255.2:7788); 3.00 MiB to resync; see that repd runs there and \
              'repctl connect vz' was run"
         );
     }
@@ -289,7 +286,7 @@ mod tests {
     fn split_brain_and_refusals_come_first() {
         let mut split = report(ConnectionState::SplitBrain, VolumeSnapshot { out_of_sync_bytes: 4096, ..volume() });
         split.link.problem = Some("whatever".into());
-        assert!(said(split).starts_with("split brain: this node and beta went on apart, 4096 B differ"));
+        assert!(said(split).starts_with("split brain: this node and beta went on apart, 4.00 KiB differ"));
         let verdict = SyncVerdict::Refuse(SyncRefusal::PeerDiskTooSmall);
         let decision = Some(SyncDecision { rule: SyncRule::JustCreatedPeer, verdict });
         let refused = report(ConnectionState::StandAlone, VolumeSnapshot { last_decision: decision, ..volume() });
