@@ -372,6 +372,10 @@ impl Engine {
             self.promotion_granted_until = None;
         }
         self.set_peer_role(Some(role), Why::Peer);
+        if disks.iter().any(|(number, disk)| self.comes_back(*number, *disk)) {
+            // It lacks what it was sent meanwhile: that takes a handshake, and a resync.
+            return self.drop_link(LinkCause::Restart);
+        }
         for (number, disk) in disks {
             let Some(index) = self.volume_index(number) else { continue };
             let before = self.volumes[index].peer_disk;
@@ -382,6 +386,12 @@ impl Engine {
                 self.set_peer_disk(index, disk, Why::Peer);
             }
         }
+    }
+
+    /// Whether the peer calls a disk good that has failed us, without a handshake about it.
+    fn comes_back(&self, number: VolumeNumber, disk: DiskState) -> bool {
+        let before = self.volume_index(number).map(|index| self.volumes[index].peer_disk);
+        before == Some(DiskState::Failed) && disk == DiskState::UpToDate
     }
 }
 
