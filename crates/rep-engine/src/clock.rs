@@ -67,10 +67,12 @@ impl Engine {
                 if io.purpose.is_flush() {
                     self.note_cache_lost(index);
                 }
-                self.local_disk_failed(index, Why::DiskError);
-                return self.flush_lost(index, io.purpose);
+                return self.local_disk_failed(index, Why::DiskError);
             }
         };
+        if io.purpose.is_flush() {
+            self.flush_ended(index);
+        }
         match io.purpose {
             IoPurpose::ClientWrite(key) => self.local_leg_done(key),
             IoPurpose::ClientRead(key) => self.local_read_done(key),

@@ -218,9 +218,28 @@ impl Engine {
         IoId(self.ios.insert(Io { volume: index, attachment, purpose }).0)
     }
 
+    /// Flushes a disk, one flush at a time: of two at once one may fail and lose what the cache held, and the other then
+    /// end well without it, and be heard of first (I-D6).
     pub(crate) fn flush_disk(&mut self, index: usize, purpose: IoPurpose) {
+        let volume = &mut self.volumes[index];
+        volume.flushes.push_back(purpose);
+        if volume.flushes.len() == 1 {
+            self.next_flush(index);
+        }
+    }
+
+    /// A flush ended well: the next one may begin.
+    pub(crate) fn flush_ended(&mut self, index: usize) {
+        self.volumes[index].flushes.pop_front();
+        self.next_flush(index);
+    }
+
+    fn next_flush(&mut self, index: usize) {
+        let volume = &self.volumes[index];
+        let Some(purpose) = volume.flushes.front().copied() else { return };
+        let number = volume.number;
         let io = self.new_io(index, purpose);
-        self.out.push(Action::FlushDisk { io, volume: self.volumes[index].number });
+        self.out.push(Action::FlushDisk { io, volume: number });
     }
 
     /// Answers a client, or keeps the answer until a loss is durable (R14).

@@ -194,8 +194,11 @@ impl Engine {
             self.plan_concluded(&my, &mine, &peer);
         } else if peer.plan {
             // The planner parts; we go on waiting for a connection.
-        } else if let Some(refusal) = first_refusal(&my) {
-            self.refuse(refused_state(refusal));
+        } else if let Some(refused) = refused(&my) {
+            match refused {
+                Refused::Apart(state) => self.refuse(state),
+                Refused::ForNow => self.drop_link(LinkCause::Refused),
+            }
         } else {
             self.accept(&my, &peer);
         }
@@ -246,9 +249,9 @@ impl Engine {
     pub(crate) fn handshake_lost(&mut self, handshake: Option<Handshake>) {
         let Some(handshake) = handshake else { return };
         let planning = handshake.mine.is_some_and(|view| view.plan) || handshake.peer.is_some_and(|view| view.plan);
-        let refusal = handshake.my_decisions.as_deref().and_then(first_refusal);
-        if let Some(refusal) = refusal.filter(|_| !planning) {
-            self.stay_apart(refused_state(refusal));
+        let refused = handshake.my_decisions.as_deref().and_then(refused);
+        if let Some(Refused::Apart(state)) = refused.filter(|_| !planning) {
+            self.stay_apart(state);
         }
     }
 
@@ -374,6 +377,10 @@ impl Engine {
             self.promotion_granted_until = None;
         }
         self.set_peer_role(Some(role), Why::Peer);
+        if disks.iter().any(|(number, disk)| self.comes_back(*number, *disk)) {
+            // It lacks what it was sent meanwhile: that takes a handshake, and a resync.
+            return self.drop_link(LinkCause::Restart);
+        }
         for (number, disk) in disks {
             let Some(index) = self.volume_index(number) else { continue };
             let before = self.volumes[index].peer_disk;
@@ -384,6 +391,12 @@ impl Engine {
                 self.set_peer_disk(index, disk, Why::Peer);
             }
         }
+    }
+
+    /// Whether the peer calls a disk good that has failed us, without a handshake about it.
+    fn comes_back(&self, number: VolumeNumber, disk: DiskState) -> bool {
+        let before = self.volume_index(number).map(|index| self.volumes[index].peer_disk);
+        before == Some(DiskState::Failed) && disk == DiskState::UpToDate
     }
 }
 
@@ -405,11 +418,25 @@ fn without_counterpart(mine: Role, peer: Role) -> SyncDecision {
     SyncDecision { rule: SyncRule::NoDisk, verdict }
 }
 
-fn first_refusal(decisions: &[(VolumeNumber, SyncDecision)]) -> Option<SyncRefusal> {
-    decisions.iter().find_map(|(_, decision)| match decision.verdict {
-        SyncVerdict::Refuse(refusal) => Some(refusal),
+/// What comes of a refusal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Refused {
+    /// Both stay apart, in this state.
+    Apart(ConnectionState),
+    /// A Primary lost its disk, and its clients have seen newer data than the peer holds. That ends when the disk is
+    /// back, so both go on meeting until then.
+    ForNow,
+}
+
+/// What the decisions refuse, if they do; what is refused for good counts most.
+fn refused(decisions: &[(VolumeNumber, SyncDecision)]) -> Option<Refused> {
+    let of = |decision: &SyncDecision| match decision.verdict {
+        SyncVerdict::Refuse(SyncRefusal::UnrelatedData) if decision.rule == SyncRule::NoDisk => Some(Refused::ForNow),
+        SyncVerdict::Refuse(refusal) => Some(Refused::Apart(refused_state(refusal))),
         _ => None,
-    })
+    };
+    let all = || decisions.iter().filter_map(|(_, decision)| of(decision));
+    all().find(|refused| *refused != Refused::ForNow).or_else(|| all().next())
 }
 
 fn refused_state(refusal: SyncRefusal) -> ConnectionState {

@@ -103,13 +103,13 @@ impl Engine {
 
     /// Lets go of a disk: whatever hung on it is settled.
     pub(crate) fn let_go_of_disk(&mut self, index: usize, why: Why) {
-        let flushes = self.open_flushes(index);
         let volume = &mut self.volumes[index];
         let number = volume.number;
         volume.exposed =
             volume.local.as_ref().map_or(GenerationId::NONE, |local| local.superblock().generations.current);
         volume.local = None;
         volume.attachment += 1;
+        let flushes = std::mem::take(&mut volume.flushes);
         volume.in_sync.clear_all();
         volume.unflushed.clear_all();
         volume.finish_in_doubt = false;
@@ -165,14 +165,6 @@ impl Engine {
             IoPurpose::PeerFlush { session, id } => self.peer_flushed_locally(index, session, id, Err(IoError::Io)),
             _ => {}
         }
-    }
-
-    fn open_flushes(&self, index: usize) -> Vec<IoPurpose> {
-        let attachment = self.volumes[index].attachment;
-        let ours = self.ios.iter().filter(|(_, io)| io.volume == index && io.attachment == attachment);
-        ours.map(|(_, io)| io.purpose)
-            .filter(|purpose| matches!(purpose, IoPurpose::EpochFlush | IoPurpose::PeerFlush { .. }))
-            .collect()
     }
 
     /// Everything under way on the lost disk has failed there.

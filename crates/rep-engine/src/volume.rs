@@ -4,6 +4,7 @@ use crate::command::Side;
 use crate::dirty_bitmap::DirtyBitmap;
 use crate::event::Timestamp;
 use crate::local_disk::{LocalDisk, SuperblockTicket};
+use crate::operation::IoPurpose;
 use crate::overlap::OverlapTable;
 use crate::resync::Resync;
 use crate::slab::Key;
@@ -146,6 +147,8 @@ pub(crate) struct Volume {
     pub log_waiters: VecDeque<LogWaiter>,
     pub unflushed: FlushSets,
     pub in_sync: InSyncSets,
+    /// The flush under way on the local disk, and those that wait for it.
+    pub flushes: VecDeque<IoPurpose>,
     pub recording: Option<Recording>,
     /// The target was told our generation and may have taken it over; whether it did isn't known. A write the peer
     /// lacks needs a new generation then, although a bitmap generation is set.
@@ -200,6 +203,7 @@ impl Volume {
             log_waiters: VecDeque::new(),
             unflushed: FlushSets::new(0),
             in_sync: InSyncSets::new(0),
+            flushes: VecDeque::new(),
             recording: None,
             finish_in_doubt: false,
             owes_disk_lost_answer: false,

@@ -146,8 +146,9 @@ impl World {
     fn check_degraded(&mut self, node: usize, holder: usize, volume: usize, block: u64, known: bool) {
         let Some(snapshot) = self.snapshot(node) else { return };
         let peer = &snapshot.volumes[volume];
-        let alone =
-            snapshot.connection != ConnectionState::Connected || (known && peer.peer_disk != DiskState::UpToDate);
+        let cut = !matches!(snapshot.connection, ConnectionState::Connected | ConnectionState::Disconnecting);
+        let parted = snapshot.connection != ConnectionState::Connected || peer.peer_disk != DiskState::UpToDate;
+        let alone = cut || (known && parted);
         let without_disk = !matches!(peer.disk, DiskState::UpToDate | DiskState::Inconsistent);
         if holder == node && without_disk && self.truth.is_current(node, volume) {
             let detail = format!("node {node} answers block {block} without its disk, which still passes for current");
@@ -300,6 +301,8 @@ impl World {
     pub(crate) fn decided(&mut self, node: usize, volume: usize, decision: SyncDecision) {
         let extent = match decision.verdict {
             SyncVerdict::Source(extent) | SyncVerdict::Target(extent) => extent,
+            // A disk that wasn't there may have come since.
+            SyncVerdict::Nothing if decision.rule == rep_types::SyncRule::NoDisk => return,
             SyncVerdict::Nothing => return self.check_nothing(node, volume),
             SyncVerdict::Refuse(_) => return,
         };

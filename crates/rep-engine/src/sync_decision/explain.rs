@@ -93,6 +93,9 @@ fn explain_refusal(rule: SyncRule, refusal: SyncRefusal) -> &'static str {
             "split brain: both nodes took writes while apart, long ago or more than once; choose whose stay, every block \
              is copied then"
         }
+        SyncRefusal::UnrelatedData if rule == SyncRule::NoDisk => {
+            "the Primary has no disk, and its clients have seen newer data than the peer holds; attach the Primary's disk"
+        }
         SyncRefusal::UnrelatedData => {
             "the two nodes' data have no common ancestor; run create-md on the node whose data may go"
         }

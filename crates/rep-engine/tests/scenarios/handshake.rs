@@ -2,7 +2,7 @@
 
 use crate::pair::{Kind, Pair};
 use rep_engine::Command;
-use rep_types::{DiskState, SyncVerdict, VolumeNumber};
+use rep_types::{ConnectionState, DiskState, SyncVerdict, VolumeNumber};
 
 const VOLUME: VolumeNumber = VolumeNumber(0);
 
@@ -45,4 +45,32 @@ fn a_source_that_cannot_flush_starts_no_generation() {
     pair.fail_held(1, Kind::Flush, 0);
     assert_eq!(pair.volume(1, 0).disk, DiskState::Diskless);
     assert_eq!(pair.superblock(1, 0).generations.current, before);
+}
+
+/// ```text
+/// alpha Primary  x  beta      alone, alpha goes on: its data are newer
+/// alpha no disk  x  beta      then its disk fails, the link comes back: beta's data are older than what clients have seen
+/// alpha Primary === beta      its disk is attached again: both meet by themselves, beta is filled
+/// ```
+/// The two were called unrelated, for good, with the advice to give up the data of one. Found by the torture, seed 300.
+#[test]
+fn a_primary_that_gets_its_disk_back_is_met_again() {
+    let mut pair = Pair::with_primary(1);
+    pair.cut();
+    let write = pair.write(0, 0, 0);
+    pair.run();
+    assert_eq!(pair.answer(0, write), Some(Ok(())));
+    pair.hold(0, Kind::Flush, 0);
+    pair.flush(0, 0);
+    pair.run();
+    pair.fail_held(0, Kind::Flush, 0);
+    assert_eq!(pair.volume(0, 0).disk, DiskState::Diskless);
+    pair.connect();
+    for node in 0..2 {
+        assert_eq!(pair.snapshot(node).connection, ConnectionState::Connecting, "node {node}");
+    }
+    pair.attach(0, 0);
+    pair.run();
+    pair.connect();
+    assert!(pair.is_in_sync());
 }

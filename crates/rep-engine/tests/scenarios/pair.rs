@@ -280,6 +280,11 @@ impl Pair {
         self.run();
     }
 
+    /// How many of these operations are held.
+    pub fn held(&self, node: usize, kind: Kind, volume: usize) -> usize {
+        self.nodes[node].ops.iter().filter(|op| (op.kind, op.volume) == (kind, volume)).count()
+    }
+
     /// From now on nothing this node sends arrives.
     pub fn hold_wire(&mut self, from: usize) {
         self.wire_held[from] = true;

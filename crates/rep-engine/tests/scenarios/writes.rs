@@ -3,6 +3,7 @@
 use crate::pair::{Kind, Pair};
 use rep_engine::Command;
 use rep_types::{BLOCK_SIZE, EXTENT_SIZE, IoError, VolumeNumber};
+use std::time::Duration;
 
 const BLOCKS_PER_EXTENT: u64 = EXTENT_SIZE / BLOCK_SIZE;
 
@@ -82,4 +83,22 @@ fn an_epoch_closed_while_leaving_is_marked() {
     pair.let_wire_go(0);
     assert_eq!(pair.answer(0, flush), Some(Ok(())));
     assert_eq!(pair.volume(0, 0).out_of_sync_bytes, BLOCK_SIZE);
+}
+
+/// beta flushes for itself and is asked to flush for alpha. The first fails and loses what the cache held; a second one
+/// beside it could end well without that and be heard of first, and alpha would forget what beta lacks (I-D6).
+/// Found by seed 64615.
+#[test]
+fn a_disk_is_flushed_once_at_a_time() {
+    let mut pair = Pair::with_primary(1);
+    pair.hold(1, Kind::Flush, 0);
+    pair.pass_time(Duration::from_secs(6));
+    let write = pair.write(0, 0, 5);
+    let flush = pair.flush(0, 0);
+    pair.run();
+    assert_eq!(pair.answer(0, write), Some(Ok(())));
+    assert_eq!(pair.held(1, Kind::Flush, 0), 1, "flushes side by side");
+    pair.fail_held(1, Kind::Flush, 0);
+    assert_eq!(pair.answer(0, flush), Some(Ok(())), "alpha's disk has it");
+    assert_eq!(pair.volume(0, 0).out_of_sync_bytes, BLOCK_SIZE, "beta may lack it");
 }
