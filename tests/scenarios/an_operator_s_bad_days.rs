@@ -230,3 +230,26 @@ fn a_generation_is_started_only_with_clear_bitmaps() {
     let cluster = Cluster::in_sync(&ClusterOptions::default());
     assert!(cluster.alpha.verb("new-generation").failed_with(2).contains("--clear-bitmap"));
 }
+
+/// Without force nobody leaves a Primary without data; with it the Primary's clients get errors until the peer is back.
+#[test]
+fn a_forced_disconnect_is_the_operator_s_own_doing() {
+    let mut cluster = Cluster::with_primary(&ClusterOptions::default());
+    cluster.expect_log("disk");
+    cluster.alpha.write(0, &[7; 4096]);
+    cluster.alpha.ok("detach");
+    assert_eq!(cluster.alpha.read(0, 4096), [7; 4096], "from the peer");
+    cluster.alpha.refused("disconnect", "OnlyGoodCopy");
+    cluster.beta.refused("disconnect", "OnlyGoodCopy");
+    cluster.alpha.ok("disconnect --force");
+    cluster.alpha.wait_connection("StandAlone");
+    let mut connection = cluster.alpha.connection();
+    assert!(connection.read(0, &mut [0; 4096]).is_err(), "no data is in reach");
+    let _ = connection.close();
+    cluster.alpha.ok("connect");
+    cluster.beta.ok("connect");
+    cluster.alpha.wait_connection("Connected");
+    assert_eq!(cluster.alpha.read(0, 4096), [7; 4096]);
+    cluster.alpha.ok("attach");
+    cluster.alpha.wait_in_sync();
+}
