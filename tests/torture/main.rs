@@ -51,9 +51,6 @@ struct Arguments {
     list: bool,
 }
 
-/// The bugs that are planted as controls: one that loses marks, one that loses flushed data.
-const CONTROL_BUGS: [&str; 2] = ["lone-write-unmarked", "flush-local-only"];
-
 fn arguments() -> Result<Arguments, String> {
     let mut parsed = Arguments::default();
     let mut words = std::env::args().skip(1);
@@ -137,12 +134,10 @@ fn torture(arguments: &Arguments, seed: u64) -> bool {
 
 /// The controls; whether each was found.
 fn controlled(arguments: &Arguments, seed: u64) -> bool {
-    let bugs = CONTROL_BUGS.map(str::to_owned).to_vec();
-    let planted = arguments.planted_daemon.clone().map(|program| (program, bugs));
-    if planted.is_none() {
+    if arguments.planted_daemon.is_none() {
         println!("control: no daemon with planted bugs was built: not run");
     }
-    let controls = controls::run_all(seed, planted.as_ref());
+    let controls = controls::run_all(seed, arguments.planted_daemon.as_deref());
     let passed = controls.iter().filter(|control| control.passed()).count();
     println!("controls: {passed} of {} as they must be", controls.len());
     passed == controls.len()

@@ -90,7 +90,8 @@ impl Engine {
         }
         match self.promotion_refusal(force) {
             // It may have died since it said so: it is asked, and who doesn't answer is no obstacle for long.
-            Some(Refusal::PeerIsPrimary) if self.is_connected() => {}
+            // Not so one that was granted its own promotion: two that ask in turn would keep each other's grants alive.
+            Some(Refusal::PeerIsPrimary) if self.is_connected() && self.peer_role == Some(Role::Primary) => {}
             Some(refusal) => return refused(refusal),
             None => {}
         }

@@ -188,6 +188,10 @@ impl World {
             let detail = format!("a read of {count} sectors returns {}", payload.sectors.len());
             return self.fail(Kind::WrongData, "I-R1", detail);
         }
+        if self.has_unreported_failure(asked.node, asked.volume) {
+            // The disk has lost what its cache held, and nobody could know yet.
+            return self.history.drop_read(asked.began);
+        }
         self.seen(Sometimes::ReadJudged);
         if let Err(bad) = self.history.finish_read(asked.volume, first, &payload.sectors, asked.began) {
             let invariant = if bad.once_written { "I-R2" } else { "I-R1" };

@@ -218,7 +218,7 @@ impl World {
     }
 
     /// Whether a node's disk has failed and its engine doesn't know yet.
-    fn has_unreported_failure(&self, node: usize, volume: usize) -> bool {
+    pub(crate) fn has_unreported_failure(&self, node: usize, volume: usize) -> bool {
         self.nodes[node].ops.values().any(|op| op.volume == volume && matches!(op.done, Some(Err(_))))
     }
 

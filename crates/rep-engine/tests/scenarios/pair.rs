@@ -242,6 +242,11 @@ impl Pair {
         id
     }
 
+    /// The operator no longer waits for a command.
+    pub fn abandon(&mut self, node: usize, id: u64) {
+        self.feed(node, Event::CommandAbandoned { id: CommandId(id) });
+    }
+
     /// A client's write of one block; see [`Self::answer`].
     pub fn write(&mut self, node: usize, volume: usize, block: u64) -> u64 {
         let (id, payload) = (self.nodes[node].next_number(), self.nodes[node].next_payload());

@@ -110,3 +110,20 @@ fn a_primary_that_lives_is_not_succeeded() {
     assert_eq!(pair.snapshot(1).role, Role::Secondary);
     assert!(pair.is_in_sync());
 }
+
+/// beta agreed to alpha's promotion, which came to nothing. Asked to promote itself it says no at once, and asks nobody:
+/// alpha would agree, and two that are tried in turn would refuse for ever. Found by seed 49207.
+#[test]
+fn who_has_granted_a_promotion_asks_for_none() {
+    let mut pair = Pair::in_sync(1);
+    pair.hold_wire(1);
+    let first = pair.command(0, Command::Promote { force: false });
+    pair.run();
+    pair.abandon(0, first);
+    pair.let_wire_go(1);
+    let refused = pair.command(1, Command::Promote { force: false });
+    assert_eq!(pair.outcome(1, refused), Some(Err(CommandError::Refused(Refusal::PeerIsPrimary))));
+    let second = pair.command(0, Command::Promote { force: false });
+    pair.run();
+    assert_eq!(pair.outcome(0, second), Some(Ok(CommandOutcome::Done)));
+}
