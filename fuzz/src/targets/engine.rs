@@ -220,7 +220,7 @@ fn commands(number: u8) -> Command {
     match number % 18 {
         0 => Command::Connect { discard_my_data: false },
         1 => Command::Connect { discard_my_data: true },
-        2 => Command::Plan,
+        2 => Command::Plan { discard_my_data: number >= 18 },
         3 => Command::Disconnect { force: false },
         4 => Command::Disconnect { force: true },
         5 => Command::Promote { force: false },
