@@ -60,26 +60,6 @@ sometimes! {
     Healed = "converged at the end",
 }
 
-/// The names of the decision table's rules, in the order of `rule_index`.
-const RULES: &[SyncRule] = &[
-    SyncRule::NoDisk,
-    SyncRule::JustCreatedBoth,
-    SyncRule::JustCreatedSelf,
-    SyncRule::JustCreatedPeer,
-    SyncRule::MissedFinish,
-    SyncRule::InterruptedResync,
-    SyncRule::Reconnected,
-    SyncRule::CrashedPrimary,
-    SyncRule::BothOff,
-    SyncRule::BitmapPeer,
-    SyncRule::BitmapSelf,
-    SyncRule::HistoryPeer,
-    SyncRule::HistorySelf,
-    SyncRule::SplitBrainBitmap,
-    SyncRule::SplitBrainHistory,
-    SyncRule::Unrelated,
-];
-
 /// How often each state was reached, and some totals.
 #[derive(Clone, Debug)]
 pub struct Counters {
@@ -93,7 +73,7 @@ pub struct Counters {
 
 impl Default for Counters {
     fn default() -> Self {
-        Counters { states: vec![0; NAMES.len()], rules: vec![0; RULES.len()], events: 0, simulated_ns: 0 }
+        Counters { states: vec![0; NAMES.len()], rules: vec![0; SyncRule::ALL.len()], events: 0, simulated_ns: 0 }
     }
 }
 
@@ -110,7 +90,7 @@ impl Counters {
 
     /// Counts a rule of the decision table.
     pub fn rule(&mut self, rule: SyncRule) {
-        if let Some(at) = RULES.iter().position(|known| *known == rule) {
+        if let Some(at) = SyncRule::ALL.iter().position(|known| *known == rule) {
             self.rules[at] += 1;
         }
     }
@@ -130,7 +110,7 @@ impl Counters {
     /// Name and count of each.
     pub fn rows(&self) -> Vec<(String, u64)> {
         let states = NAMES.iter().zip(&self.states).map(|(name, count)| ((*name).to_owned(), *count));
-        let rules = RULES.iter().zip(&self.rules).map(|(rule, count)| (format!("rule {rule}"), *count));
+        let rules = SyncRule::ALL.iter().zip(&self.rules).map(|(rule, count)| (format!("rule {rule}"), *count));
         states.chain(rules).collect()
     }
 }

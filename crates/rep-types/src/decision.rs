@@ -39,8 +39,28 @@ pub enum SyncRule {
     SplitBrainHistory,
     /// No common generation.
     Unrelated,
-    /// The operator named the direction.
-    Operator,
+}
+
+impl SyncRule {
+    /// Every rule, in the order of the table.
+    pub const ALL: [SyncRule; 16] = [
+        SyncRule::NoDisk,
+        SyncRule::JustCreatedBoth,
+        SyncRule::JustCreatedSelf,
+        SyncRule::JustCreatedPeer,
+        SyncRule::MissedFinish,
+        SyncRule::InterruptedResync,
+        SyncRule::Reconnected,
+        SyncRule::CrashedPrimary,
+        SyncRule::BothOff,
+        SyncRule::BitmapPeer,
+        SyncRule::BitmapSelf,
+        SyncRule::HistoryPeer,
+        SyncRule::HistorySelf,
+        SyncRule::SplitBrainBitmap,
+        SyncRule::SplitBrainHistory,
+        SyncRule::Unrelated,
+    ];
 }
 
 /// How much a resync copies.
@@ -159,7 +179,6 @@ impl fmt::Display for SyncRule {
             Self::SplitBrainBitmap => "split-brain-bitmap",
             Self::SplitBrainHistory => "split-brain-history",
             Self::Unrelated => "unrelated",
-            Self::Operator => "operator",
         })
     }
 }

@@ -30,7 +30,6 @@ pub fn explain(decision: SyncDecision) -> &'static str {
         }
         SyncRule::SplitBrainBitmap | SyncRule::SplitBrainHistory => explain_discard(verdict),
         SyncRule::Unrelated => "the two nodes' data have nothing in common",
-        SyncRule::Operator => explain_operator(verdict),
         _ => explain_equals(rule, verdict),
     }
 }
@@ -73,14 +72,6 @@ fn explain_discard(verdict: SyncVerdict) -> &'static str {
     match verdict {
         Target(_) => "both nodes went on apart, and this node was told to give its data up: the peer's replaces it",
         _ => "both nodes went on apart, and the peer was told to give its data up: this node's replaces it",
-    }
-}
-
-fn explain_operator(verdict: SyncVerdict) -> &'static str {
-    match verdict {
-        Target(_) => "the operator has this node filled from the peer",
-        Source(_) => "the operator has the peer filled from this node",
-        _ => "the operator has both nodes' data taken for equal",
     }
 }
 

@@ -11,26 +11,6 @@ use rep_types::{
 use rep_wire::{ControlMessage, Message, NodeView, PriorEnd, SplitBrainWord, TransferId, VolumeView, encode_runs};
 use std::collections::BTreeMap;
 
-pub const SYNC_RULES: [SyncRule; 17] = [
-    SyncRule::NoDisk,
-    SyncRule::JustCreatedBoth,
-    SyncRule::JustCreatedSelf,
-    SyncRule::JustCreatedPeer,
-    SyncRule::MissedFinish,
-    SyncRule::InterruptedResync,
-    SyncRule::Reconnected,
-    SyncRule::CrashedPrimary,
-    SyncRule::BothOff,
-    SyncRule::BitmapPeer,
-    SyncRule::BitmapSelf,
-    SyncRule::HistoryPeer,
-    SyncRule::HistorySelf,
-    SyncRule::SplitBrainBitmap,
-    SyncRule::SplitBrainHistory,
-    SyncRule::Unrelated,
-    SyncRule::Operator,
-];
-
 pub const SYNC_REFUSALS: [SyncRefusal; 8] = [
     SyncRefusal::SplitBrain,
     SyncRefusal::UnrelatedData,
@@ -203,7 +183,7 @@ fn any_decision() -> impl Strategy<Value = SyncDecision> {
         extent().prop_map(SyncVerdict::Target),
         select(SYNC_REFUSALS.to_vec()).prop_map(SyncVerdict::Refuse),
     ];
-    (select(SYNC_RULES.to_vec()), verdict).prop_map(|(rule, verdict)| SyncDecision { rule, verdict })
+    (select(SyncRule::ALL.to_vec()), verdict).prop_map(|(rule, verdict)| SyncDecision { rule, verdict })
 }
 
 /// Set runs in order, as gaps and lengths from `from`, and the block after the last.

@@ -170,7 +170,7 @@ fn sample_view() -> NodeView {
 }
 
 fn sample_decisions() -> Vec<(VolumeNumber, SyncDecision)> {
-    let rules = any::SYNC_RULES.into_iter().map(|rule| SyncDecision { rule, verdict: SyncVerdict::Nothing });
+    let rules = SyncRule::ALL.into_iter().map(|rule| SyncDecision { rule, verdict: SyncVerdict::Nothing });
     let verdicts = [
         SyncVerdict::Source(ByBitmapOrFull::ByBitmap),
         SyncVerdict::Source(ByBitmapOrFull::Full),

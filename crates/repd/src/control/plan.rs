@@ -58,7 +58,7 @@ fn lost(planned: &PlannedSync, peer: &str) -> String {
     match planned.decision.rule {
         SyncRule::SplitBrainBitmap => format!("and the {dirty} bytes changed on {node} alone would be lost"),
         SyncRule::SplitBrainHistory => format!("and everything changed on {node} alone would be lost"),
-        SyncRule::JustCreatedSelf | SyncRule::JustCreatedPeer | SyncRule::Operator => {
+        SyncRule::JustCreatedSelf | SyncRule::JustCreatedPeer => {
             format!("and what the disk of {node} holds would be overwritten")
         }
         _ => "and nothing acknowledged would be lost".to_owned(),

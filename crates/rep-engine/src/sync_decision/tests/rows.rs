@@ -332,25 +332,6 @@ fn a_size_never_agreed_on_forbids_nothing() {
 
 #[test]
 fn every_rule_and_verdict_is_explained_in_one_sentence_that_names_what_to_do_or_what_happens() {
-    let rules = [
-        SyncRule::NoDisk,
-        SyncRule::JustCreatedBoth,
-        SyncRule::JustCreatedSelf,
-        SyncRule::JustCreatedPeer,
-        SyncRule::MissedFinish,
-        SyncRule::InterruptedResync,
-        SyncRule::Reconnected,
-        SyncRule::CrashedPrimary,
-        SyncRule::BothOff,
-        SyncRule::BitmapPeer,
-        SyncRule::BitmapSelf,
-        SyncRule::HistoryPeer,
-        SyncRule::HistorySelf,
-        SyncRule::SplitBrainBitmap,
-        SyncRule::SplitBrainHistory,
-        SyncRule::Unrelated,
-        SyncRule::Operator,
-    ];
     let refusals = [
         SplitBrain,
         UnrelatedData,
@@ -362,7 +343,7 @@ fn every_rule_and_verdict_is_explained_in_one_sentence_that_names_what_to_do_or_
         NoGoodData,
     ];
     let verdicts = [Nothing, Source(ByBitmap), Target(ByBitmap), Source(Full), Target(Full)];
-    for rule in rules {
+    for rule in SyncRule::ALL {
         for verdict in verdicts.into_iter().chain(refusals.map(Refuse)) {
             let sentence = explain(SyncDecision { rule, verdict });
             assert!(sentence.len() > 20 && !sentence.ends_with('.') && !sentence.contains('\n'), "{sentence}");
