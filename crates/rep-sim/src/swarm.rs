@@ -248,7 +248,7 @@ impl Weights {
         Weights { client: rng.between(40, 400) as u32, ..self }
     }
 
-    /// In the order of [`crate::plan::Class`].
+    /// In the order in which `plan` draws from them.
     pub fn as_list(&self) -> [u32; 14] {
         [
             self.client,

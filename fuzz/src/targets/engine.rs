@@ -105,7 +105,7 @@ impl World {
             }
             Action::ReadDisk { io, into, .. } => {
                 let payload = matches!(into, ReadInto::NewPayload).then(|| self.new_payload());
-                let success = DiskSuccess { payload, all_zero: self.count % 3 == 0 };
+                let success = DiskSuccess { payload, all_zero: self.count.is_multiple_of(3) };
                 self.nodes[at].pending.push_back(Event::DiskDone { io, result: Ok(success) });
             }
             Action::WriteMeta { io, offset, block, .. } => {
