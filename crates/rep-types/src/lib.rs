@@ -6,6 +6,7 @@
 //!
 //! Architecture invariant: no I/O, no clock, no randomness, and no dependency on any other crate of the workspace.
 
+mod calendar;
 mod decision;
 mod error;
 mod generation;
@@ -16,6 +17,7 @@ mod split_brain;
 mod state;
 mod units;
 
+pub use calendar::civil_date;
 pub use decision::{ByBitmapOrFull, SyncDecision, SyncRefusal, SyncRule, SyncVerdict};
 pub use error::{IoError, LinkCause, Refusal};
 pub use generation::{GENERATION_HISTORY_LENGTH, GenerationId, Generations};
