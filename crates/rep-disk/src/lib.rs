@@ -10,6 +10,7 @@
 //! No replication decision is made here. Architecture invariant: an operation ends well only when every byte of it was
 //! taken; a flush that failed is never tried again (I-D6).
 
+mod aligned;
 pub mod allocation;
 mod digest;
 mod error;
