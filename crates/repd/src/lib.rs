@@ -7,3 +7,4 @@
 
 mod data;
 pub mod resource;
+mod waking;

@@ -6,13 +6,14 @@
 //! that must never hang adds a timeout of its own, because a thread can be stuck in a system call.
 
 use crate::data;
+use crate::waking::{self, WakingSender};
 use rep_engine::{Command, CommandError, CommandOutcome, EngineConfig, Notice, Snapshot, Timestamp};
 use rep_types::{NodeName, ResourceName, VolumeNumber};
 use std::fmt;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::{broadcast, oneshot};
@@ -254,8 +255,7 @@ pub enum SpawnError {
 /// A data thread, as others hold it. Cheap to clone.
 #[derive(Clone)]
 pub struct ResourceHandle {
-    requests: mpsc::Sender<ControlRequest>,
-    wake: Arc<OwnedFd>,
+    requests: WakingSender<ControlRequest>,
     notices: broadcast::Sender<Notice>,
 }
 
@@ -263,10 +263,7 @@ impl ResourceHandle {
     /// Hands a request over and wakes the data thread. Never blocks. When the thread has ended, the request is
     /// dropped and with it the sender of its answer.
     pub fn request(&self, request: ControlRequest) {
-        if self.requests.send(request).is_ok() {
-            // It can't fail while the thread lives, and when it doesn't nobody needs waking.
-            let _ = nix::unistd::write(self.wake.as_fd(), &1u64.to_ne_bytes());
-        }
+        self.requests.send(request);
     }
 
     /// What happens from now on. A receiver that is too slow is told that it missed some (`RecvError::Lagged`).
@@ -280,7 +277,6 @@ const NOTICES_KEPT: usize = 256;
 
 /// Starts the data thread of a resource: nothing attached, StandAlone, Secondary.
 pub fn spawn(options: ResourceOptions) -> Result<(ResourceHandle, JoinHandle<()>), SpawnError> {
-    let (requests, inbox) = mpsc::channel();
     let wake = nix::sys::eventfd::EventFd::from_value_and_flags(
         0,
         // Blocking, so that the ring's read waits; a write could block only after 2^64 of them.
@@ -288,8 +284,9 @@ pub fn spawn(options: ResourceOptions) -> Result<(ResourceHandle, JoinHandle<()>
     )
     .map_err(std::io::Error::from)?;
     let wake: Arc<OwnedFd> = Arc::new(wake.into());
+    let (requests, inbox) = waking::channel(wake.clone());
     let (notices, _) = broadcast::channel(NOTICES_KEPT);
-    let handle = ResourceHandle { requests, wake: wake.clone(), notices: notices.clone() };
+    let handle = ResourceHandle { requests, notices: notices.clone() };
     let thread = data::start(options, data::Inbox { requests: inbox, wake, notices })?;
     Ok((handle, thread))
 }

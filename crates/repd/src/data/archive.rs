@@ -4,12 +4,13 @@
 //! The engine says what is copied and when it counts; here is only how. Why one failed is kept for the status.
 
 use super::thread::DataThread;
+use crate::waking::{self, WakingSender};
 use rep_archive::{Head, Scope, Writer};
 use rep_disk::{Disk, DiskReader};
 use rep_engine::{ArchiveError, ArchiveHead, ArchiveScope, ArchiveStep, Event};
 use rep_types::{ByteRange, Generations, IoId, NodeName, ResourceName, VolumeNumber};
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -37,25 +38,9 @@ struct Outcome {
     result: Result<(), (ArchiveError, String)>,
 }
 
-/// How a thread tells.
-#[derive(Clone)]
-struct Reports {
-    outcomes: mpsc::Sender<Outcome>,
-    wake: Arc<OwnedFd>,
-}
-
-impl Reports {
-    fn tell(&self, outcome: Outcome) {
-        if self.outcomes.send(outcome).is_ok() {
-            // It can't fail while the data thread lives, and when it doesn't nobody needs waking.
-            let _ = nix::unistd::write(self.wake.as_fd(), &1u64.to_ne_bytes());
-        }
-    }
-}
-
 pub(super) struct Archives {
     options: ArchiveOptions,
-    reports: Reports,
+    reports: WakingSender<Outcome>,
     outcomes: mpsc::Receiver<Outcome>,
     /// The threads at work. One that is let go of takes its unfinished file away.
     open: Vec<(VolumeNumber, mpsc::Sender<Job>)>,
@@ -64,8 +49,7 @@ pub(super) struct Archives {
 
 impl Archives {
     pub fn new(options: ArchiveOptions, wake: Arc<OwnedFd>) -> Self {
-        let (sender, outcomes) = mpsc::channel();
-        let reports = Reports { outcomes: sender, wake };
+        let (reports, outcomes) = waking::channel(wake);
         Archives { options, reports, outcomes, open: Vec::new(), problems: BTreeMap::new() }
     }
 
@@ -82,7 +66,7 @@ impl Archives {
             ArchiveStep::Finish => self.hand_over(volume, Job::Finish(io)),
         };
         if let Err(why) = failed {
-            self.reports.tell(Outcome { io, volume, result: Err((ArchiveError::Archive, why)) });
+            self.reports.send(Outcome { io, volume, result: Err((ArchiveError::Archive, why)) });
         }
     }
 
@@ -152,7 +136,7 @@ struct Work {
     head: Head,
     disk: DiskReader,
     jobs: mpsc::Receiver<Job>,
-    reports: Reports,
+    reports: WakingSender<Outcome>,
 }
 
 impl Work {
@@ -184,7 +168,7 @@ impl Work {
     }
 
     fn tell(&self, io: IoId, result: Result<(), (ArchiveError, String)>) {
-        self.reports.tell(Outcome { io, volume: self.head.volume, result });
+        self.reports.send(Outcome { io, volume: self.head.volume, result });
     }
 }
 

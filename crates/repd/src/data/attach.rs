@@ -2,12 +2,11 @@
 
 use super::limits::LOCK_PATIENCE;
 use crate::resource::{AttachError, MetaPlacement};
+use crate::waking::WakingSender;
 use rep_disk::{BlockingStorage, Disk, boot_id};
 use rep_meta::{BootId, Identity, Loaded, MetaStorage, Placement};
 use rep_types::{CommandId, VolumeNumber};
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, mpsc};
 
 /// What is needed to attach a volume.
 #[derive(Clone, Debug)]
@@ -32,23 +31,13 @@ pub(super) struct AttachResult {
     pub result: Result<Attachable, AttachError>,
 }
 
-/// How the thread gives its result.
-#[derive(Clone)]
-pub(super) struct AttachChannel {
-    pub results: mpsc::Sender<AttachResult>,
-    pub wake: Arc<OwnedFd>,
-}
-
 /// Starts the thread. It ends by sending its result; a disk nobody wants any more is closed with it.
-pub(super) fn start(id: CommandId, options: AttachOptions, channel: AttachChannel) -> std::io::Result<()> {
+pub(super) fn start(id: CommandId, options: AttachOptions, results: WakingSender<AttachResult>) -> std::io::Result<()> {
     let name = format!("attach-{}-{}", options.identity.resource, options.identity.volume);
     let volume = options.identity.volume;
     std::thread::Builder::new().name(name).spawn(move || {
         let result = attach(&options);
-        if channel.results.send(AttachResult { id, volume, result }).is_ok() {
-            // It can't fail while the data thread lives, and when it doesn't nobody needs waking.
-            let _ = nix::unistd::write(channel.wake.as_fd(), &1u64.to_ne_bytes());
-        }
+        results.send(AttachResult { id, volume, result });
     })?;
     Ok(())
 }

@@ -114,7 +114,7 @@ impl DataThread {
             AttachOptions { identity: config.identity.clone(), disk: config.disk.clone(), meta: config.meta.clone() };
         let path = options.disk.clone();
         let id = self.commands.add(self.now + deadline, Reply::Opening(volume, reply));
-        if let Err(error) = attach::start(id, options, self.attach_channel.clone())
+        if let Err(error) = attach::start(id, options, self.attach_sender.clone())
             && let Some(Pending { reply: Reply::Opening(_, reply), .. }) = self.commands.take(id)
         {
             let _ = reply.send(Err(AttachError::Disk { path, source: rep_disk::OpenError::System(error) }));

@@ -2,7 +2,7 @@
 
 use super::Inbox;
 use super::archive::{ArchiveOptions, Archives};
-use super::attach::{AttachChannel, AttachResult};
+use super::attach::AttachResult;
 use super::buffers::Buffers;
 use super::commands::Commands;
 use super::disks::{DiskContext, Disks, payload_of};
@@ -10,8 +10,9 @@ use super::ending::Ending;
 use super::io::{Io, Operation};
 use super::limits::{PEER_QUEUE_BYTES_MAX, RING_ENTRIES};
 use super::nbd::{AllocationSource, NbdContext, NbdPort, PortalOptions};
-use super::ublk::{UblkContext, UblkPort, WorkerChannel};
+use super::ublk::{UblkContext, UblkPort};
 use crate::resource::{ControlRequest, DeviceOptions, MEMORY_BYTES_LEAST, MetaPlacement, ResourceOptions, SpawnError};
+use crate::waking::{self, WakingSender};
 use rep_disk::Disk;
 use rep_engine::{Action, Engine, EngineConfig, Event, Notice, Timestamp};
 use rep_meta::Identity;
@@ -49,7 +50,7 @@ pub(super) struct DataThread {
     pub volumes: Vec<VolumeConfig>,
     pub commands: Commands,
     pub archives: Archives,
-    pub attach_channel: AttachChannel,
+    pub attach_sender: WakingSender<AttachResult>,
     pub attach_results: mpsc::Receiver<AttachResult>,
     pub inbox: mpsc::Receiver<ControlRequest>,
     pub notices: broadcast::Sender<Notice>,
@@ -94,7 +95,7 @@ impl DataThread {
     pub fn new(options: ResourceOptions, inbox: Inbox) -> Result<Self, SpawnError> {
         let ring = Ring::new(RING_ENTRIES)?;
         let buffers = Buffers::new(options.memory_bytes_max.max(MEMORY_BYTES_LEAST), &ring)?;
-        let (results, attach_results) = mpsc::channel();
+        let (attach_sender, attach_results) = waking::channel(inbox.wake.clone());
         let engine = Engine::new(engine_config(&options)?);
         let peer = PeerPort::new(peer_options(&options)?);
         let volumes = options.volumes.iter().map(|volume| VolumeConfig {
@@ -106,13 +107,11 @@ impl DataThread {
             state: DiskState::Diskless,
         });
         let volumes: Vec<_> = volumes.collect();
-        let (ublk_results, results_of_ublk) = mpsc::channel();
         let ublk = UblkPort::new(
             (&options.name, &options.node),
             !options.engine.stable,
             options.volumes.iter().filter(|volume| volume.device == DeviceOptions::Ublk).map(|volume| volume.number),
-            WorkerChannel { results: ublk_results, wake: inbox.wake.clone() },
-            results_of_ublk,
+            inbox.wake.clone(),
         );
         let archive = ArchiveOptions {
             resource: options.name.clone(),
@@ -138,7 +137,7 @@ impl DataThread {
             volumes,
             commands: Commands::new(),
             archives: Archives::new(archive, inbox.wake.clone()),
-            attach_channel: AttachChannel { results, wake: inbox.wake.clone() },
+            attach_sender,
             attach_results,
             inbox: inbox.requests,
             notices: inbox.notices,

@@ -17,18 +17,18 @@ mod memory;
 mod serving;
 mod worker;
 
+use crate::waking;
 use rep_engine::Event;
 use rep_ring::{Completion, Pool, Submit};
 use rep_types::{IoError, NodeName, PayloadId, RequestId, ResourceName, VolumeNumber};
 use rep_ublk::lifecycle::{DeviceOptions, Origin, Prepared};
 use rep_ublk::{DeviceLimits, Fingerprint, Tag, limits};
 use serving::{Place, Serving};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use tracing::{info, warn};
-use worker::{Job, Outcome, WorkerResult};
-
-pub(super) use worker::WorkerChannel;
+use worker::{Job, Outcome, WorkerChannel, WorkerResult};
 
 /// Marks the ids of this port's requests: a slab's keys, which the NBD port uses, never have this bit.
 const REQUEST_MARK: u64 = 1 << 63;
@@ -93,8 +93,7 @@ impl UblkPort {
         (resource, node): (&ResourceName, &NodeName),
         volatile_cache: bool,
         volumes: impl Iterator<Item = VolumeNumber>,
-        channel: WorkerChannel,
-        results: mpsc::Receiver<WorkerResult>,
+        wake: Arc<OwnedFd>,
     ) -> Self {
         let volume = |number: VolumeNumber| Volume {
             number,
@@ -108,7 +107,8 @@ impl UblkPort {
         if !volumes.is_empty() {
             memory::guard();
         }
-        UblkPort { volatile_cache, volumes, channel, results }
+        let (sender, results) = waking::channel(wake);
+        UblkPort { volatile_cache, volumes, channel: WorkerChannel(sender), results }
     }
 
     /// Whether this port offers a volume.

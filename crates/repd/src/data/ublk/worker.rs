@@ -1,10 +1,9 @@
 //! The driver's control commands, each made by a thread that may wait.
 
+use crate::waking::WakingSender;
 use rep_types::VolumeNumber;
 use rep_ublk::UblkError;
 use rep_ublk::lifecycle::{self, DeviceOptions, Origin, Prepared};
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, mpsc};
 
 /// What is to be done.
 pub(super) enum Job {
@@ -23,17 +22,14 @@ pub(super) enum Outcome {
     Deleted(Result<(), UblkError>),
 }
 
-pub(in crate::data) struct WorkerResult {
+pub(super) struct WorkerResult {
     pub(super) volume: VolumeNumber,
     pub(super) outcome: Outcome,
 }
 
 /// How a worker gives its result.
 #[derive(Clone)]
-pub(in crate::data) struct WorkerChannel {
-    pub results: mpsc::Sender<WorkerResult>,
-    pub wake: Arc<OwnedFd>,
-}
+pub(super) struct WorkerChannel(pub WakingSender<WorkerResult>);
 
 impl WorkerChannel {
     /// Starts a worker. Where there can be no thread, the job has failed.
@@ -47,10 +43,7 @@ impl WorkerChannel {
     }
 
     fn send(&self, volume: VolumeNumber, outcome: Outcome) {
-        if self.results.send(WorkerResult { volume, outcome }).is_ok() {
-            // It can't fail while the data thread lives, and when it doesn't nobody needs waking.
-            let _ = nix::unistd::write(self.wake.as_fd(), &1u64.to_ne_bytes());
-        }
+        self.0.send(WorkerResult { volume, outcome });
     }
 }
 
