@@ -21,6 +21,7 @@ mod generation;
 mod handshake;
 mod idle_list;
 mod invariants;
+mod joining;
 mod limits;
 mod link;
 mod local_disk;

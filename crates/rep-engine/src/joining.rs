@@ -1,0 +1,216 @@
+//! Joining the peer and leaving it, at the operator's word: connect, disconnect, the word on a split brain, and what
+//! follows from a clean leave (R31).
+
+use crate::Engine;
+use crate::action::{Action, Why};
+use crate::command::{CommandError, CommandOutcome, Side};
+use crate::local_disk::SuperblockTicket;
+use crate::operator::{Progress, Step, done, refused};
+use rep_meta::DataState;
+use rep_types::{CommandId, ConnectionState, DiskState, LinkCause, Refusal, Role};
+use rep_wire::{ControlMessage, SplitBrainWord};
+
+type Answer = Result<CommandOutcome, CommandError>;
+
+impl Engine {
+    pub(crate) fn connect(&mut self, word: SplitBrainWord) -> Option<Answer> {
+        match self.connection {
+            ConnectionState::StandAlone | ConnectionState::SplitBrain | ConnectionState::UnrelatedData => {
+                self.set_word(word);
+                self.set_connection(ConnectionState::Connecting, Why::Operator);
+                self.out.push(Action::WantLink { wanted: true });
+                done()
+            }
+            ConnectionState::Disconnecting => refused(Refusal::Busy),
+            ConnectionState::Connecting => {
+                if word != SplitBrainWord::None {
+                    self.set_word(word);
+                    self.restart_handshake_if_under_way();
+                }
+                done()
+            }
+            ConnectionState::Connected => done(),
+        }
+    }
+
+    pub(crate) fn set_word(&mut self, word: SplitBrainWord) {
+        for volume in &mut self.volumes {
+            volume.word = word;
+        }
+    }
+
+    pub(crate) fn resolve_split_brain(&mut self, id: CommandId, keep: Side) -> Option<Answer> {
+        let word = match keep {
+            Side::Local => SplitBrainWord::DiscardPeers,
+            Side::Peer if self.role == Role::Primary => return refused(Refusal::IsPrimary),
+            Side::Peer => SplitBrainWord::DiscardMine,
+        };
+        match self.connection {
+            ConnectionState::Connected => return done(),
+            ConnectionState::Connecting => {
+                self.set_word(word);
+                self.restart_handshake_if_under_way();
+            }
+            _ => {
+                if let Some(Err(error)) = self.connect(word) {
+                    return Some(Err(error));
+                }
+            }
+        }
+        self.archive_refused = false;
+        self.begin_transition(id, [Step::AwaitConnection { met: false }])
+    }
+
+    /// Whether a split brain is being settled and the victim could still stay as it was.
+    fn is_settling_split_brain(&self) -> bool {
+        let resyncs = self.volumes.iter().filter_map(|volume| volume.resync.as_ref());
+        resyncs.filter(|resync| resync.settles_split_brain).any(|resync| !resync.has_begun())
+    }
+
+    pub(crate) fn poll_await_connection(&mut self, met: bool) -> Progress {
+        match self.connection {
+            ConnectionState::Connected if self.is_settling_split_brain() && met => Progress::Waits,
+            ConnectionState::Connected if self.is_settling_split_brain() => {
+                Progress::Moved(Step::AwaitConnection { met: true })
+            }
+            ConnectionState::Connected => Progress::Done,
+            ConnectionState::Connecting => Progress::Waits,
+            ConnectionState::SplitBrain if self.archive_refused => {
+                Progress::Failed(CommandError::Refused(Refusal::ArchiveFailed))
+            }
+            ConnectionState::SplitBrain if met => Progress::Failed(CommandError::Refused(Refusal::NotSettled)),
+            ConnectionState::SplitBrain => Progress::Failed(CommandError::Refused(Refusal::SplitBrain)),
+            ConnectionState::UnrelatedData => Progress::Failed(CommandError::Refused(Refusal::UnrelatedData)),
+            ConnectionState::StandAlone | ConnectionState::Disconnecting => Progress::Failed(CommandError::PeerLost),
+        }
+    }
+
+    pub(crate) fn disconnect(&mut self, id: CommandId, force: bool) -> Option<Answer> {
+        if self.connection == ConnectionState::Connected && self.link.is_some() {
+            if !force && self.clients_live_off_one_disk() {
+                return refused(Refusal::OnlyGoodCopy);
+            }
+            return self.begin_transition(id, [Step::Leave { asked: false, force }]);
+        }
+        self.stand_alone();
+        done()
+    }
+
+    /// Whether the Primary of the two has good data on the other's disk only: without the link its clients get errors.
+    fn clients_live_off_one_disk(&self) -> bool {
+        let good = DiskState::UpToDate;
+        self.volumes.iter().any(|volume| match (self.role, self.peer_role) {
+            (Role::Primary, _) => volume.disk != good && volume.peer_disk == good,
+            (_, Some(Role::Primary)) => volume.disk == good && volume.peer_disk != good,
+            _ => false,
+        })
+    }
+
+    pub(crate) fn stand_alone(&mut self) {
+        self.set_connection(ConnectionState::StandAlone, Why::Operator);
+        self.out.push(Action::WantLink { wanted: false });
+        self.drop_link(LinkCause::Operator);
+    }
+
+    pub(crate) fn poll_leave(&mut self, asked: bool, force: bool) -> Progress {
+        let alive = self.link.is_some()
+            && matches!(self.connection, ConnectionState::Connected | ConnectionState::Disconnecting);
+        if !alive || (asked && force) {
+            self.stand_alone();
+            return Progress::Done;
+        }
+        if asked {
+            return Progress::Waits;
+        }
+        if self.handshake_under_way() {
+            return Progress::Waits;
+        }
+        self.send(ControlMessage::Leave, None);
+        self.set_connection(ConnectionState::Disconnecting, Why::Operator);
+        Progress::Moved(Step::Leave { asked: true, force })
+    }
+
+    /// The peer leaves cleanly: whoever isn't Primary of the two is Outdated from now on (R31).
+    pub(crate) fn peer_leaves(&mut self) {
+        let role = self.role;
+        if self.peer_role == Some(Role::Primary) {
+            self.become_outdated();
+        } else if role == Role::Primary {
+            self.note_peer_outdated();
+        }
+        self.send(ControlMessage::LeaveNoted { role }, None);
+        self.drop_link(LinkCause::PeerLeft);
+    }
+
+    /// The peer has noted that we leave.
+    pub(crate) fn leave_noted(&mut self, role: Role) {
+        if self.connection != ConnectionState::Disconnecting {
+            return;
+        }
+        if role == Role::Primary {
+            self.become_outdated();
+        } else if self.role == Role::Primary {
+            self.note_peer_outdated();
+        }
+        self.stand_alone();
+    }
+
+    fn become_outdated(&mut self) {
+        for index in 0..self.volumes.len() {
+            // Where the Primary has no good disk of its own, this one holds the newest data and goes on doing so.
+            if self.volumes[index].peer_disk == DiskState::UpToDate {
+                self.mark_outdated(index, Why::Peer);
+            }
+        }
+    }
+
+    fn mark_outdated(&mut self, index: usize, why: Why) -> Option<SuperblockTicket> {
+        let volume = &mut self.volumes[index];
+        // Data about to become UpToDate are as good as that: the word holds for them too.
+        let consistent = volume.disk.is_consistent() || volume.adopting.is_some();
+        let local = volume.local.as_mut().filter(|_| consistent && volume.attaching.is_none())?;
+        volume.adopting = None;
+        let ticket = local.update_superblock(|superblock| superblock.data = DataState::Outdated);
+        self.set_disk(index, DiskState::Outdated, why);
+        Some(ticket)
+    }
+
+    fn note_peer_outdated(&mut self) {
+        for volume in &mut self.volumes {
+            if let Some(local) = &mut volume.local
+                && volume.disk == DiskState::UpToDate
+            {
+                local.update_superblock(|superblock| superblock.peer_outdated = true);
+            }
+        }
+    }
+
+    pub(crate) fn outdate(&mut self, id: CommandId, index: usize) -> Option<Answer> {
+        if self.role == Role::Primary {
+            return refused(Refusal::IsPrimary);
+        }
+        if self.is_connected() {
+            return refused(Refusal::IsConnected);
+        }
+        if self.volumes[index].local.is_none() {
+            return refused(Refusal::Diskless);
+        }
+        if self.volumes[index].attaching.is_some() {
+            return refused(Refusal::Busy);
+        }
+        self.restart_handshake_if_under_way();
+        match self.mark_outdated(index, Why::Operator) {
+            // Whoever promotes the peer on our word relies on its being durable.
+            Some(ticket) => self.begin_transition(id, [Step::Outdate { index, ticket }]),
+            None => done(),
+        }
+    }
+
+    pub(crate) fn poll_outdate(&mut self, index: usize, ticket: SuperblockTicket) -> Progress {
+        match &self.volumes[index].local {
+            Some(local) if local.superblock_durable(ticket) => Progress::Done,
+            Some(_) => Progress::Waits,
+            None => Progress::Failed(CommandError::DiskFailed),
+        }
+    }
+}
