@@ -2,10 +2,11 @@
 
 use crate::command::{CommandError, CommandOutcome};
 use crate::config::ArchiveScope;
+use crate::event::FenceId;
 use rep_meta::MetaBlock;
 use rep_types::{
-    ByteRange, CommandId, ConnectionState, DigestKey, DiskState, Generations, IoError, IoId, LinkCause, PayloadId,
-    ReplicationState, RequestId, Role, SessionId, SyncDecision, VolumeNumber, ZeroMode,
+    ByteRange, CommandId, ConnectionState, DigestKey, DiskState, FenceAnswer, Generations, IoError, IoId, LinkCause,
+    PayloadId, ReplicationState, RequestId, Role, SessionId, SyncDecision, VolumeNumber, ZeroMode,
 };
 use rep_wire::Message;
 
@@ -194,6 +195,12 @@ pub enum Action {
         /// How.
         result: Result<CommandOutcome, CommandError>,
     },
+    /// Make sure that the peer can't go on: run the fence-peer handler. It is asked one question at a time; a new one
+    /// takes the place of one that isn't answered. Ends with `FenceAnswered`, in bounded time.
+    FencePeer {
+        /// Named in `FenceAnswered`.
+        id: FenceId,
+    },
     /// Something operators want to know: one log line, one event.
     Notice(Notice),
 }
@@ -301,6 +308,12 @@ pub enum Notice {
         volume: VolumeNumber,
         different_bytes: u64,
     },
+    /// The fence-peer handler has ended.
+    FenceAnswered {
+        answer: FenceAnswer,
+    },
+    /// A peer that was kept from going on follows again, with the same data.
+    PeerRejoined,
     /// Client I/O waits, or goes on.
     IoSuspended {
         suspended: bool,

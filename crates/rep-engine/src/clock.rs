@@ -20,6 +20,7 @@ impl Engine {
             self.verify_timeout(),
             self.archive_timeout(),
             self.promotion_granted_until,
+            self.fence_timeout(),
             cooling,
         ];
         times.into_iter().flatten().min()
@@ -31,6 +32,7 @@ impl Engine {
             self.request_epoch_close();
         }
         self.check_archives();
+        self.check_fence();
         if self.promotion_granted_until.is_some_and(|until| until <= self.now) {
             self.promotion_granted_until = None;
         }

@@ -89,7 +89,8 @@ pub enum Command {
         /// Which volume.
         volume: VolumeNumber,
     },
-    /// Hold client I/O back, or let it go on.
+    /// Hold client I/O back, or let it go on. Letting it go on while it isn't held back takes it upon the operator that
+    /// an absent peer which could not be fenced doesn't go on.
     SuspendIo {
         /// Hold back, or go on.
         suspended: bool,

@@ -1,6 +1,6 @@
 //! What the engine is told once, when it begins.
 
-use rep_types::{SplitBrainPolicies, VolumeNumber};
+use rep_types::{Fencing, SplitBrainPolicies, VolumeNumber};
 use std::time::Duration;
 
 /// What is saved of a split brain's victim before its disk is overwritten.
@@ -34,6 +34,8 @@ pub struct EngineConfig {
     pub stable: bool,
     /// `max-rate` of a resync in bytes a second; 0: as fast as application latency allows.
     pub resync_rate_max: u64,
+    /// What must be known of an absent peer before this node goes on without it.
+    pub fencing: Fencing,
     /// What is done about a split brain without asking.
     pub split_brain: SplitBrainPolicies,
     /// What is saved of this node's data before they are given up in a split brain; `None`: nothing.
@@ -55,6 +57,7 @@ impl EngineConfig {
             ko_count: 7,
             stable: false,
             resync_rate_max: 0,
+            fencing: Fencing::DontCare,
             split_brain: SplitBrainPolicies::default(),
             archive: None,
             clock_origin_unix_ms: 0,

@@ -1,7 +1,7 @@
 //! The engine: holds the parts, hands each event to the feature it belongs to, and keeps the rare work moving.
 //!
 //! Nothing is decided here. Features are files: `write_path`, `read_path`, `epoch`, `peer_requests`, `metadata`,
-//! `attach`, `link`, `handshake`, `resync/…`, `role`, `generation`, `loss`, `operator`.
+//! `attach`, `link`, `handshake`, `resync/…`, `role`, `fencing`, `generation`, `loss`, `operator`.
 //!
 //! Rare work (attach, handshake, start and end of a resync, change of role) is written as steps that look at the state
 //! and go on when what they wait for has become true. `progress` polls them after every event; nobody registers a
@@ -11,6 +11,7 @@ use crate::action::{Action, Notice, Why};
 use crate::config::EngineConfig;
 use crate::epoch::Epochs;
 use crate::event::{Event, Timestamp};
+use crate::fencing::Fence;
 use crate::generation::GenerationSource;
 use crate::link::Link;
 use crate::operation::{Io, IoPurpose, Operation};
@@ -25,7 +26,7 @@ use rep_types::{
 use rep_wire::Message;
 use std::collections::VecDeque;
 
-/// An answer that waits until a loss is durable (R14).
+/// An answer that waits until a loss is durable (R14), or the lost peer can't go on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Held {
     pub request: RequestId,
@@ -72,6 +73,14 @@ pub struct Engine {
     pub(crate) demoting: bool,
     /// A split brain's resolution came to nothing because this node's data could not be archived.
     pub(crate) archive_refused: bool,
+    /// What is known of whether the peer can go on without us.
+    pub(crate) fence: Fence,
+    /// Clients are being held back for it.
+    pub(crate) fence_held: bool,
+    /// The peer was kept from going on, which may be taken back once it follows again.
+    pub(crate) unfence_due: bool,
+    /// Operators were told that client I/O waits.
+    pub(crate) told_suspended: bool,
     pub(crate) serial: u64,
 }
 
@@ -107,6 +116,10 @@ impl Engine {
             promoted_alone: false,
             demoting: false,
             archive_refused: false,
+            fence: Fence::Apart,
+            fence_held: false,
+            unfence_due: false,
+            told_suspended: false,
             serial: 0,
         }
     }
@@ -148,6 +161,7 @@ impl Engine {
             Event::PeerMessage { session, message, payload } => self.peer_message(session, message, payload),
             Event::Command { id, command } => self.command(id, command),
             Event::CommandAbandoned { id } => self.command_abandoned(id),
+            Event::FenceAnswered { id, answer } => self.fence_answered(id, answer),
             Event::Timeout => self.check_timers(),
         }
     }
@@ -170,6 +184,7 @@ impl Engine {
             }
             moved |= self.progress_handshake();
             moved |= self.progress_transition();
+            moved |= self.progress_fence();
             if !moved && self.runnable.is_empty() {
                 break;
             }
@@ -242,7 +257,7 @@ impl Engine {
         self.out.push(Action::FlushDisk { io, volume: number });
     }
 
-    /// Answers a client, or keeps the answer until a loss is durable (R14).
+    /// Answers a client, or keeps the answer until a loss is durable (R14) and the lost peer can't go on (F1).
     pub(crate) fn answer(
         &mut self,
         request: RequestId,
@@ -250,7 +265,7 @@ impl Engine {
         result: Result<(), IoError>,
         payload: Option<PayloadId>,
     ) {
-        if self.recording > 0 && !planted!("answer-not-held") {
+        if self.answers_wait() && !planted!("answer-not-held") {
             self.held.push(Held { request, volume, result, payload });
         } else {
             self.out.push(Action::Complete { request, result, payload });

@@ -3,7 +3,8 @@
 use crate::command::Command;
 use rep_meta::{BootId, Loaded};
 use rep_types::{
-    ByteRange, CommandId, IoError, IoId, LinkCause, PayloadId, RequestId, SessionId, VolumeNumber, ZeroMode,
+    ByteRange, CommandId, FenceAnswer, IoError, IoId, LinkCause, PayloadId, RequestId, SessionId, VolumeNumber,
+    ZeroMode,
 };
 use rep_wire::Message;
 
@@ -41,6 +42,10 @@ pub enum ArchiveError {
     /// The archive could not be written.
     Archive,
 }
+
+/// Names a question to the fence-peer handler.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct FenceId(pub u64);
 
 /// An event.
 #[derive(Debug)]
@@ -184,6 +189,13 @@ pub enum Event {
     CommandAbandoned {
         /// Which.
         id: CommandId,
+    },
+    /// The fence-peer handler has ended, or could not be run.
+    FenceAnswered {
+        /// Which question it was for.
+        id: FenceId,
+        /// What it found, or did.
+        answer: FenceAnswer,
     },
     /// The moment told by `Engine::next_timeout` has come. Harmless when early.
     Timeout,

@@ -81,9 +81,7 @@ impl Engine {
         let replaced = self.volumes[index].recording.replace(recording);
         if replaced.is_none() {
             self.recording += 1;
-            if self.recording == 1 {
-                self.notice(Notice::IoSuspended { suspended: true });
-            }
+            self.tell_suspension();
         }
     }
 
@@ -94,14 +92,23 @@ impl Engine {
         }
         self.recording -= 1;
         if self.recording == 0 {
-            self.notice(Notice::IoSuspended { suspended: false });
+            self.tell_suspension();
             self.release_held();
             self.try_answer_peer_flush();
         }
         self.open_gate();
     }
 
-    fn release_held(&mut self) {
+    /// Tells operators when client I/O begins to wait, and when it goes on.
+    pub(crate) fn tell_suspension(&mut self) {
+        let suspended = self.answers_wait();
+        if std::mem::replace(&mut self.told_suspended, suspended) != suspended {
+            self.notice(Notice::IoSuspended { suspended });
+        }
+    }
+
+    /// Answers what was held back; what must still wait is held again.
+    pub(crate) fn release_held(&mut self) {
         let held = std::mem::take(&mut self.held);
         for held in &held {
             self.answer(held.request, held.volume, held.result, held.payload);

@@ -165,6 +165,12 @@ impl Engine {
             };
             decisions.push((view.volume, decision));
         }
+        let joins = !mine.plan && !peer.plan && refused(&decisions).is_none();
+        if joins && !self.fence_forgets() {
+            return false;
+        }
+        let Some(handshake) = self.link.as_mut().and_then(|link| link.handshake.as_mut()) else { return false };
+        let Some(peer) = &handshake.peer else { return false };
         handshake.my_decisions = Some(decisions.clone());
         let told: Vec<_> = peer.volumes.iter().map(PeerTold::from).collect();
         for (volume, decision) in &decisions {
@@ -270,6 +276,7 @@ impl Engine {
                 self.accept_volume(index, *decision, peer.role, view);
             }
         }
+        self.fence_joined();
         self.send_state();
     }
 

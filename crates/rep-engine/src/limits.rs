@@ -37,5 +37,9 @@ pub const COOLING_INTERVAL: Duration = Duration::from_secs(10);
 pub const COOLING_EXTENTS_MAX: usize = 256;
 /// How often requests under way are looked over for stalls while there are any.
 pub const STALL_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// While clients wait for it, a fence-peer handler that could not make sure is asked again after this long.
+pub const FENCE_RETRY_INTERVAL: Duration = Duration::from_secs(10);
+/// A peer we left ourselves, to meet it again at once, is fenced when it stays away for longer.
+pub const FENCE_GRACE: Duration = Duration::from_secs(2);
 /// A handshake that takes longer than this is given up and started over.
 pub const HANDSHAKE_DURATION_MAX: Duration = Duration::from_secs(15);

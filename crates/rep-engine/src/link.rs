@@ -93,6 +93,7 @@ impl Engine {
         if self.connection == ConnectionState::Connected {
             self.set_connection(ConnectionState::Connecting, why);
         }
+        self.fence_loses_peer(cause);
         self.set_peer_role(None, why);
         self.epoch_loses_peer();
         for index in 0..self.volumes.len() {

@@ -38,7 +38,11 @@ impl Engine {
         let good = volume.local.is_some() && volume.disk == DiskState::UpToDate;
         let due = volume.generation_due() && !planted!("loss-without-generation");
         if lacking && good && self.role == Role::Primary && due {
-            self.begin_generation(index);
+            if self.fence_holds() && !planted!("generation-before-fence") {
+                self.volumes[index].owes_generation = true;
+            } else {
+                self.begin_generation(index);
+            }
         }
         if volume_waits_for_peer(&self.volumes[index]) {
             // The peer was to record the loss of our disk and is gone itself: no copy is in reach.
@@ -147,6 +151,10 @@ impl Engine {
             }
             self.send(ControlMessage::DiskLost { volume: number }, None);
         } else {
+            if self.fence_held {
+                // What was held is on no disk that is in reach.
+                self.fail_held(index);
+            }
             if self.volumes[index].recording.is_some() {
                 // A generation that was being written can't become durable any more, and what it was for is lost.
                 self.fail_held(index);

@@ -113,6 +113,9 @@ impl Engine {
             Command::Connect { discard_my_data: false } => self.connect(SplitBrainWord::None),
             Command::Connect { discard_my_data: true } => self.connect(SplitBrainWord::DiscardMine),
             Command::SuspendIo { suspended } => {
+                if !suspended && !self.suspended {
+                    self.waive_fence();
+                }
                 self.suspended = suspended;
                 self.open_gate();
                 done()
@@ -219,7 +222,9 @@ impl Engine {
         match step {
             // What only waits for others is given up; what changes durable state goes on to its end.
             Some(Step::Plan { before, word_before }) => self.end_plan(before, word_before),
-            Some(Step::AwaitResync { .. } | Step::Promote(PromotionStage::Ask { .. })) => {
+            Some(
+                Step::AwaitResync { .. } | Step::Promote(PromotionStage::Ask { .. } | PromotionStage::Fence { .. }),
+            ) => {
                 self.transition = None;
             }
             Some(Step::AwaitConnection { .. }) => {

@@ -28,6 +28,8 @@ const GRANT_LASTS: Duration = Duration::from_secs(30);
 pub(crate) enum PromotionStage {
     /// A connected peer is asked.
     Ask { force: bool, asked: bool, granted: Option<bool> },
+    /// The peer is gone, and it is being made sure that it can't go on.
+    Fence { force: bool, asked: bool },
     /// What an earlier session asked of the disks is landing, losses are being recorded.
     Landing { force: bool },
     /// The Primary mark is being made durable.
@@ -102,6 +104,10 @@ impl Engine {
     pub(crate) fn poll_promotion(&mut self, stage: PromotionStage) -> Progress {
         let next = match stage {
             PromotionStage::Ask { force, asked, granted } => return self.poll_promotion_asks(force, asked, granted),
+            PromotionStage::Fence { force, asked } => return self.poll_promotion_fence(force, asked),
+            PromotionStage::Landing { force } if self.promotion_needs_fence() => {
+                PromotionStage::Fence { force, asked: false }
+            }
             PromotionStage::Landing { force } => {
                 let settled = self.peer_requests_landed() && self.recording == 0;
                 if !settled {
@@ -327,6 +333,7 @@ impl Engine {
                 }
                 self.demoting = false;
                 self.set_role(Role::Secondary, Why::Operator);
+                self.fence_demoted();
                 if self.is_connected() {
                     self.send_state();
                 }

@@ -1,7 +1,9 @@
 //! The engine's state as operators see it. `repctl status` is made of this, and of nothing it guessed.
 
 use rep_meta::Divergence;
-use rep_types::{ConnectionState, DiskState, Generations, Refusal, ReplicationState, Role, SyncDecision, VolumeNumber};
+use rep_types::{
+    ConnectionState, DiskState, FenceAnswer, Generations, Refusal, ReplicationState, Role, SyncDecision, VolumeNumber,
+};
 
 /// Why client I/O waits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -10,8 +12,23 @@ pub enum IoSuspension {
     Operator,
     /// Losing the peer or a disk is being made durable (R13).
     RecordingLoss,
+    /// The peer is gone and isn't known to be unable to go on (`fencing = "resource-and-stonith"`).
+    Fencing,
     /// The metadata is being written for a change of role or generation.
     Metadata,
+}
+
+/// What is known of an absent peer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FenceSnapshot {
+    /// The fence-peer handler runs.
+    Asked,
+    /// It could not make sure that the peer can't go on.
+    Failed(FenceAnswer),
+    /// The peer can't go on.
+    Settled,
+    /// The operator took it upon himself.
+    Waived,
 }
 
 /// A resource.
@@ -25,6 +42,8 @@ pub struct Snapshot {
     pub connection: ConnectionState,
     /// Whether client I/O waits, and why.
     pub io_suspended: Option<IoSuspension>,
+    /// What is known of an absent peer; `None`: it isn't absent, or nothing and nobody was asked.
+    pub fence: Option<FenceSnapshot>,
     /// Why a promotion without force would be refused now; `None`: it is safe (R29).
     pub promotion_refused: Option<Refusal>,
     /// The volumes.

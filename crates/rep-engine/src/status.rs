@@ -11,15 +11,21 @@ impl Engine {
     pub fn snapshot(&self, now: Timestamp) -> Snapshot {
         let io_suspended = if self.suspended {
             Some(IoSuspension::Operator)
+        } else if self.fence_holds() {
+            Some(IoSuspension::Fencing)
         } else {
             (self.recording > 0).then_some(IoSuspension::RecordingLoss)
         };
-        let promotion_refused = if self.role == Role::Primary { None } else { self.promotion_refusal(false) };
+        let promotion_refused = match self.role {
+            Role::Primary => None,
+            Role::Secondary => self.promotion_refusal(false).or_else(|| self.fence_refusal()),
+        };
         Snapshot {
             role: self.role,
             peer_role: self.peer_role,
             connection: self.connection,
             io_suspended,
+            fence: self.fence_snapshot(),
             promotion_refused,
             volumes: self.volumes.iter().map(|volume| volume_snapshot(volume, now)).collect(),
         }

@@ -153,6 +153,8 @@ pub(crate) struct Volume {
     /// The target was told our generation and may have taken it over; whether it did isn't known. A write the peer
     /// lacks needs a new generation then, although a bitmap generation is set.
     pub finish_in_doubt: bool,
+    /// The peer was lost with writes it lacks; the generation for that begins once it is known not to go on.
+    pub owes_generation: bool,
     /// The peer, a Primary, told us that its disk is gone and waits for our word.
     pub owes_disk_lost_answer: bool,
     pub resync: Option<Resync>,
@@ -206,6 +208,7 @@ impl Volume {
             flushes: VecDeque::new(),
             recording: None,
             finish_in_doubt: false,
+            owes_generation: false,
             owes_disk_lost_answer: false,
             resync: None,
             verify: None,

@@ -143,7 +143,12 @@ impl Engine {
 
     /// Whether client I/O is held back.
     pub(crate) fn io_waits(&self) -> bool {
-        self.recording > 0 || self.suspended
+        self.answers_wait() || self.suspended
+    }
+
+    /// Whether answers are held back: a loss isn't durable, or the lost peer may go on.
+    pub(crate) fn answers_wait(&self) -> bool {
+        self.recording > 0 || self.fence_held || self.fence_holds()
     }
 
     /// Lets held-back I/O go on, if nothing holds it back any more.

@@ -118,6 +118,12 @@ pub enum Refusal {
     /// Another command on this resource hasn't ended.
     #[error("another command on this resource hasn't ended yet")]
     Busy,
+    /// The peer can't be reached, and isn't known to be unable to go on (R29).
+    #[error(
+        "the peer can't be reached and isn't known to be Outdated or fenced; see to its node and try again, or, once \
+         you are certain that it is down, use --force"
+    )]
+    PeerNotFenced,
     /// Both copies are good; which one stays must be said.
     #[error("both copies are UpToDate; say whose data stays with --from NODE")]
     DirectionNeeded,

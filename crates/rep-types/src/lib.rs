@@ -9,6 +9,7 @@
 mod calendar;
 mod decision;
 mod error;
+mod fencing;
 mod generation;
 mod name;
 pub mod planted;
@@ -20,6 +21,7 @@ mod units;
 pub use calendar::civil_date;
 pub use decision::{ByBitmapOrFull, SyncDecision, SyncRefusal, SyncRule, SyncVerdict};
 pub use error::{IoError, LinkCause, Refusal};
+pub use fencing::{FenceAnswer, Fencing};
 pub use generation::{GENERATION_HISTORY_LENGTH, GenerationId, Generations};
 pub use name::{NameError, NodeName, ResourceName};
 pub use range::{BlockRange, ByteRange};

@@ -80,6 +80,13 @@ bugs! {
     "not-marked-primary": "being Primary isn't recorded",
     "detach-without-drain": "a disk is let go of with requests under way",
     "demote-without-settling": "a demotion doesn't flush the disks",
+    // ---- fencing ----
+    "stonith-does-not-suspend": "a Primary that lost its peer goes on before it is fenced",
+    "unreachable-counts-as-fenced": "a peer that can't be reached counts as fenced",
+    "promotes-without-fence": "a promotion without the peer asks nobody",
+    "late-fence-answer-counts": "an answer counts that came after the peer was met",
+    "fence-knowledge-kept": "what was known of the peer counts after it was met",
+    "generation-before-fence": "losing the peer starts a generation before the peer is fenced",
     // ---- errors ----
     "failed-flush-ignored": "a failed flush counts as done",
     "failed-write-ignored": "a failed write counts as done",

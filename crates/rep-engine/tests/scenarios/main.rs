@@ -3,6 +3,7 @@
 
 mod attach;
 mod detach;
+mod fencing;
 mod handshake;
 mod leave;
 mod pair;

@@ -4,17 +4,17 @@
 //! After each the engines' invariants are asserted. No data is kept (the simulator does that), only metadata.
 
 use rep_engine::{
-    Action, ArchiveError, Command, CommandError, CommandOutcome, DiskSuccess, Engine, EngineConfig, Event, Notice,
-    ReadInto, Snapshot, Timestamp, VolumeSnapshot,
+    Action, ArchiveError, Command, CommandError, CommandOutcome, DiskSuccess, Engine, EngineConfig, Event, FenceId,
+    Notice, ReadInto, Snapshot, Timestamp, VolumeSnapshot,
 };
 use rep_meta::{
     BootId, CreateParameters, Identity, InitialBitmap, LayoutOptions, MemoryStorage, MetaStorage, Placement, Superblock,
 };
 use rep_types::{
-    BLOCK_SIZE, ByteRange, CommandId, DIGEST_LENGTH, DiskState, EXTENT_SIZE, IoError, IoId, LinkCause, NodeName,
-    PayloadId, ReplicationState, RequestId, ResourceName, Role, SessionId, VolumeNumber,
+    BLOCK_SIZE, ByteRange, CommandId, DIGEST_LENGTH, DiskState, EXTENT_SIZE, FenceAnswer, Fencing, IoError, IoId,
+    LinkCause, NodeName, PayloadId, ReplicationState, RequestId, ResourceName, Role, SessionId, VolumeNumber,
 };
-use rep_wire::Message;
+use rep_wire::{ControlMessage, Message};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -62,6 +62,9 @@ pub struct Node {
     boot: u128,
     /// How often the daemon has been started.
     lives: u64,
+    fencing: Fencing,
+    /// The question to the fence-peer handler that isn't answered.
+    fence_asked: Option<FenceId>,
     wants_link: bool,
     ops: VecDeque<DiskOp>,
     held: Vec<(Kind, usize)>,
@@ -107,12 +110,14 @@ fn fresh_metadata(node: usize, volume: usize) -> MemoryStorage {
 }
 
 impl Node {
-    fn new(node: usize, volumes: usize) -> Node {
+    fn new(node: usize, volumes: usize, fencing: Fencing) -> Node {
         Node {
-            engine: Node::engine(node, volumes, 1),
+            engine: Node::engine(node, volumes, 1, fencing),
             metas: (0..volumes).map(|volume| fresh_metadata(node, volume)).collect(),
             boot: 1,
             lives: 1,
+            fencing,
+            fence_asked: None,
             wants_link: false,
             ops: VecDeque::new(),
             held: Vec::new(),
@@ -124,9 +129,10 @@ impl Node {
         }
     }
 
-    fn engine(node: usize, volumes: usize, life: u64) -> Engine {
+    fn engine(node: usize, volumes: usize, life: u64, fencing: Fencing) -> Engine {
         let config = EngineConfig {
             volumes: (0..volumes).map(|volume| VolumeNumber(volume as u16)).collect(),
+            fencing,
             ..EngineConfig::new(node == 0, life * 1000 + node as u64)
         };
         Engine::new(config)
@@ -146,11 +152,16 @@ impl Node {
 impl Pair {
     /// Both nodes connected, Secondary, with the same UpToDate data.
     pub fn in_sync(volumes: usize) -> Pair {
+        Pair::fenced(volumes, Fencing::DontCare)
+    }
+
+    /// The same, with fencing.
+    pub fn fenced(volumes: usize, fencing: Fencing) -> Pair {
         let mut pair = Pair {
             now: 1_000_000_000,
             session: 0,
             volumes,
-            nodes: [Node::new(0, volumes), Node::new(1, volumes)],
+            nodes: [Node::new(0, volumes, fencing), Node::new(1, volumes, fencing)],
             wires: [VecDeque::new(), VecDeque::new()],
             wire_held: [false; 2],
         };
@@ -193,6 +204,23 @@ impl Pair {
         self.run();
     }
 
+    /// A connection comes up; the last word of the handshake, to this node's peer, doesn't arrive.
+    pub fn connect_half(&mut self, joined: usize) {
+        self.session += 1;
+        for node in 0..2 {
+            self.feed(node, Event::LinkUp { session: SessionId(self.session) });
+        }
+        let decision = |sent: &(SessionId, Sent)| matches!(&sent.1, Sent::Frame(Message::Control(message), _) if matches!(**message, ControlMessage::Decision { .. }));
+        while !self.wires[joined].front().is_some_and(decision) {
+            while self.work(0) | self.work(1) {}
+            self.deliver_from(joined);
+            self.deliver_from(1 - joined);
+        }
+        self.wire_held[joined] = true;
+        self.run();
+        self.wire_held[joined] = false;
+    }
+
     /// The connection goes, with all that is under way on it.
     pub fn cut(&mut self) {
         self.wires.iter_mut().for_each(VecDeque::clear);
@@ -214,7 +242,8 @@ impl Pair {
         self.feed(1 - node, Event::LinkDown { session: SessionId(self.session), cause: LinkCause::Failed });
         let state = &mut self.nodes[node];
         state.lives += 1;
-        state.engine = Node::engine(node, self.volumes, state.lives);
+        state.engine = Node::engine(node, self.volumes, state.lives, state.fencing);
+        state.fence_asked = None;
         state.ops.clear();
         state.held.clear();
         for volume in 0..self.volumes {
@@ -315,6 +344,23 @@ impl Pair {
         self.run();
     }
 
+    /// The question a node's fence-peer handler has to answer.
+    pub fn fence_asked(&self, node: usize) -> Option<FenceId> {
+        self.nodes[node].fence_asked
+    }
+
+    /// A node's fence-peer handler ends.
+    pub fn fence_answers(&mut self, node: usize, answer: FenceAnswer) {
+        let id = self.nodes[node].fence_asked.take().expect("nobody asked");
+        self.fence_answers_to(node, id, answer);
+    }
+
+    /// The same, to that question.
+    pub fn fence_answers_to(&mut self, node: usize, id: FenceId, answer: FenceAnswer) {
+        self.feed(node, Event::FenceAnswered { id, answer });
+        self.run();
+    }
+
     // ---- what the test looks at ----
 
     /// How a command ended, if it has.
@@ -398,29 +444,30 @@ impl Pair {
             Action::CommandDone { id, result } => {
                 assert_eq!(state.outcomes.insert(id.0, result), None, "command {} ends twice", id.0);
             }
+            Action::FencePeer { id } => state.fence_asked = Some(id),
             Action::Notice(notice) => state.notices.push(notice),
             Action::CloseDisk { .. } | Action::DropArchive { .. } | Action::Release { .. } | Action::Export { .. } => {}
         }
     }
 
     fn deliver(&mut self) -> bool {
-        let mut moved = false;
-        for from in 0..2 {
-            if self.wire_held[from] {
-                continue;
-            }
-            let Some((session, sent)) = self.wires[from].pop_front() else { continue };
-            moved = true;
-            let event = match sent {
-                Sent::End => Event::LinkDown { session, cause: LinkCause::Closed },
-                Sent::Frame(message, carries) => {
-                    let payload = carries.then(|| self.nodes[1 - from].next_payload());
-                    Event::PeerMessage { session, message, payload }
-                }
-            };
-            self.feed(1 - from, event);
+        self.deliver_from(0) | self.deliver_from(1)
+    }
+
+    fn deliver_from(&mut self, from: usize) -> bool {
+        if self.wire_held[from] {
+            return false;
         }
-        moved
+        let Some((session, sent)) = self.wires[from].pop_front() else { return false };
+        let event = match sent {
+            Sent::End => Event::LinkDown { session, cause: LinkCause::Closed },
+            Sent::Frame(message, carries) => {
+                let payload = carries.then(|| self.nodes[1 - from].next_payload());
+                Event::PeerMessage { session, message, payload }
+            }
+        };
+        self.feed(1 - from, event);
+        true
     }
 
     fn work(&mut self, node: usize) -> bool {

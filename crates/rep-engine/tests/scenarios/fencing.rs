@@ -1,0 +1,233 @@
+//! Fencing: who may go on without the other, and when.
+
+use crate::pair::{Kind, Pair};
+use rep_engine::{Command, CommandError, CommandOutcome, FenceSnapshot, IoSuspension, Notice};
+use rep_types::{ConnectionState, DiskState, FenceAnswer, Fencing, Refusal, Role, VolumeNumber};
+use std::time::Duration;
+
+const VOLUME: VolumeNumber = VolumeNumber(0);
+const UNSAFE: [FenceAnswer; 5] = [
+    FenceAnswer::PeerUnreachable,
+    FenceAnswer::PeerPrimary,
+    FenceAnswer::NoHandler,
+    FenceAnswer::TimedOut,
+    FenceAnswer::Broken,
+];
+const SAFE: [FenceAnswer; 3] = [FenceAnswer::PeerInconsistent, FenceAnswer::PeerOutdated, FenceAnswer::PeerFenced];
+
+fn with_primary(fencing: Fencing) -> Pair {
+    let mut pair = Pair::fenced(1, fencing);
+    pair.command(0, Command::Promote { force: false });
+    pair.run();
+    assert_eq!(pair.snapshot(0).role, Role::Primary);
+    pair
+}
+
+/// ```text
+/// alpha  Primary ──  ✂  ── beta  UpToDate      a write is under way
+///        waits: is beta out?                   nothing is answered, nothing new is begun
+///        beta is fenced, durably ─► answers    the generation begins now
+/// ```
+#[test]
+fn a_primary_answers_nobody_until_its_lost_peer_is_fenced() {
+    for answer in SAFE {
+        let mut pair = with_primary(Fencing::ResourceAndStonith);
+        let before = pair.superblock(0, 0).generations;
+        pair.hold_wire(1);
+        let write = pair.write(0, 0, 1);
+        pair.run();
+        pair.cut();
+        let later = pair.write(0, 0, 2);
+        pair.run();
+        assert_eq!((pair.answer(0, write), pair.answer(0, later)), (None, None));
+        assert_eq!(pair.snapshot(0).io_suspended, Some(IoSuspension::Fencing));
+        assert_eq!(pair.superblock(0, 0).generations, before, "no generation of a node that may be the one to go");
+        pair.hold(0, Kind::Meta, 0);
+        pair.fence_answers(0, answer);
+        assert_eq!(pair.answer(0, write), None, "what {answer:?} says isn't durable");
+        pair.let_go(0, Kind::Meta, 0);
+        assert_eq!((pair.answer(0, write), pair.answer(0, later)), (Some(Ok(())), Some(Ok(()))));
+        let after = pair.superblock(0, 0);
+        assert!(after.peer_outdated);
+        assert_eq!((after.generations.bitmap, pair.snapshot(0).io_suspended), (before.current, None));
+    }
+}
+
+/// What doesn't make sure that the peer can't go on lets nobody go on, and is asked again.
+#[test]
+fn an_answer_that_is_none_keeps_clients_waiting_and_is_asked_again() {
+    for answer in UNSAFE {
+        let mut pair = with_primary(Fencing::ResourceAndStonith);
+        pair.cut();
+        let write = pair.write(0, 0, 1);
+        pair.fence_answers(0, answer);
+        assert_eq!(pair.answer(0, write), None, "{answer:?}");
+        assert_eq!(pair.snapshot(0).fence, Some(FenceSnapshot::Failed(answer)));
+        assert_eq!(pair.fence_asked(0), None);
+        pair.pass_time(Duration::from_secs(10));
+        pair.fence_answers(0, FenceAnswer::PeerFenced);
+        assert_eq!(pair.answer(0, write), Some(Ok(())));
+    }
+}
+
+/// The peer comes back before it is fenced: it gets what it lacks, and nobody was told a lie.
+#[test]
+fn a_peer_that_comes_back_ends_the_wait_and_a_late_answer_counts_for_nothing() {
+    let mut pair = with_primary(Fencing::ResourceAndStonith);
+    pair.hold_wire(1);
+    let write = pair.write(0, 0, 1);
+    pair.run();
+    pair.cut();
+    pair.let_wire_go(1);
+    let asked = pair.fence_asked(0).expect("the handler runs");
+    pair.connect();
+    assert_eq!(pair.answer(0, write), Some(Ok(())));
+    assert!(pair.is_in_sync());
+    pair.fence_answers_to(0, asked, FenceAnswer::PeerFenced);
+    assert!(!pair.superblock(0, 0).peer_outdated);
+    pair.cut();
+    let later = pair.write(0, 0, 2);
+    pair.run();
+    assert_eq!(pair.answer(0, later), None);
+}
+
+/// A node that was fenced while it waited took no generation with it: its peer, gone on, fills it.
+#[test]
+fn a_fenced_primary_comes_back_to_be_filled_and_not_to_a_split_brain() {
+    let mut pair = with_primary(Fencing::ResourceAndStonith);
+    pair.hold_wire(1);
+    pair.write(0, 0, 1);
+    pair.run();
+    pair.cut();
+    pair.let_wire_go(1);
+    pair.reboot(0);
+    let promotion = pair.command(1, Command::Promote { force: false });
+    pair.fence_answers(1, FenceAnswer::PeerFenced);
+    assert_eq!(pair.outcome(1, promotion), Some(Ok(CommandOutcome::Done)));
+    let write = pair.write(1, 0, 2);
+    pair.run();
+    assert_eq!(pair.answer(1, write), Some(Ok(())));
+    pair.connect();
+    assert_eq!(pair.snapshot(1).connection, ConnectionState::Connected);
+    assert!(pair.is_in_sync());
+    assert!(pair.notices(1).contains(&Notice::PeerRejoined), "what keeps the peer out is taken back");
+}
+
+/// With `resource-only` the handler is called, and nobody waits for it.
+#[test]
+fn a_primary_with_resource_only_goes_on_while_its_peer_is_outdated() {
+    let mut pair = with_primary(Fencing::ResourceOnly);
+    pair.cut();
+    let write = pair.write(0, 0, 1);
+    pair.run();
+    assert_eq!(pair.answer(0, write), Some(Ok(())));
+    pair.fence_answers(0, FenceAnswer::PeerOutdated);
+    assert!(pair.superblock(0, 0).peer_outdated);
+}
+
+/// Nobody is promoted without the peer unless that can't go on; with force anybody is.
+#[test]
+fn a_promotion_without_the_peer_needs_it_fenced() {
+    for fencing in [Fencing::ResourceOnly, Fencing::ResourceAndStonith] {
+        for answer in UNSAFE {
+            let mut pair = Pair::fenced(1, fencing);
+            pair.cut();
+            assert_eq!(pair.snapshot(1).promotion_refused, Some(Refusal::PeerNotFenced));
+            let promotion = pair.command(1, Command::Promote { force: false });
+            assert_eq!(pair.outcome(1, promotion), None);
+            pair.fence_answers(1, answer);
+            let refusal = match answer {
+                FenceAnswer::PeerPrimary => Refusal::PeerIsPrimary,
+                _ => Refusal::PeerNotFenced,
+            };
+            assert_eq!(pair.outcome(1, promotion), Some(Err(CommandError::Refused(refusal))));
+            let forced = pair.command(1, Command::Promote { force: true });
+            pair.fence_answers(1, answer);
+            assert_eq!(pair.outcome(1, forced), Some(Ok(CommandOutcome::Done)));
+            let write = pair.write(1, 0, 1);
+            pair.run();
+            assert_eq!(pair.answer(1, write), Some(Ok(())), "the operator took it upon himself");
+        }
+        for answer in SAFE {
+            let mut pair = Pair::fenced(1, fencing);
+            pair.cut();
+            let promotion = pair.command(1, Command::Promote { force: false });
+            pair.fence_answers(1, answer);
+            assert_eq!(pair.outcome(1, promotion), Some(Ok(CommandOutcome::Done)));
+        }
+    }
+}
+
+/// A peer that left cleanly is Outdated, and known to be: nobody need be asked.
+#[test]
+fn a_peer_that_has_left_cleanly_needs_no_fencing() {
+    let mut pair = with_primary(Fencing::ResourceAndStonith);
+    pair.command(1, Command::Disconnect { force: false });
+    pair.run();
+    assert_eq!(pair.volume(1, 0).disk, DiskState::Outdated);
+    assert_eq!(pair.fence_asked(0), None);
+    let write = pair.write(0, 0, 1);
+    pair.run();
+    assert_eq!(pair.answer(0, write), Some(Ok(())));
+}
+
+/// Nor is the target of a resync, which is Inconsistent.
+#[test]
+fn a_target_lost_in_the_middle_of_its_resync_needs_no_fencing() {
+    let mut pair = with_primary(Fencing::ResourceAndStonith);
+    pair.command(0, Command::PauseSync { volume: VOLUME, paused: true });
+    pair.command(0, Command::InvalidatePeer { volume: VOLUME });
+    pair.run();
+    assert_eq!(pair.volume(0, 0).peer_disk, DiskState::Inconsistent);
+    pair.cut();
+    assert_eq!(pair.fence_asked(0), None);
+    assert_eq!(pair.snapshot(0).io_suspended, None);
+}
+
+/// What was known of the peer is forgotten before it hears a decision: it may be good again without our hearing of it.
+#[test]
+fn a_peer_that_was_nearly_joined_is_fenced_anew() {
+    let mut pair = with_primary(Fencing::ResourceAndStonith);
+    pair.cut();
+    pair.fence_answers(0, FenceAnswer::PeerOutdated);
+    pair.connect_half(1);
+    assert_eq!(pair.snapshot(1).connection, ConnectionState::Connected, "beta has joined");
+    assert_eq!(pair.snapshot(0).connection, ConnectionState::Connecting, "alpha hasn't");
+    pair.cut();
+    assert!(pair.fence_asked(0).is_some());
+    assert!(!pair.superblock(0, 0).peer_outdated);
+    assert_eq!(pair.snapshot(0).io_suspended, Some(IoSuspension::Fencing));
+}
+
+/// The operator's word ends the wait; his own suspension is lifted first.
+#[test]
+fn the_operator_s_word_ends_the_wait() {
+    let mut pair = with_primary(Fencing::ResourceAndStonith);
+    pair.command(0, Command::SuspendIo { suspended: true });
+    pair.cut();
+    let write = pair.write(0, 0, 1);
+    pair.command(0, Command::SuspendIo { suspended: false });
+    pair.run();
+    assert_eq!(pair.answer(0, write), None, "only his own suspension");
+    pair.command(0, Command::SuspendIo { suspended: false });
+    pair.run();
+    assert_eq!(pair.answer(0, write), Some(Ok(())));
+    assert_eq!(pair.snapshot(0).fence, Some(FenceSnapshot::Waived));
+}
+
+/// The disk goes too while the answers wait: no disk in reach has those writes.
+#[test]
+fn answers_that_wait_become_errors_when_the_disk_goes_as_well() {
+    let mut pair = with_primary(Fencing::ResourceAndStonith);
+    pair.hold_wire(1);
+    let write = pair.write(0, 0, 1);
+    pair.run();
+    pair.cut();
+    pair.hold(0, Kind::Flush, 0);
+    let other = pair.command(0, Command::Detach { volume: VOLUME });
+    assert_eq!(pair.outcome(0, other), Some(Err(CommandError::Refused(Refusal::OnlyGoodCopy))));
+    pair.hold(0, Kind::Meta, 0);
+    pair.fence_answers(0, FenceAnswer::PeerFenced);
+    pair.fail_held(0, Kind::Meta, 0);
+    assert!(pair.answer(0, write).expect("nobody waits for ever").is_err());
+}
