@@ -1,6 +1,7 @@
 //! Real daemons, real tools: one file for each behaviour, named for it.
 
 mod a_clean_restart;
+mod a_disk_fails_and_is_replaced_under_load;
 mod a_file_system_on_the_pair;
 mod a_frozen_peer_freezes_nobody;
 mod a_killed_primary_loses_nothing;

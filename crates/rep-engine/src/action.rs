@@ -165,7 +165,7 @@ pub enum Action {
 
     // ---- clients ----
     /// Answer a client's request. For a read, on success `payload` holds the data: the shell owns it again (it may be
-    /// another than the one it gave). On a read's failure it is the one it gave.
+    /// another than the one it gave). A read that fails gives back one of the two as well.
     Complete {
         /// Which.
         request: RequestId,

@@ -71,12 +71,27 @@ impl Volume {
             assert!(!mirrored, "volume {number}: unflushed on a peer that is gone");
             assert_eq!(self.in_sync.count(), 0, "volume {number}: bits about to clear without a peer");
         }
+        self.assert_peer_disk_followed_up();
         // R16: UpToDate on both sides, connected and established means nothing is out-of-sync (I-B10).
         let equal = self.disk == DiskState::UpToDate && self.peer_disk == DiskState::UpToDate;
         let settled = self.replication == ReplicationState::Established && self.recording.is_none();
         if connected && equal && settled && !self.found_different {
             assert_eq!(self.out_of_sync_blocks(), 0, "volume {number}: out-of-sync blocks on equal disks");
         }
+    }
+
+    /// R3, R13: once the peer's disk takes no writes, nothing goes on as if it did: what it hadn't flushed has been marked,
+    /// no bit is about to clear, no range is locked for a resync that nobody pulls.
+    fn assert_peer_disk_followed_up(&self) {
+        if self.peer_disk.takes_writes() {
+            return;
+        }
+        let number = self.number;
+        let unflushed = self.unflushed.current.count() + self.unflushed.closing.count();
+        assert_eq!(unflushed, 0, "volume {number}: unflushed on a disk of the peer's that is gone, and not marked");
+        assert_eq!(self.in_sync.count(), 0, "volume {number}: bits about to clear for a disk that is gone");
+        let pulled = |resync: &crate::resync::Resync| resync.is_source() && resync.peer_takes_writes();
+        assert!(!self.resync.as_ref().is_some_and(pulled), "volume {number}: a resync to a disk that is gone");
     }
 
     /// I-D8: the Primary mark is on disk before anything is written for a client.

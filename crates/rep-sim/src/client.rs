@@ -29,7 +29,6 @@ pub struct Outstanding {
     pub at: u64,
     write: Option<WriteRef>,
     values: Rc<Vec<u32>>,
-    payload: Option<PayloadId>,
 }
 
 /// The clients.
@@ -82,22 +81,13 @@ impl World {
         self.clients.next_request += 1;
         let number = self.clients.next_request;
         let request = RequestId(number);
-        let mut asked = Outstanding {
-            node,
-            volume,
-            op,
-            began: 0,
-            at: self.now,
-            write: None,
-            values: Rc::new(Vec::new()),
-            payload: None,
-        };
+        let mut asked =
+            Outstanding { node, volume, op, began: 0, at: self.now, write: None, values: Rc::new(Vec::new()) };
         let name = Self::number(volume);
         let event = match op {
             ClientOp::Read { first, count } => {
                 asked.began = self.history.begin_read();
                 let payload = self.give(node, Rc::new(vec![0xbad0_bad0; count as usize]), false);
-                asked.payload = Some(payload);
                 Event::ClientRead { request, volume: name, range: bytes(first, count), payload }
             }
             ClientOp::Write { first, count, fua } => {
@@ -147,7 +137,7 @@ impl World {
             self.seen(Sometimes::RequestFailed);
             self.check_error(&asked, result);
         }
-        let returned = payload.map(|id| (id, self.nodes[node].payloads.take_back(id)));
+        let returned = payload.map(|id| self.nodes[node].payloads.take_back(id));
         match asked.op {
             ClientOp::Read { first, .. } => self.read_answered(&asked, first, result, returned),
             ClientOp::Flush => {
@@ -171,16 +161,13 @@ impl World {
         asked: &Outstanding,
         first: u32,
         result: Result<(), IoError>,
-        returned: Option<(PayloadId, Option<crate::node::Payload>)>,
+        returned: Option<Option<crate::node::Payload>>,
     ) {
-        let Some((id, Some(payload))) = returned else {
+        let Some(Some(payload)) = returned else {
             let detail = format!("node {} answers a read without a buffer of its own: {result:?}", asked.node);
             return self.fail(Kind::Crash, "payload", detail);
         };
         if result.is_err() {
-            if Some(id) != asked.payload {
-                self.fail(Kind::Crash, "payload", "a failed read returns another buffer".into());
-            }
             return self.history.drop_read(asked.began);
         }
         let ClientOp::Read { count, .. } = asked.op else { return };

@@ -272,6 +272,7 @@ impl World {
                     self.reinstall(node, down_ns);
                 }
             }
+            Step::Busy(step) => self.busy(step),
             Step::Link { fault, for_ns } => self.break_link(fault, for_ns),
             Step::Disk { node, volume, fault } => self.break_disk(node, volume, fault),
             Step::Suspend { node, for_ns } => {

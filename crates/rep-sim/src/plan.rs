@@ -73,6 +73,7 @@ pub enum Step {
     PowerLossBoth { down_ns: [u64; 2] },
     Shutdown { node: Node, down_ns: u64 },
     Reinstall { node: Node, down_ns: u64 },
+    Busy(crate::theme::BusyStep),
     Link { fault: LinkFault, for_ns: u64 },
     Disk { node: Node, volume: usize, fault: DiskFault },
 }
@@ -126,6 +127,9 @@ impl Draw<'_> {
     }
 
     fn step(&mut self) -> Step {
+        if let Some(step) = crate::theme::step(self.rng, self.swarm) {
+            return step;
+        }
         let node = self.rng.below(2) as Node;
         let volume = self.rng.below(self.swarm.volumes as u64) as usize;
         match self.rng.weighted(&self.swarm.weights.as_list()) {

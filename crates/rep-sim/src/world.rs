@@ -42,6 +42,7 @@ pub enum Due {
     DemoteWhenIdle { node: usize, tries: u32, then_promote: bool },
     Promote { node: usize },
     Command { node: usize, command: rep_engine::Command },
+    Attach { node: usize, volume: usize },
     Abandon { node: usize, life: u32, command: u64 },
     ShutdownDone { node: usize, life: u32, down_ns: u64 },
     Begin { stage: u32 },
@@ -124,6 +125,7 @@ pub struct World {
     /// Whether the run has converged and ends.
     pub finished: bool,
     pub(crate) op_numbers: u64,
+    storm: crate::storm::StormWatch,
     /// Actions done: a bound on engines that never come to rest.
     actions: u64,
     pub(crate) recent_frames: BTreeMap<usize, crate::codec::Frame>,
@@ -165,6 +167,7 @@ impl World {
             failure: None,
             finished: false,
             op_numbers: 0,
+            storm: crate::storm::StormWatch::default(),
             actions: 0,
             recent_frames: BTreeMap::new(),
             spare: Vec::new(),
@@ -214,6 +217,7 @@ impl World {
             Due::DemoteWhenIdle { node, tries, then_promote } => self.demote_when_idle(node, tries, then_promote),
             Due::Promote { node } => self.promote(node),
             Due::Command { node, command } => self.command(node, command),
+            Due::Attach { node, volume } => self.attach(node, volume),
             Due::Abandon { node, life, command } => self.abandon(node, life, command),
             Due::ShutdownDone { node, life, down_ns } => self.shutdown_done(node, life, down_ns),
             Due::Begin { stage } => self.begin(stage),
@@ -273,6 +277,13 @@ impl World {
         let mut noticed = false;
         for action in actions.drain(..) {
             noticed |= matches!(action, Action::Notice(_));
+            if self.storm.note(self.now, &action) {
+                self.fail(
+                    Kind::Liveness,
+                    "I-L1",
+                    format!("messages to and fro, and nothing comes of them: {action:?}"),
+                );
+            }
             self.perform(node, action, resync_zeroes);
         }
         self.spare = actions;

@@ -46,6 +46,8 @@ pub enum DeviceOptions {
     NbdTcp(SocketAddr),
     /// A block device of this kernel, `/dev/ublkbN`.
     Ublk,
+    /// A block device of this kernel, `/dev/nbdN`.
+    NbdKernel,
 }
 
 impl fmt::Display for DeviceOptions {
@@ -55,6 +57,7 @@ impl fmt::Display for DeviceOptions {
             Self::NbdUnix(path) => write!(f, "nbd:unix:{}", path.display()),
             Self::NbdTcp(address) => write!(f, "nbd:tcp:{address}"),
             Self::Ublk => f.write_str("ublk"),
+            Self::NbdKernel => f.write_str("nbd"),
         }
     }
 }

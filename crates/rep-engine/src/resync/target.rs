@@ -43,9 +43,10 @@ impl Engine {
     /// The source's word to start.
     pub(crate) fn resync_start(&mut self, number: VolumeNumber, bitmap_generation: GenerationId) {
         let Some(index) = self.volume_index(number) else { return };
-        let resync = self.volumes[index].resync.as_mut();
-        match resync.filter(|resync| resync.stage == Stage::TargetExchange) {
-            Some(resync) if bitmap_generation.is_real() => resync.start_generation = Some(bitmap_generation),
+        // Our disk may have gone while this word was on its way; ours about that will end the source's part.
+        let Some(resync) = &mut self.volumes[index].resync else { return };
+        match resync.stage {
+            Stage::TargetExchange if bitmap_generation.is_real() => resync.start_generation = Some(bitmap_generation),
             _ => self.drop_link(LinkCause::Protocol),
         }
     }

@@ -3,7 +3,7 @@
 use crate::pair::{Kind, Pair};
 use rep_engine::{Command, CommandError, Notice};
 use rep_meta::BootId;
-use rep_types::{DiskState, Refusal, ReplicationState, VolumeNumber};
+use rep_types::{ConnectionState, DiskState, Refusal, ReplicationState, VolumeNumber};
 
 const VOLUME: VolumeNumber = VolumeNumber(0);
 
@@ -86,4 +86,27 @@ fn a_detach_whose_flush_fails_is_no_clean_end() {
     pair.fail_held(1, Kind::Flush, 0);
     assert_eq!(pair.volume(1, 0).disk, DiskState::Diskless);
     assert_eq!(pair.superblock(1, 0).attached_boot, BootId::CACHE_LOST);
+}
+
+/// alpha, Primary, gets its disk back and lets go of it again before beta's word to start the resync has come. That word
+/// met alpha's own on its way and breaks no rule: the connection stands, and alpha's clients go on through beta. Found
+/// by seed 594.
+#[test]
+fn a_word_to_start_for_a_disk_just_let_go_of_is_no_breach() {
+    let mut pair = Pair::with_primary(1);
+    pair.command(0, Command::Detach { volume: VOLUME });
+    pair.run();
+    pair.hold(1, Kind::Flush, 0);
+    pair.attach(0, 0);
+    pair.run();
+    assert_eq!(pair.volume(0, 0).replication, ReplicationState::SyncTarget);
+    pair.hold_wire(1);
+    pair.let_go(1, Kind::Flush, 0);
+    pair.command(0, Command::Detach { volume: VOLUME });
+    let write = pair.write(0, 0, 1);
+    pair.run();
+    assert_eq!(pair.volume(0, 0).disk, DiskState::Diskless);
+    pair.let_wire_go(1);
+    assert_eq!(pair.snapshot(0).connection, ConnectionState::Connected);
+    assert_eq!(pair.answer(0, write), Some(Ok(())));
 }

@@ -75,21 +75,16 @@ fn volume(config: &VolumeConfig, socket: Option<&OwnedFd>) -> Result<VolumeOptio
             MetaDisk::Internal => MetaPlacement::Internal,
             MetaDisk::External(path) => MetaPlacement::External(path.clone()),
         },
-        device: device(config)?,
+        device: device(&config.device),
         listen_fd: listen_fd.map_err(|error| ApiError::failed("SystemError", format!("a passed socket: {error}")))?,
     })
 }
 
-fn device(config: &VolumeConfig) -> Result<DeviceOptions, ApiError> {
-    match &config.device {
-        Device::NbdUnix(path) => Ok(DeviceOptions::NbdUnix(path.clone())),
-        Device::NbdTcp(address) => Ok(DeviceOptions::NbdTcp(*address)),
-        Device::Ublk => Ok(DeviceOptions::Ublk),
-        Device::NbdKernel => {
-            let message =
-                format!("device = \"{}\" of volume {} isn't supported by this version", config.device, config.number);
-            Err(ApiError::failed("NotSupported", message)
-                .with_hint("use \"ublk\", \"nbd:unix:/PATH\" or \"nbd:tcp:IP:PORT\" in the configuration"))
-        }
+fn device(device: &Device) -> DeviceOptions {
+    match device {
+        Device::NbdUnix(path) => DeviceOptions::NbdUnix(path.clone()),
+        Device::NbdTcp(address) => DeviceOptions::NbdTcp(*address),
+        Device::Ublk => DeviceOptions::Ublk,
+        Device::NbdKernel => DeviceOptions::NbdKernel,
     }
 }

@@ -10,6 +10,7 @@ use super::resource::{Report, Resource, Running};
 use rep_control::api::ApiError;
 use rep_control::config::Device;
 use rep_engine::{Command, Snapshot};
+use rep_nbdk::Backend;
 use rep_types::{ConnectionState, DiskState, Refusal, Role, VolumeNumber};
 use rep_ublk::{Fingerprint, lifecycle};
 use std::path::PathBuf;
@@ -51,11 +52,12 @@ fn next_step(engine: &Snapshot, alone: bool) -> Step {
 
 impl Resource {
     /// This node's volumes that are block devices of the kernel.
-    fn kernel_volumes(&self) -> Vec<VolumeNumber> {
+    fn kernel_volumes(&self) -> Vec<(VolumeNumber, Device)> {
         let config = self.config();
         let node = config.node(self.node.as_str());
         let volumes = node.map(|node| node.volumes.as_slice()).unwrap_or_default();
-        volumes.iter().filter(|volume| volume.device == Device::Ublk).map(|volume| volume.number).collect()
+        let of_kernel = volumes.iter().filter(|volume| matches!(volume.device, Device::Ublk | Device::NbdKernel));
+        of_kernel.map(|volume| (volume.number, volume.device.clone())).collect()
     }
 
     /// Who has one of the resource's block devices open.
@@ -113,11 +115,18 @@ impl Resource {
         let (resource, node) = (self.name().to_owned(), self.node.clone());
         let volumes = self.kernel_volumes();
         let found = spawn_blocking(move || {
-            let of = |volume: &VolumeNumber| Fingerprint::new(&resource, node.as_str(), volume.0);
-            // A driver that can't be asked has no device of ours; promotion will tell.
-            volumes.iter().any(|volume| lifecycle::find(of(volume)).is_ok_and(|info| info.is_some()))
+            volumes.iter().any(|(volume, device)| is_left_behind(&resource, node.as_str(), *volume, device))
         });
         found.await.unwrap_or(false)
+    }
+}
+
+/// Whether the kernel has a device of a volume. A driver that can't be asked has none; promotion will tell.
+fn is_left_behind(resource: &str, node: &str, volume: VolumeNumber, device: &Device) -> bool {
+    match device {
+        Device::Ublk => lifecycle::find(Fingerprint::new(resource, node, volume.0)).is_ok_and(|found| found.is_some()),
+        Device::NbdKernel => rep_nbdk::find(&Backend::new(resource, node, volume.0)).is_some(),
+        Device::NbdUnix(_) | Device::NbdTcp(_) => false,
     }
 }
 

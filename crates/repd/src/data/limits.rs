@@ -27,6 +27,8 @@ pub const CLIENT_STALL_TIME_MAX: Duration = Duration::from_secs(30);
 pub const CLIENT_DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
 /// The pause before listening is tried again where it failed.
 pub const LISTEN_RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// The pause before a device of the kernel whose connection broke gets another.
+pub const REATTACH_PAUSE: Duration = Duration::from_secs(1);
 /// Stretches of allocation that are asked of the file system for one request.
 pub const ALLOCATION_RUNS_MAX: usize = 256;
 

@@ -18,6 +18,8 @@ mod disks;
 mod ending;
 mod io;
 mod limits;
+mod link;
+mod memory;
 mod nbd;
 mod notices;
 mod perform;

@@ -6,8 +6,8 @@ use crate::resource::{LinkReport, PoolReport, ResourceReport, VolumeReport};
 impl DataThread {
     /// What clients see of a volume: the device, whether it is offered, how many there are, and why it isn't.
     fn client_report(&self, config: &VolumeConfig) -> (String, bool, u32, Option<String>) {
-        if self.ublk.serves(config.number) {
-            let (device, usable, problem) = self.ublk.report(config.number);
+        let ublk = self.ublk.serves(config.number).then(|| self.ublk.report(config.number));
+        if let Some((device, usable, problem)) = ublk.or_else(|| self.nbd.kernel_report(config.number)) {
             return (device.unwrap_or_else(|| config.device.clone()), usable, 0, problem);
         }
         let (exported, clients, problem) = self.nbd.report(config.number);

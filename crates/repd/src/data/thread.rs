@@ -125,6 +125,8 @@ impl DataThread {
             device: volume.device,
             listen_fd: volume.listen_fd,
         });
+        let names = (&options.name, &options.node);
+        let nbd = NbdPort::new(names, !options.engine.stable, portals.collect(), inbox.wake.clone());
         let now = Instant::now();
         Ok(DataThread {
             io: Io { ring, operations: Slab::new(), peer_waits: false },
@@ -132,7 +134,7 @@ impl DataThread {
             engine,
             disks: Disks::new(volumes.iter().map(|volume| volume.number)),
             peer,
-            nbd: NbdPort::new(&options.name, !options.engine.stable, portals.collect()),
+            nbd,
             ublk,
             volumes,
             commands: Commands::new(),
@@ -319,6 +321,7 @@ impl DataThread {
                 self.take_attach_results();
                 self.take_archive_outcomes();
                 self.ublk.take_results();
+                self.nbd.take_results(self.now);
                 self.take_requests();
             }
             None => unreachable!("a completion nobody waits for: {completion:?}"),

@@ -13,7 +13,9 @@ use crate::data::limits::{
     CLIENT_BUFFER_BYTES, CLIENT_DRAIN_TIME_MAX, CLIENT_QUEUE_BYTES_MAX, CLIENT_REQUESTS_MAX, NEGOTIATION_TIME_MAX,
 };
 use nix::sys::socket::{Shutdown, shutdown};
-use rep_nbd::{Command, Frame, Negotiated, Negotiation, NegotiationStep, Parsed, Request, TlsPolicy, Transmission};
+use rep_nbd::{
+    Command, Export, Frame, Negotiated, Negotiation, NegotiationStep, Parsed, Request, TlsPolicy, Transmission,
+};
 use rep_ring::{Completion, Entry, Incoming, Key, Outgoing, Pool, Received, SlotId};
 use rep_types::{ByteRange, VolumeNumber};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -26,8 +28,17 @@ pub(super) struct Serving {
     block_bytes: u32,
     /// The request that is being put to the engine.
     cut: Option<Cut>,
-    /// The client said goodbye.
-    left: bool,
+}
+
+impl Serving {
+    fn new(export: &Export, negotiated: &Negotiated) -> Self {
+        Serving {
+            volume: volume_of(negotiated.export),
+            transmission: Transmission::new(export, negotiated),
+            block_bytes: export.min_block_bytes(),
+            cut: None,
+        }
+    }
 }
 
 enum Phase {
@@ -50,6 +61,10 @@ pub(super) struct Client {
     pub incoming: Incoming,
     outgoing: Outgoing,
     phase: Phase,
+    /// The volume, if this is the kernel's end of a device.
+    pub kernel_of: Option<VolumeNumber>,
+    /// It said goodbye.
+    left: bool,
     /// Requests whose last answer hasn't been queued.
     requests: u32,
     /// Bytes of pieces the engine has.
@@ -63,14 +78,33 @@ pub(super) struct Client {
 impl Client {
     pub fn new(portal: usize, socket: OwnedFd, now: Instant) -> Self {
         let negotiation = Box::new(Negotiation::new(TlsPolicy::Off));
-        let mut outgoing = Outgoing::new();
-        outgoing.append_with(|out| out.extend_from_slice(&Negotiation::greeting()));
+        let mut client = Self::in_phase(
+            portal,
+            socket,
+            Phase::Negotiating { negotiation, deadline: now + NEGOTIATION_TIME_MAX },
+            now,
+        );
+        client.outgoing.append_with(|out| out.extend_from_slice(&Negotiation::greeting()));
+        client
+    }
+
+    /// The kernel's end of a device: there was nothing to negotiate. It counts as no opener: it is there, used or not.
+    pub fn of_kernel(portal: usize, socket: OwnedFd, export: &Export, now: Instant) -> Self {
+        let negotiated = Negotiated { export: export.id(), structured: false, block_status: false };
+        let serving = Serving::new(export, &negotiated);
+        let kernel_of = Some(serving.volume);
+        Client { kernel_of, ..Self::in_phase(portal, socket, Phase::Serving(Box::new(serving)), now) }
+    }
+
+    fn in_phase(portal: usize, socket: OwnedFd, phase: Phase, now: Instant) -> Self {
         Client {
             portal,
             socket,
             incoming: Incoming::new(CLIENT_BUFFER_BYTES),
-            outgoing,
-            phase: Phase::Negotiating { negotiation, deadline: now + NEGOTIATION_TIME_MAX },
+            outgoing: Outgoing::new(),
+            phase,
+            kernel_of: None,
+            left: false,
             requests: 0,
             piece_bytes: 0,
             opened: None,
@@ -98,6 +132,11 @@ impl Client {
         if let Phase::Serving(serving) = &mut self.phase {
             serving.transmission.resize(size_bytes);
         }
+    }
+
+    /// Whether it said goodbye.
+    pub fn has_left(&self) -> bool {
+        self.left
     }
 
     pub fn refuse_requests(&mut self) {
@@ -193,15 +232,9 @@ impl Client {
 
     fn open(&mut self, negotiated: &Negotiated, catalog: &Catalog) -> Flow {
         let Some(export) = catalog.get(negotiated.export) else { return Flow::Wait };
-        let volume = volume_of(negotiated.export);
-        self.opened = Some(volume);
-        self.phase = Phase::Serving(Box::new(Serving {
-            volume,
-            transmission: Transmission::new(export, negotiated),
-            block_bytes: export.min_block_bytes(),
-            cut: None,
-            left: false,
-        }));
+        let serving = Serving::new(export, negotiated);
+        self.opened = Some(serving.volume);
+        self.phase = Phase::Serving(Box::new(serving));
         Flow::More
     }
 
@@ -215,7 +248,7 @@ impl Client {
             serving.cut = (!ended).then_some(cut);
             return flow;
         }
-        if full || context.paused || serving.left {
+        if full || context.paused || self.left {
             return Flow::Wait;
         }
         let mut input = self.incoming.bytes();
@@ -239,7 +272,7 @@ impl Client {
                 Flow::More
             }
             Some(Parsed::Disconnect) => {
-                serving.left = true;
+                self.left = true;
                 Flow::Wait
             }
             Some(Parsed::Broken(_) | Parsed::Payload { .. } | Parsed::NeedMore) => {
@@ -318,7 +351,7 @@ impl Client {
             Phase::Negotiating { .. } => true,
             Phase::Serving(serving) => match &serving.cut {
                 Some(cut) => cut.is_filling(),
-                None => !serving.left && !paused && !self.is_full(),
+                None => !self.left && !paused && !self.is_full(),
             },
             Phase::Draining { .. } | Phase::Dead => false,
         };
@@ -357,7 +390,7 @@ impl Client {
     pub fn settle(&mut self, key: Key, shared: &mut Shared, context: &mut NbdContext<'_>) -> bool {
         let finished = match &self.phase {
             Phase::Draining { .. } => self.outgoing.queued_bytes() == 0,
-            Phase::Serving(serving) => serving.left && self.requests == 0 && self.outgoing.queued_bytes() == 0,
+            Phase::Serving(_) => self.left && self.requests == 0 && self.outgoing.queued_bytes() == 0,
             Phase::Negotiating { .. } | Phase::Dead => false,
         };
         if finished {

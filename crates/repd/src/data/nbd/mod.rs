@@ -5,6 +5,8 @@
 //!                                                                       ▲                                        │
 //!                                                                       └────────── replies ◄───── Complete ─────┘
 //! ```
+//! The kernel is a client of the same kind, without a portal to come by: see [`kernel`].
+//!
 //! A portal listens only while at least one of its volumes is exported: a Secondary's address refuses connections.
 //! A client that takes no answers, or whose requests find no buffer, isn't received from; nobody else waits for it.
 //!
@@ -12,21 +14,26 @@
 //! buffer goes to those who wait for one in the order they began to wait.
 
 mod client;
+mod kernel;
 mod portal;
 mod request;
 mod status;
 mod submit;
 
 use super::limits::{CLIENT_DRAIN_TIME_MAX, CLIENT_STALL_TIME_MAX, CLIENTS_MAX, LISTEN_RETRY_PAUSE};
+use super::memory;
+use crate::resource::DeviceOptions;
 use client::Client;
+use kernel::{KernelClient, KernelDevices};
 use portal::Portal;
 use rep_engine::Event;
 use rep_nbd::ExportCatalog;
 use rep_ring::{Completion, Key, Listener, Pool, Slab, Submit};
-use rep_types::{IoError, PayloadId, RequestId, ResourceName, VolumeNumber};
+use rep_types::{IoError, NodeName, PayloadId, RequestId, ResourceName, VolumeNumber};
 use request::Requests;
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Instant;
 
 pub(super) use portal::PortalOptions;
@@ -62,6 +69,7 @@ pub(super) struct NbdPort {
     portals: Vec<Portal>,
     listeners: Slab<(usize, Listener)>,
     clients: Slab<Client>,
+    kernel: KernelDevices,
     shared: Shared,
     listen_retry_at: Option<Instant>,
     /// Kept for its memory: the clients a turn looks at.
@@ -69,8 +77,20 @@ pub(super) struct NbdPort {
 }
 
 impl NbdPort {
-    pub fn new(resource: &ResourceName, volatile_cache: bool, volumes: Vec<PortalOptions>) -> Self {
+    /// Must be called by the thread that will serve the clients.
+    pub fn new(
+        (resource, node): (&ResourceName, &NodeName),
+        volatile_cache: bool,
+        volumes: Vec<PortalOptions>,
+        wake: Arc<OwnedFd>,
+    ) -> Self {
+        let of_kernel = volumes.iter().filter(|volume| volume.device == DeviceOptions::NbdKernel);
+        let kernel = KernelDevices::new((resource, node), of_kernel.map(|volume| volume.volume), wake);
+        if !kernel.is_empty() {
+            memory::guard();
+        }
         NbdPort {
+            kernel,
             portals: Portal::group(resource, volatile_cache, volumes),
             listeners: Slab::new(),
             clients: Slab::new(),
@@ -84,6 +104,9 @@ impl NbdPort {
     pub fn export(&mut self, volume: VolumeNumber, size_bytes: u64, block_bytes: u32, now: Instant) {
         let Some(portal) = self.portals.iter_mut().find(|portal| portal.serves(volume)) else { return };
         portal.offer(volume, size_bytes, block_bytes);
+        if let Some(export) = portal.export_of(volume) {
+            self.kernel.offer(volume, export);
+        }
         for (_, client) in self.clients.iter_mut().filter(|(_, client)| client.volume() == Some(volume)) {
             client.resize(size_bytes);
         }
@@ -94,6 +117,10 @@ impl NbdPort {
     pub fn withdraw(&mut self, volume: VolumeNumber, context: &mut NbdContext<'_>) {
         let Some(portal) = self.portals.iter_mut().find(|portal| portal.serves(volume)) else { return };
         portal.withdraw(volume);
+        if self.kernel.serves(volume) {
+            // The kernel hangs up by itself, once it has taken the device away.
+            return self.kernel.withdraw(volume);
+        }
         let portal_idle = portal.is_idle();
         let index = self.portals.iter().position(|portal| portal.serves(volume));
         for (key, client) in self.clients.iter_mut() {
@@ -107,12 +134,13 @@ impl NbdPort {
 
     /// Refuses every request from here on: the daemon ends.
     pub fn refuse_requests(&mut self) {
-        self.clients.iter_mut().for_each(|(_, client)| client.refuse_requests());
+        let clients = self.clients.iter_mut().map(|(_, client)| client);
+        clients.filter(|client| client.kernel_of.is_none()).for_each(Client::refuse_requests);
     }
 
     /// Opens and closes listening sockets so that they are what the exports need.
     fn listen(&mut self, now: Instant) {
-        for (index, portal) in self.portals.iter_mut().enumerate() {
+        for (index, portal) in self.portals.iter_mut().enumerate().filter(|(_, portal)| portal.listens()) {
             let standing = self.listeners.iter_mut().find(|(_, (of, listener))| *of == index && !listener.is_closing());
             match (standing, portal.is_idle()) {
                 (Some((_, (_, listener))), true) => {
@@ -140,6 +168,22 @@ impl NbdPort {
     pub fn report(&self, volume: VolumeNumber) -> (bool, u32, Option<String>) {
         let Some(portal) = self.portals.iter().find(|portal| portal.serves(volume)) else { return (false, 0, None) };
         (portal.offers(volume), self.openers(volume), portal.problem())
+    }
+
+    /// The same of a device of the kernel's: its name, whether it can be used, why not. `None`: the volume has none.
+    pub fn kernel_report(&self, volume: VolumeNumber) -> Option<(Option<String>, bool, Option<String>)> {
+        self.kernel.report(volume)
+    }
+
+    /// Takes what became of devices of the kernel's.
+    pub fn take_results(&mut self, now: Instant) {
+        for KernelClient { volume, socket } in self.kernel.take_results() {
+            let portal = self.portals.iter().position(|portal| portal.serves(volume));
+            // Withdrawn meanwhile: without a connection the device is dead until it is taken away, which comes next.
+            let Some(portal) = portal else { continue };
+            let Some(export) = self.portals[portal].export_of(volume) else { continue };
+            self.clients.insert(Client::of_kernel(portal, socket, export, now));
+        }
     }
 
     /// A request's piece is answered. Every `Complete` of the engine comes here.
@@ -264,8 +308,10 @@ impl NbdPort {
             unsafe { io.submit(entry, NbdOperation::Receive(key)) };
         }
         let opened = client.opened();
+        let (kernel_of, goodbye) = (client.kernel_of, client.has_left());
         if client.settle(key, &mut self.shared, context) {
             self.clients.remove(key);
+            kernel_of.into_iter().for_each(|volume| self.kernel.lost(volume, goodbye));
         }
         // A client counts as an opener until its connection is gone.
         if let Some(volume) = opened.filter(|_| self.clients.get(key).is_none_or(|client| client.volume().is_none())) {
@@ -278,14 +324,17 @@ impl NbdPort {
 
     /// Ends everything; operations with the kernel come back soon. True when none is left.
     pub fn shut_down(&mut self, now: Instant, pool: &mut Pool) -> bool {
+        let devices_gone = self.kernel.withdraw_all();
         for (key, client) in self.clients.iter_mut() {
-            client.drain(key, now + CLIENT_DRAIN_TIME_MAX, &mut self.shared, pool);
+            if client.kernel_of.is_none_or(|volume| self.kernel.is_absent(volume)) {
+                client.drain(key, now + CLIENT_DRAIN_TIME_MAX, &mut self.shared, pool);
+            }
         }
         for portal in &mut self.portals {
             portal.withdraw_all();
         }
         self.listen(now);
-        self.listeners.is_empty() && self.clients.is_empty()
+        devices_gone && self.listeners.is_empty() && self.clients.is_empty()
     }
 }
 

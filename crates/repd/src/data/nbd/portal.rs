@@ -79,6 +79,16 @@ impl Portal {
         self.volumes.iter().all(|offered| offered.export.is_none())
     }
 
+    /// Whether there is an address to listen at; the kernel doesn't come by one.
+    pub fn listens(&self) -> bool {
+        self.device != DeviceOptions::NbdKernel
+    }
+
+    /// What is offered of a volume.
+    pub fn export_of(&self, volume: VolumeNumber) -> Option<&Export> {
+        self.catalog.get(export_id(volume))
+    }
+
     pub fn catalog(&self) -> &Catalog {
         &self.catalog
     }
@@ -130,7 +140,7 @@ impl Portal {
             (Some(passed), _) => passed.try_clone(),
             (None, DeviceOptions::NbdUnix(path)) => listen_unix(path),
             (None, DeviceOptions::NbdTcp(address)) => listen_tcp(*address),
-            (None, DeviceOptions::Ublk) => Err(io::ErrorKind::Unsupported.into()),
+            (None, DeviceOptions::Ublk | DeviceOptions::NbdKernel) => Err(io::ErrorKind::Unsupported.into()),
         };
         if let (Ok(_), None, DeviceOptions::NbdUnix(path)) = (&opened, &self.passed, &self.device) {
             self.file = identity(path);

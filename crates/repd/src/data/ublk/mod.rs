@@ -12,11 +12,10 @@
 //!
 //! Invariants: a device is closed only when the kernel has every request back; a request is committed exactly once.
 
-mod link;
-mod memory;
 mod serving;
 mod worker;
 
+use super::{link, memory};
 use crate::waking;
 use rep_engine::Event;
 use rep_ring::{Completion, Pool, Submit};
@@ -141,7 +140,7 @@ impl UblkPort {
         let Some(index) = self.index(volume) else { return (None, false, None) };
         let volume = &self.volumes[index];
         let device = match &volume.state {
-            State::Live(serving) => Some(format!("/dev/ublkb{}", serving.id())),
+            State::Live(serving) => Some(format!("/dev/{}", node(serving.id()))),
             _ => None,
         };
         let usable = device.is_some() && volume.offered.is_some() && volume.problem.is_none();
@@ -227,7 +226,7 @@ impl UblkPort {
             (State::Starting(serving), Outcome::Begun(Ok(()))) => {
                 let how = if serving.origin() == Origin::TakenOver { "taken over" } else { "made" };
                 info!(volume = %volume.number, "device: /dev/ublkb{} {how}", serving.id());
-                if let Err(error) = link::make(&volume.link, serving.id()) {
+                if let Err(error) = link::make(&volume.link, &node(serving.id())) {
                     warn!(volume = %volume.number, "{}: {error}", volume.link.display());
                 }
                 State::Live(serving)
@@ -267,7 +266,7 @@ impl UblkPort {
                 State::Preparing
             }
             (State::Live(serving), None) => {
-                link::remove(&volume.link, serving.id());
+                link::remove(&volume.link, &node(serving.id()));
                 self.channel.start(volume.number, Job::Stop(serving.id()));
                 State::Stopping(serving)
             }
@@ -289,6 +288,11 @@ impl UblkPort {
         });
         self.volumes.iter().all(|volume| matches!(volume.state, State::Absent))
     }
+}
+
+/// The name of a device's node below `/dev`.
+fn node(id: u32) -> String {
+    format!("ublkb{id}")
 }
 
 /// A request as the engine knows it.

@@ -1,0 +1,195 @@
+//! The orders of steps that make, take over and remove a device. All of them wait; none is for the thread that answers
+//! requests.
+//!
+//! ```text
+//!  (nothing) ──── connect, settings ────┐
+//!                                       ├─► live ── disconnect, (the node goes) ─► (nothing)
+//!  left behind ── reconnect, (taken?) ──┘
+//! ```
+
+use crate::backend::Backend;
+use crate::driver::Driver;
+use crate::error::NbdkError;
+use crate::limits::{
+    BLOCK_BYTES_MAX, IO_BYTES_MAX, NODE_PATIENCE, NUMBER_TRIES, RESEND_LOOK, RETRY_PAUSE, TAKEOVER_PATIENCE,
+};
+use crate::sysfs::Sysfs;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// What a device shall be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DeviceOptions {
+    /// Whose it is.
+    pub backend: Backend,
+    /// Its size, whole blocks.
+    pub size_bytes: u64,
+    /// Its logical blocks.
+    pub block_bytes: u32,
+    /// The transmission flags of the NBD protocol.
+    pub flags: u16,
+}
+
+/// How a device came to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// It was made.
+    Added,
+    /// It was left behind by a server that is gone. Whoever has it open never noticed.
+    TakenOver,
+}
+
+/// A device that sends its requests to this process.
+#[derive(Debug)]
+pub struct Attached {
+    /// Its number: `/dev/nbdN`.
+    pub index: u32,
+    /// How it came to be.
+    pub origin: Origin,
+    /// The server's end of its connection, at the point where transmission begins; replies are simple ones.
+    pub socket: OwnedFd,
+    /// Why requests in flight come back only after half a minute when this process dies, if so.
+    pub slow_resend: Option<io::Error>,
+}
+
+/// The device that is bound for a backend, served or left behind.
+pub fn find(backend: &Backend) -> Option<u32> {
+    Sysfs::new().find(backend)
+}
+
+/// Makes a device, or takes over the one that was left behind.
+pub fn attach(options: &DeviceOptions) -> Result<Attached, NbdkError> {
+    if options.block_bytes > BLOCK_BYTES_MAX {
+        return Err(NbdkError::BlockSize(options.block_bytes));
+    }
+    let sysfs = Sysfs::new();
+    let mut driver = Driver::open()?;
+    match sysfs.find(&options.backend) {
+        Some(index) => take_over(&mut driver, &sysfs, index, options),
+        None => add(&mut driver, &sysfs, options),
+    }
+}
+
+fn add(driver: &mut Driver, sysfs: &Sysfs, options: &DeviceOptions) -> Result<Attached, NbdkError> {
+    let (own, kernels) = pair()?;
+    let index = connect_free(driver, sysfs, options, &kernels)?;
+    drop(kernels);
+    // A shorter limit than ours is as good, and a longer request is merely cut.
+    let _ = sysfs.limit_io(index, IO_BYTES_MAX);
+    let slow_resend = sysfs.set_look(index, RESEND_LOOK).err();
+    let node = PathBuf::from(format!("/dev/nbd{index}"));
+    if !within(NODE_PATIENCE, || node.exists()) {
+        // What can't be used isn't left lying about; the error that matters is the first.
+        let _ = driver.disconnect(index);
+        return Err(NbdkError::NoNode(index));
+    }
+    Ok(Attached { index, origin: Origin::Added, socket: own, slow_resend })
+}
+
+/// Connects a device that wasn't there before.
+fn connect_free(
+    driver: &mut Driver,
+    sysfs: &Sysfs,
+    options: &DeviceOptions,
+    socket: &OwnedFd,
+) -> Result<u32, NbdkError> {
+    for _ in 0..NUMBER_TRIES {
+        let index = sysfs.free_number();
+        match driver.connect(index, options, socket.as_fd()) {
+            // Somebody else was faster.
+            Err(NbdkError::Command { source, .. }) if is_taken(&source) => sleep(RETRY_PAUSE),
+            result => return result.map(|()| index),
+        }
+    }
+    Err(NbdkError::NoNumber)
+}
+
+fn is_taken(error: &io::Error) -> bool {
+    error.raw_os_error().is_some_and(|errno| errno == Errno::EBUSY as i32 || errno == Errno::EEXIST as i32)
+}
+
+fn take_over(driver: &mut Driver, sysfs: &Sysfs, index: u32, options: &DeviceOptions) -> Result<Attached, NbdkError> {
+    let (device_bytes, volume_bytes) = (sysfs.size_bytes(index), options.size_bytes);
+    // A volume that has grown keeps its device's size until it is offered anew.
+    if device_bytes > volume_bytes {
+        return Err(NbdkError::Size { index, device_bytes, volume_bytes });
+    }
+    let deadline = Instant::now() + TAKEOVER_PATIENCE;
+    loop {
+        let (own, kernels) = pair()?;
+        driver.reconnect(index, &options.backend, kernels.as_fd())?;
+        drop(kernels);
+        if !hung_up(&own)? {
+            return Ok(Attached { index, origin: Origin::TakenOver, socket: own, slow_resend: None });
+        }
+        // Its server is on its way out, or still there.
+        if Instant::now() >= deadline {
+            return Err(NbdkError::Served(index));
+        }
+        sleep(RETRY_PAUSE);
+    }
+}
+
+/// Ends a device that is bound for a backend, and waits until it has gone. One that has gone already is no error.
+pub fn detach(index: u32, backend: &Backend) -> Result<(), NbdkError> {
+    let sysfs = Sysfs::new();
+    if sysfs.is_of(index, backend) {
+        Driver::open()?.disconnect(index)?;
+    }
+    if within(NODE_PATIENCE, || !sysfs.exists(index)) { Ok(()) } else { Err(NbdkError::StaysOpen(index)) }
+}
+
+/// Both ends of a connection: ours, and the kernel's.
+fn pair() -> Result<(OwnedFd, OwnedFd), NbdkError> {
+    socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)
+        .map_err(|source| NbdkError::Socket { what: "a pair of sockets", source })
+}
+
+/// Whether nobody holds the other end.
+fn hung_up(socket: &OwnedFd) -> Result<bool, NbdkError> {
+    let mut asked = [PollFd::new(socket.as_fd(), PollFlags::empty())];
+    poll(&mut asked, PollTimeout::ZERO).map_err(|source| NbdkError::Socket { what: "a pair of sockets", source })?;
+    Ok(asked[0].revents().is_some_and(|events| events.contains(PollFlags::POLLHUP)))
+}
+
+/// Waits until something holds.
+fn within(patience: Duration, holds: impl Fn() -> bool) -> bool {
+    let deadline = Instant::now() + patience;
+    loop {
+        if holds() {
+            return true;
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+        sleep(RETRY_PAUSE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_nobody_took_is_told_from_one_that_somebody_holds() {
+        let (own, kernels) = pair().expect("a pair");
+        let copy = kernels.try_clone().expect("a copy");
+        drop(kernels);
+        assert!(!hung_up(&own).expect("asked"));
+        drop(copy);
+        assert!(hung_up(&own).expect("asked"));
+    }
+
+    #[test]
+    fn blocks_the_driver_would_not_take_are_refused_before_it_is_asked() {
+        let options =
+            DeviceOptions { backend: Backend::new("vz", "a", 0), size_bytes: 1 << 20, block_bytes: 8192, flags: 1 };
+        assert!(matches!(attach(&options), Err(NbdkError::BlockSize(8192))));
+    }
+}
