@@ -65,7 +65,8 @@ impl Fence {
 }
 
 impl Engine {
-    fn fences(&self) -> bool {
+    /// Whether this resource is fenced at all.
+    pub(crate) fn fences(&self) -> bool {
         self.config.fencing != Fencing::DontCare
     }
 

@@ -125,6 +125,10 @@ impl Engine {
         if self.handshake_under_way() {
             return Progress::Waits;
         }
+        if self.fences() && self.peer_role == Some(Role::Primary) {
+            // The Primary takes our word for it as soon as it hears of it, and we may not hear that it has.
+            self.become_outdated();
+        }
         self.send(ControlMessage::Leave, None);
         self.set_connection(ConnectionState::Disconnecting, Why::Operator);
         Progress::Moved(Step::Leave { asked: true, force })

@@ -133,6 +133,7 @@ impl World {
             return self.fail(Kind::Crash, "answer", format!("node {node} answers request {number} of the other"));
         }
         self.count_blocks(&asked);
+        self.check_answered_alone(&asked, result);
         if result.is_err() {
             self.seen(Sometimes::RequestFailed);
             self.check_error(&asked, result);

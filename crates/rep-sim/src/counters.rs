@@ -56,6 +56,13 @@ sometimes! {
     ArchiveFailed = "archive failed",
     ArchiveDropped = "archive given up half-way",
     DemoteWhileOpen = "demotion refused while open",
+    FenceAsked = "fence-peer handler asked",
+    FenceFailed = "fence-peer handler came to nothing",
+    FenceOutdated = "peer outdated by the handler",
+    FenceKilled = "peer taken down by the handler",
+    FenceHeld = "clients waited for the peer to be fenced",
+    PromotedAfterFence = "promoted without the peer, which was fenced",
+    Unfenced = "a fenced peer followed again",
     TwoPrimaries = "two Primaries at once",
     Healed = "converged at the end",
 }

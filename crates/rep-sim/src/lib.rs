@@ -13,6 +13,7 @@ mod codec;
 pub mod counters;
 pub mod disk;
 pub mod failure;
+pub mod fence;
 mod heal;
 pub mod history;
 mod lifecycle;

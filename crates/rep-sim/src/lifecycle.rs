@@ -18,6 +18,7 @@ impl World {
             ko_count: swarm.ko_count,
             stable: swarm.stable,
             resync_rate_max: swarm.resync_rate_max,
+            fencing: swarm.fence.fencing,
             split_brain: swarm.split_brain,
             archive: swarm.archive,
             ..EngineConfig::new(node == 0, self.dice.life.bits())

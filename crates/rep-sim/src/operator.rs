@@ -38,6 +38,8 @@ pub struct Operator {
     pub healing: bool,
     /// A promotion was forced against the arbiter: the lineage may fork.
     pub forced: bool,
+    /// A node went on with the operator's word in the place of fencing.
+    pub fencing_overridden: bool,
     /// An engine has told of a split brain.
     pub split_brain: [bool; 2],
     /// Until when an operator's word to give a node's copy up may still take effect, by volume and node.
@@ -63,7 +65,7 @@ impl World {
 
     /// Gives a node a command, and waits for its end for a while.
     pub(crate) fn command(&mut self, node: usize, command: Command) {
-        if !self.nodes[node].is_up() {
+        if !self.nodes[node].is_up() || self.would_waive(node, &command) {
             return;
         }
         let id = self.next_command(node, Some(command.clone()));
@@ -192,7 +194,7 @@ impl World {
         }
         if self.is_connected(node) && self.is_connected(other) {
             // The engine refuses beside a Primary that lives, but one that doesn't answer in time it takes for dead.
-            if self.role(other) == Role::Primary && !self.swarm.may_fork {
+            if self.role(other) == Role::Primary && !self.swarm.may_fork && !self.is_guarded() {
                 return false;
             }
             // On one of the two the newest data must be: a generation that is on a disk nobody has now was never used,
@@ -202,6 +204,9 @@ impl World {
             };
             let healthy = |volume: usize| self.truth_just_created(volume) || held(node, volume) || held(other, volume);
             return self.history.forked || (0..self.swarm.volumes).all(healthy);
+        }
+        if self.is_guarded() {
+            return true;
         }
         self.role(other) != Role::Primary && (0..self.swarm.volumes).all(|volume| self.truth.is_current(node, volume))
     }
@@ -325,7 +330,7 @@ impl World {
 
     pub(crate) fn promote(&mut self, node: usize) {
         if self.may_promote(node) {
-            if self.role(1 - node) == Role::Primary {
+            if self.role(1 - node) == Role::Primary && !self.is_guarded() {
                 (self.operator.forced, self.history.forked) = (true, true);
             }
             self.command(node, Command::Promote { force: false });

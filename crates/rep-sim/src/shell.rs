@@ -72,6 +72,7 @@ impl World {
             }
             Action::Export { volume, size_bytes } => self.export(node, volume.0 as usize, size_bytes),
             Action::CommandDone { id, result } => self.command_done(node, id.0, result),
+            Action::FencePeer { id } => self.fence_asked(node, id),
             Action::Notice(notice) => self.notice(node, notice),
         }
     }
@@ -112,6 +113,7 @@ impl World {
 
     fn notice(&mut self, node: usize, notice: Notice) {
         self.line(|| format!("node {node} notice {notice:?}"));
+        self.fence_notice(node, &notice);
         match notice {
             Notice::Role { to: Role::Primary, .. } => self.became_primary(node),
             Notice::Connection { to: ConnectionState::StandAlone, why: Why::Handshake, .. } => self.refused(node),

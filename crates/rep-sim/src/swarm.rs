@@ -1,6 +1,7 @@
 //! What a seed enables: each run has its own sizes, speeds, and random subset of faults at its own rates, so that
 //! rare mixtures come up that an even distribution would never show.
 
+use crate::fence::FencePlan;
 use crate::rng::Rng;
 use rep_engine::ArchiveScope;
 use rep_types::{AfterOnePrimary, AfterZeroPrimaries, BLOCK_SIZE, EXTENT_SIZE, SplitBrainPolicies};
@@ -132,6 +133,7 @@ pub struct Swarm {
     pub archive_fails: u32,
     /// A split brain is settled by one word at the survivor instead of a connect on both nodes.
     pub one_word_heals: bool,
+    pub fence: FencePlan,
     pub shell_bug: Option<ShellBug>,
     /// The operation of a node's disks (data and metadata, counted from 1) that fails.
     pub fails_nth: Option<(usize, u64)>,
@@ -183,6 +185,7 @@ impl Swarm {
                 Some(ArchiveScope::All),
             ]),
             archive_fails: archiving.pick(&[0, 0, 20, 200]),
+            fence: FencePlan::of(seed),
             shell_bug: None,
             fails_nth: None,
         };

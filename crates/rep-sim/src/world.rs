@@ -47,6 +47,8 @@ pub enum Due {
     ShutdownDone { node: usize, life: u32, down_ns: u64 },
     Begin { stage: u32 },
     ArchiveStep(crate::archive::ArchiveOp),
+    FenceActs { node: usize, life: u32, id: rep_engine::FenceId },
+    FenceLooks { node: usize, life: u32, id: rep_engine::FenceId },
     Heal { round: u32 },
 }
 
@@ -222,6 +224,8 @@ impl World {
             Due::ShutdownDone { node, life, down_ns } => self.shutdown_done(node, life, down_ns),
             Due::Begin { stage } => self.begin(stage),
             Due::ArchiveStep(op) => self.archive_step(op),
+            Due::FenceActs { node, life, id } => self.fence_acts(node, life, id),
+            Due::FenceLooks { node, life, id } => self.fence_looks(node, life, id),
             Due::Heal { round } => self.heal(round),
         }
     }

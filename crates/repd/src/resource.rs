@@ -7,16 +7,16 @@
 
 use crate::data;
 use crate::waking::{self, WakingSender};
-use rep_engine::{Command, CommandError, CommandOutcome, EngineConfig, Notice, Snapshot, Timestamp};
-use rep_types::{NodeName, ResourceName, VolumeNumber};
+use rep_engine::{Command, CommandError, CommandOutcome, EngineConfig, FenceId, Notice, Snapshot, Timestamp};
+use rep_types::{FenceAnswer, NodeName, ResourceName, VolumeNumber};
 use std::fmt;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot};
 
 /// A shared secret; never shown by `Debug`, never logged.
 #[derive(Clone, PartialEq, Eq)]
@@ -131,6 +131,13 @@ pub enum ControlRequest {
         deadline: Duration,
         /// The answer.
         reply: oneshot::Sender<Result<(), AttachError>>,
+    },
+    /// The fence-peer handler has ended.
+    FenceAnswered {
+        /// Which question it was for.
+        id: FenceId,
+        /// What it found, or did.
+        answer: FenceAnswer,
     },
     /// The state, answered at once.
     Snapshot {
@@ -260,9 +267,17 @@ pub enum SpawnError {
 pub struct ResourceHandle {
     requests: WakingSender<ControlRequest>,
     notices: broadcast::Sender<Notice>,
+    /// The questions to the fence-peer handler, until somebody takes them upon himself.
+    questions: Arc<Mutex<Option<mpsc::UnboundedReceiver<FenceId>>>>,
 }
 
 impl ResourceHandle {
+    /// The questions to the fence-peer handler, for the one who runs it and answers with
+    /// [`ControlRequest::FenceAnswered`]; there is at most one unanswered that counts, the last. `None`: taken already.
+    pub fn take_fence_questions(&self) -> Option<mpsc::UnboundedReceiver<FenceId>> {
+        self.questions.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     /// Hands a request over and wakes the data thread. Never blocks. When the thread has ended, the request is
     /// dropped and with it the sender of its answer.
     pub fn request(&self, request: ControlRequest) {
@@ -289,7 +304,9 @@ pub fn spawn(options: ResourceOptions) -> Result<(ResourceHandle, JoinHandle<()>
     let wake: Arc<OwnedFd> = Arc::new(wake.into());
     let (requests, inbox) = waking::channel(wake.clone());
     let (notices, _) = broadcast::channel(NOTICES_KEPT);
-    let handle = ResourceHandle { requests, notices: notices.clone() };
-    let thread = data::start(options, data::Inbox { requests: inbox, wake, notices })?;
+    let (fence, questions) = mpsc::unbounded_channel();
+    let questions = Arc::new(Mutex::new(Some(questions)));
+    let handle = ResourceHandle { requests, notices: notices.clone(), questions };
+    let thread = data::start(options, data::Inbox { requests: inbox, wake, notices, fence })?;
     Ok((handle, thread))
 }

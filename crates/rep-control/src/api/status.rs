@@ -29,6 +29,9 @@ pub struct ResourceStatus {
     pub verdict: String,
     /// Whether `primary` without `--force` would be granted now.
     pub safe_to_promote: bool,
+    /// Why it would not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promotion_refused: Option<String>,
     /// Why client I/O waits; `None` while it doesn't.
     pub io_suspended: Option<String>,
     /// The volumes, by number.

@@ -20,7 +20,9 @@ pub fn differences(old: &ResourceConfig, new: &ResourceConfig, node: &str) -> Ve
 /// Whether the resource must go down and come up for a setting to count. What the other node does with its disks is
 /// nothing to this one; where it can be reached is.
 fn needs_restart(key: &str, node: &str) -> bool {
-    let Some(of_node) = key.strip_prefix("node.") else { return key != "start" };
+    let Some(of_node) = key.strip_prefix("node.") else {
+        return key != "start" && !key.starts_with("handlers.");
+    };
     let own = of_node.strip_prefix(node).is_some_and(|rest| rest.starts_with('.'));
     own || of_node.ends_with(".address")
 }

@@ -6,8 +6,8 @@ use super::problem::{Place, Problem};
 use super::source::SourceFile;
 use super::table::{Table, Value, clamp};
 use super::types::{
-    ArchiveBlocks, ArchiveConfig, Config, Device, Durability, Fencing, MetaDisk, NetConfig, NodeConfig, ResourceConfig,
-    ResyncConfig, SplitBrainConfig, SplitBrainPolicy, StartMode, VolumeConfig,
+    ArchiveBlocks, ArchiveConfig, CommandLine, Config, Device, Durability, Fencing, HandlersConfig, MetaDisk,
+    NetConfig, NodeConfig, ResourceConfig, ResyncConfig, SplitBrainConfig, SplitBrainPolicy, StartMode, VolumeConfig,
 };
 use super::value;
 use rep_types::{NodeName, ResourceName, VolumeNumber};
@@ -20,6 +20,9 @@ use toml::de::DeTable;
 
 /// The least a resync may be limited to; a smaller number is a forgotten unit.
 const RATE_BYTES_PER_S_MIN: u64 = 64 << 10;
+
+/// Words of a handler's command line, the program included.
+const HANDLER_WORDS_MAX: usize = 64;
 
 /// What the files hold.
 #[derive(Default)]
@@ -90,7 +93,16 @@ fn resource(name: &str, mut t: Table<'_>, all: &mut Parsed, problems: &mut Vec<P
     protocol(&mut t, problems);
     let start = word(&mut t, "start", StartMode::WORDS, problems);
     let durability = word(&mut t, "durability", Durability::WORDS, problems);
-    let fencing = only_default(&mut t, "fencing", Fencing::WORDS, problems);
+    let fencing = word(&mut t, "fencing", Fencing::WORDS, problems);
+    let place = t.place();
+    let handlers = t.table("handlers", problems).map(|table| handlers(table, problems)).unwrap_or_default();
+    if fencing != Fencing::default() && handlers.fence_peer.is_empty() {
+        let what = format!("\"{name}\" is fenced (\"{fencing}\") but has no fence-peer handler");
+        let help = format!(
+            "name one in [resource.{name}.handlers]: fence-peer = [\"/PROGRAM\", …]; without it no node goes on alone but by an operator's word"
+        );
+        all.config.warnings.push(Problem::error(what).warning().at(place, "of this resource").help(help));
+    }
     let net = t.table("net", problems).map(|table| net(table, &mut all.secrets, problems)).unwrap_or_default();
     let resync = t.table("resync", problems).map(|table| resync(table, problems)).unwrap_or_default();
     let split_brain = t.table("split-brain", problems).map(|table| split_brain(table, problems)).unwrap_or_default();
@@ -99,8 +111,36 @@ fn resource(name: &str, mut t: Table<'_>, all: &mut Parsed, problems: &mut Vec<P
     t.finish(problems);
     let nodes = nodes?;
     let name = parsed_name.ok()?;
-    let resource = ResourceConfig { name, start, durability, fencing, net, resync, split_brain, archive, nodes };
+    let resource =
+        ResourceConfig { name, start, durability, fencing, handlers, net, resync, split_brain, archive, nodes };
     (problems.len() == before).then_some(resource)
+}
+
+fn handlers(mut table: Table<'_>, problems: &mut Vec<Problem>) -> HandlersConfig {
+    let handlers = HandlersConfig {
+        fence_peer: command_line(&mut table, "fence-peer", problems),
+        unfence_peer: command_line(&mut table, "unfence-peer", problems),
+        split_brain: command_line(&mut table, "split-brain", problems),
+        after_resync_target: command_line(&mut table, "after-resync-target", problems),
+        local_io_error: command_line(&mut table, "local-io-error", problems),
+        out_of_sync: command_line(&mut table, "out-of-sync", problems),
+        timeout: duration(&mut table, "timeout", HandlersConfig::default().timeout, problems),
+    };
+    table.finish(problems);
+    handlers
+}
+
+/// A program with its arguments, each a string of its own: no shell takes it apart.
+fn command_line(table: &mut Table<'_>, key: &'static str, problems: &mut Vec<Problem>) -> CommandLine {
+    let Some(items) = table.array(key, problems) else { return Vec::new() };
+    let words: Vec<String> = items.iter().filter_map(|item| item.string(problems)).map(str::to_owned).collect();
+    let absolute = words.first().is_some_and(|program| program.starts_with('/') && !program.contains('\0'));
+    let legal = absolute && words.len() <= HANDLER_WORDS_MAX && words.iter().all(|word| !word.contains('\0'));
+    if !legal && let Some(value) = table.value(key) {
+        let expected = "a program with its whole path, then its arguments: [\"/usr/local/sbin/fence\", \"now\"]";
+        problems.push(value.problem("no command line", format!("expected: {expected}")));
+    }
+    words
 }
 
 fn protocol(table: &mut Table<'_>, problems: &mut Vec<Problem>) {
@@ -362,22 +402,4 @@ fn word<T: Copy + Default>(
         found.ok_or_else(|| names.join(", "))
     };
     parsed(table, key, parse, problems).map_or_else(T::default, |(value, _)| value)
-}
-
-/// One of several words of which this version can do only the default: taking another one silently would promise
-/// what isn't kept.
-fn only_default<T: Copy + Default + PartialEq + std::fmt::Display>(
-    table: &mut Table<'_>,
-    key: &'static str,
-    words: &[(&str, T)],
-    problems: &mut Vec<Problem>,
-) -> T {
-    let value = word(table, key, words, problems);
-    if value != T::default()
-        && let Some(place) = table.value(key)
-    {
-        let problem = place.problem(&format!("\"{value}\" isn't implemented in this version"), "not yet");
-        problems.push(problem.help(format!("only \"{}\" works so far", T::default())));
-    }
-    value
 }

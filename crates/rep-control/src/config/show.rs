@@ -1,7 +1,9 @@
 //! The configuration as TOML again: `repctl config show`.
 
 use super::types::{ArchiveBlocks, ArchiveConfig, Device, Durability, Fencing, MetaDisk, StartMode};
-use super::types::{Config, NetConfig, NodeConfig, ResourceConfig, ResyncConfig, SplitBrainConfig, VolumeConfig};
+use super::types::{
+    Config, HandlersConfig, NetConfig, NodeConfig, ResourceConfig, ResyncConfig, SplitBrainConfig, VolumeConfig,
+};
 use super::value::{format_duration, format_size};
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
@@ -69,6 +71,7 @@ impl Writer {
             out.key("archive-blocks", resource.archive.blocks, Some(&ArchiveBlocks::default()));
         });
         self.section(&format!("resource.{name}.net"), |out| out.net(&resource.net));
+        self.section(&format!("resource.{name}.handlers"), |out| out.handlers(&resource.handlers));
         let rate = resource.resync.max_rate_bytes_per_s;
         let rate_default = format_size(ResyncConfig::default().max_rate_bytes_per_s);
         self.section(&format!("resource.{name}.resync"), |out| {
@@ -97,6 +100,15 @@ impl Writer {
         if let Some(path) = &net.shared_secret_file {
             self.key("shared-secret-file", path.display(), None);
         }
+    }
+
+    fn handlers(&mut self, handlers: &HandlersConfig) {
+        for (name, words) in handlers.all().into_iter().filter(|(_, words)| !words.is_empty()) {
+            let words: Vec<_> = words.iter().map(|word| toml::Value::String(word.clone())).collect();
+            let _ = writeln!(self.text, "{name} = {}", toml::Value::Array(words));
+        }
+        let default = HandlersConfig::default().timeout;
+        self.key("timeout", format_duration(handlers.timeout), Some(&format_duration(default)));
     }
 
     fn split_brain(&mut self, policies: SplitBrainConfig) {

@@ -154,12 +154,12 @@ fn problems_travel_with_their_places() {
 fn names_numbers_and_words_are_checked() {
     let text = GOOD
         .replace("volume.0", "volume.00")
-        .replace("protocol = \"C\"", "fencing = \"resource-only\"\nstart = \"no\"");
+        .replace("protocol = \"C\"", "fencing = \"resource-often\"\nstart = \"no\"");
     assert_eq!(
         problems_of(&text),
         [
             "4: start: \"no\" can't stand here",
-            "3: fencing: \"resource-only\" isn't implemented in this version",
+            "3: fencing: \"resource-often\" can't stand here",
             "12: \"00\" is no volume number",
             "16: \"00\" is no volume number",
         ]

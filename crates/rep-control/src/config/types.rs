@@ -69,6 +69,8 @@ pub struct ResourceConfig {
     pub fencing: Fencing,
     /// The link.
     pub net: NetConfig,
+    /// Programs that are run when something happens.
+    pub handlers: HandlersConfig,
     /// Resync.
     pub resync: ResyncConfig,
     /// Split brain.
@@ -146,6 +148,67 @@ words! {
         ResourceAndStonith = "resource-and-stonith",
     }
 }
+impl Fencing {
+    /// As the engine takes it.
+    pub fn policy(self) -> rep_types::Fencing {
+        match self {
+            Self::DontCare => rep_types::Fencing::DontCare,
+            Self::ResourceOnly => rep_types::Fencing::ResourceOnly,
+            Self::ResourceAndStonith => rep_types::Fencing::ResourceAndStonith,
+        }
+    }
+}
+
+/// A program and its arguments; never given to a shell.
+pub type CommandLine = Vec<String>;
+
+/// Programs that are run when something happens; an empty one isn't.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HandlersConfig {
+    /// Makes sure that an absent peer can't go on, and says by its exit code whether that is so.
+    pub fence_peer: CommandLine,
+    /// Takes back what `fence-peer` did: the peer follows again, with the same data.
+    pub unfence_peer: CommandLine,
+    /// Both nodes went on apart.
+    pub split_brain: CommandLine,
+    /// This node's disk has been filled.
+    pub after_resync_target: CommandLine,
+    /// This node's disk, or its metadata, failed.
+    pub local_io_error: CommandLine,
+    /// A verify found blocks that differ.
+    pub out_of_sync: CommandLine,
+    /// How long one may take; then it is killed.
+    pub timeout: Duration,
+}
+
+impl Default for HandlersConfig {
+    fn default() -> Self {
+        HandlersConfig {
+            fence_peer: Vec::new(),
+            unfence_peer: Vec::new(),
+            split_brain: Vec::new(),
+            after_resync_target: Vec::new(),
+            local_io_error: Vec::new(),
+            out_of_sync: Vec::new(),
+            timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+impl HandlersConfig {
+    /// Each handler's name and command line.
+    pub fn all(&self) -> [(&'static str, &CommandLine); 6] {
+        [
+            ("fence-peer", &self.fence_peer),
+            ("unfence-peer", &self.unfence_peer),
+            ("split-brain", &self.split_brain),
+            ("after-resync-target", &self.after_resync_target),
+            ("local-io-error", &self.local_io_error),
+            ("out-of-sync", &self.out_of_sync),
+        ]
+    }
+}
+
 words! {
     /// What is done about a split brain without asking.
     SplitBrainPolicy {

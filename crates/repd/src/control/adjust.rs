@@ -123,7 +123,7 @@ async fn apply(daemon: &Arc<Daemon>, step: Step, change: &ResourceChange, deadli
 
 async fn add(daemon: &Arc<Daemon>, config: ResourceConfig, deadline: Duration) -> Result<(), ApiError> {
     let (name, start) = (config.name.to_string(), config.start);
-    let resource = Arc::new(Resource::new(config, daemon.node.clone(), BTreeMap::new(), daemon.events.clone()));
+    let resource = Resource::new(config, daemon.node.clone(), BTreeMap::new(), daemon.events.clone());
     daemon.resources.write().unwrap_or_else(PoisonError::into_inner).insert(name, resource.clone());
     if start == StartMode::Up { resource.up(deadline).await } else { Ok(()) }
 }

@@ -86,6 +86,10 @@ fn event(resource: &ResourceName, notice: &Notice) -> Event {
         Notice::VerifyFinished { volume, different_bytes } => {
             told("verify_finished", *volume, None, Some(*different_bytes))
         }
+        Notice::FenceAnswered { answer } => {
+            Event { reason: Some(answer.to_string()), ..blank(resource, "fence_answered") }
+        }
+        Notice::PeerRejoined => blank(resource, "peer_rejoined"),
         Notice::IoSuspended { suspended } => Event {
             to: Some(suspended.to_string()),
             from: Some((!suspended).to_string()),

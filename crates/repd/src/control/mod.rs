@@ -13,6 +13,7 @@
 //! | `plan`, `refusal` | what would be done, what won't be, in words |
 //! | `status`, `verdict` | reports → the contract's JSON, and one sentence |
 //! | `events` | notices → events and log lines |
+//! | `handlers` | the operator's programs: fence-peer and its like |
 //! | `adjust` | the configuration read anew, the difference applied |
 //! | `attach_error` | why a disk can't be had, and what to do |
 //! | `log` | where log lines go |
@@ -26,6 +27,7 @@ mod attach_error;
 mod events;
 #[cfg(test)]
 mod fixture;
+mod handlers;
 mod holders;
 mod lifecycle;
 pub mod log;
@@ -84,7 +86,7 @@ impl Daemon {
             .resources_of(node.as_str())
             .map(|config| {
                 let resource = Resource::new(config.clone(), node.clone(), sockets.of(config), events.clone());
-                (config.name.as_str().to_owned(), Arc::new(resource))
+                (config.name.as_str().to_owned(), resource)
             })
             .collect();
         sockets.warn_unused();

@@ -1,6 +1,6 @@
 //! One resource as the control thread holds it: down with a reason, or up with its data thread.
 
-use crate::control::{attach_error, options};
+use crate::control::{attach_error, handlers, options};
 use rep_control::api::{ApiError, Event};
 use rep_control::config::ResourceConfig;
 use rep_engine::{Command, CommandError, CommandOutcome};
@@ -9,7 +9,7 @@ use repd::resource::{ControlRequest, ResourceHandle, ResourceReport, spawn};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::{broadcast, oneshot};
@@ -26,6 +26,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 /// A resource of this node.
 pub struct Resource {
+    /// For what goes on beside it as long as it is there.
+    me: Weak<Resource>,
     name: ResourceName,
     /// As configured; changes under the turn only.
     config: RwLock<Arc<ResourceConfig>>,
@@ -79,8 +81,9 @@ impl Resource {
         node: NodeName,
         sockets: BTreeMap<u16, OwnedFd>,
         events: broadcast::Sender<Event>,
-    ) -> Self {
-        Resource {
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|me| Resource {
+            me: me.clone(),
             name: config.name.clone(),
             config: RwLock::new(Arc::new(config)),
             node,
@@ -90,7 +93,7 @@ impl Resource {
             problems: Mutex::default(),
             retired: AtomicBool::new(false),
             turn: tokio::sync::Mutex::new(()),
-        }
+        })
     }
 
     /// As configured.
@@ -164,7 +167,12 @@ impl Resource {
         match started {
             Ok((handle, thread)) => {
                 tokio::spawn(super::events::forward(self.name.clone(), handle.subscribe(), self.events.clone()));
+                tokio::spawn(handlers::follow(self.me.clone(), handle.subscribe()));
+                let questions = handle.take_fence_questions();
                 let running = Arc::new(Running { handle, thread: Mutex::new(Some(thread)), last: Mutex::default() });
+                if let Some(questions) = questions {
+                    tokio::spawn(handlers::fence(self.me.clone(), Arc::downgrade(&running), questions));
+                }
                 self.set_life(Life::Up(running.clone()));
                 Ok(running)
             }
@@ -204,6 +212,11 @@ impl Resource {
 }
 
 impl Running {
+    /// Hands a request over that has no answer.
+    pub(super) fn tell(&self, request: ControlRequest) {
+        self.handle.request(request);
+    }
+
     /// Hands a request over and waits for its answer, at most for `deadline`.
     async fn ask<T>(
         &self,

@@ -48,6 +48,7 @@ async fn resource_status(resource: &Resource) -> ResourceStatus {
         verdict: verdict::sentence(&seen, resource),
         safe_to_promote: seen.fresh
             && seen.report.as_ref().is_some_and(|report| report.engine.promotion_refused.is_none()),
+        promotion_refused: promotion_refused(&seen, resource.name()),
         io_suspended: seen.report.as_ref().and_then(|report| report.engine.io_suspended).map(suspension_words),
         volumes,
     }
@@ -88,10 +89,17 @@ fn peer_config(resource: &Resource) -> Option<NodeConfig> {
     resource.config().peer_of(resource.node.as_str()).cloned()
 }
 
+/// Why a promotion would be refused now, in words.
+fn promotion_refused(seen: &Seen, name: &str) -> Option<String> {
+    let report = seen.report.as_ref().filter(|_| seen.fresh)?;
+    report.engine.promotion_refused.map(|refusal| refusal.to_string().replace("RES", name))
+}
+
 /// Why client I/O waits, in words.
 pub fn suspension_words(suspension: IoSuspension) -> String {
     match suspension {
         IoSuspension::Operator => "suspended by the operator",
+        IoSuspension::Fencing => "the peer is gone and isn't known to be unable to go on",
         IoSuspension::RecordingLoss => "the loss of the peer or of a disk is being made durable",
         IoSuspension::Metadata => "the metadata is being written",
     }

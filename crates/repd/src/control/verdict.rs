@@ -3,8 +3,8 @@
 use super::resource::Resource;
 use super::status::{Seen, suspension_words};
 use rep_control::api::format_bytes;
-use rep_engine::{Snapshot, VolumeSnapshot};
-use rep_types::{ConnectionState, DiskState, ReplicationState, Role, SyncRefusal, SyncVerdict};
+use rep_engine::{FenceSnapshot, IoSuspension, Snapshot, VolumeSnapshot};
+use rep_types::{ConnectionState, DiskState, FenceAnswer, ReplicationState, Role, SyncRefusal, SyncVerdict};
 use repd::resource::ResourceReport;
 
 /// The names a sentence is made with.
@@ -40,6 +40,7 @@ fn words(seen: &Seen, names: &Names<'_>) -> String {
         .or_else(|| no_data(&report.engine, names))
         .or_else(|| seen.problems.values().next().map(|problem| format!("no disk: {problem}")))
         .or_else(|| export_problem(report))
+        .or_else(|| fencing(&report.engine, names))
         .or_else(|| report.engine.io_suspended.map(|why| format!("client I/O waits: {}", suspension_words(why))))
         .or_else(|| resync(&report.engine, names))
         .unwrap_or_else(|| link(report, names))
@@ -90,6 +91,27 @@ fn no_data(engine: &Snapshot, names: &Names<'_>) -> Option<String> {
         _ => format!("they go on when {peer} is back"),
     };
     Some(format!("clients get errors: this disk is {}, and no good one of {peer} is in reach; {back}", volume.disk))
+}
+
+/// Clients that wait until the peer is known not to go on, and what ends that.
+fn fencing(engine: &Snapshot, names: &Names<'_>) -> Option<String> {
+    engine.io_suspended.filter(|why| *why == IoSuspension::Fencing)?;
+    let (name, peer) = (names.resource, names.peer);
+    let way_out = format!(
+        "they go on when {peer} is back or fenced; if you are certain that {peer} is down, run 'repctl resume-io {name}'"
+    );
+    Some(match engine.fence {
+        Some(FenceSnapshot::Failed(FenceAnswer::NoHandler)) => format!(
+            "client I/O waits: {peer} is lost, and no fence-peer handler is configured to make sure that it doesn't go on; {way_out}"
+        ),
+        Some(FenceSnapshot::Failed(why)) => format!(
+            "client I/O waits: {peer} is lost and may go on ({why}); the fence-peer handler is asked again every few \
+             seconds; {way_out}"
+        ),
+        _ => format!(
+            "client I/O waits: {peer} is lost, the fence-peer handler makes sure that it doesn't go on; {way_out}"
+        ),
+    })
 }
 
 fn refusal(engine: &Snapshot) -> Option<SyncRefusal> {

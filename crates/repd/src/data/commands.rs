@@ -89,6 +89,7 @@ impl DataThread {
                 self.events.push(Event::Command { id, command });
             }
             ControlRequest::Attach { volume, deadline, reply } => self.attach(volume, deadline, reply),
+            ControlRequest::FenceAnswered { id, answer } => self.events.push(Event::FenceAnswered { id, answer }),
             ControlRequest::Snapshot { reply } => drop(reply.send(Box::new(self.report()))),
             ControlRequest::Stop { deadline, reply } => self.stop(deadline, Some(reply)),
         }

@@ -40,6 +40,8 @@ pub(crate) struct Inbox {
     pub requests: mpsc::Receiver<ControlRequest>,
     pub wake: Arc<OwnedFd>,
     pub notices: broadcast::Sender<Notice>,
+    /// Takes the questions to the fence-peer handler.
+    pub fence: tokio::sync::mpsc::UnboundedSender<rep_engine::FenceId>,
 }
 
 /// Starts the thread. The ring must be made by the thread that uses it, so what can go wrong with it is told from there.

@@ -71,6 +71,9 @@ pub(super) fn log(notice: &Notice) {
         Notice::VerifyFinished { volume, different_bytes } => {
             warn!(%volume, different_bytes, "verify: the disks differ; what does is marked out-of-sync");
         }
+        Notice::FenceAnswered { answer } if answer.is_safe() => info!("fencing: {answer}, it can't go on"),
+        Notice::FenceAnswered { answer } => warn!("fencing: {answer}; whether it goes on isn't known"),
+        Notice::PeerRejoined => info!("fencing: the peer follows again"),
         Notice::IoSuspended { suspended: true } => info!("client I/O: held back"),
         Notice::IoSuspended { suspended: false } => info!("client I/O: goes on"),
     }

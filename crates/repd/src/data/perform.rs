@@ -42,6 +42,8 @@ impl DataThread {
             Action::Release { payload } => self.buffers.pool.release(slot_of(payload)),
             Action::Export { volume, size_bytes } => self.export(volume, size_bytes),
             Action::CommandDone { id, result } => self.command_done(id, result),
+            // The control thread ends with the daemon: then nobody need be asked any more.
+            Action::FencePeer { id } => drop(self.fence.send(id)),
             Action::Notice(notice) => self.notice(notice),
         }
     }

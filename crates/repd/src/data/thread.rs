@@ -54,6 +54,8 @@ pub(super) struct DataThread {
     pub attach_results: mpsc::Receiver<AttachResult>,
     pub inbox: mpsc::Receiver<ControlRequest>,
     pub notices: broadcast::Sender<Notice>,
+    /// Takes the questions to the fence-peer handler.
+    pub fence: tokio::sync::mpsc::UnboundedSender<rep_engine::FenceId>,
     pub wake: Arc<OwnedFd>,
     pub ending: Option<Ending>,
     pub now: Instant,
@@ -143,6 +145,7 @@ impl DataThread {
             attach_results,
             inbox: inbox.requests,
             notices: inbox.notices,
+            fence: inbox.fence,
             wake: inbox.wake,
             ending: None,
             now,
