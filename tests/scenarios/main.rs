@@ -5,6 +5,7 @@ mod a_disk_fails_and_is_replaced_under_load;
 mod a_file_system_on_the_pair;
 mod a_frozen_peer_freezes_nobody;
 mod a_killed_primary_loses_nothing;
+mod a_lost_peer_is_fenced;
 mod a_reconnect_copies_only_what_changed;
 mod a_reinstalled_node_is_filled;
 mod a_resync_is_interrupted;

@@ -196,6 +196,11 @@ impl Engine {
     }
 
     fn promoted(&mut self, force: bool, tickets: &[(usize, SuperblockTicket)]) -> Progress {
+        if self.promotion_needs_fence() {
+            // The peer went while the mark was being written: nobody has made sure yet that it can't go on.
+            self.unmark_primary(tickets);
+            return Progress::Moved(Step::Promote(PromotionStage::Fence { force, asked: false }));
+        }
         self.demoting = false;
         self.promotion_granted_until = None;
         self.epochs.touch(self.now);

@@ -70,7 +70,9 @@ fn start(program: &Program) -> std::io::Result<(Child, PipeReader)> {
     let (reader, writer) = std::io::pipe()?;
     let mut command = Command::new(program.words.first().map_or("", String::as_str));
     command.args(program.words.iter().skip(1)).envs(program.environment.iter().map(|(name, value)| (name, value)));
-    NOT_PASSED_ON.iter().for_each(|name| drop(command.env_remove(name)));
+    for name in NOT_PASSED_ON {
+        command.env_remove(name);
+    }
     command.process_group(0).current_dir("/").stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
     Ok((command.spawn()?, reader))
 }
