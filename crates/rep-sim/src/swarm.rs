@@ -132,6 +132,7 @@ pub struct Swarm {
     pub archive_fails: u32,
     /// A split brain is settled by one word at the survivor instead of a connect on both nodes.
     pub one_word_heals: bool,
+    pub rare: crate::rare::RareFaults,
     pub shell_bug: Option<ShellBug>,
     /// The operation of a node's disks (data and metadata, counted from 1) that fails.
     pub fails_nth: Option<(usize, u64)>,
@@ -183,6 +184,7 @@ impl Swarm {
                 Some(ArchiveScope::All),
             ]),
             archive_fails: archiving.pick(&[0, 0, 20, 200]),
+            rare: crate::rare::RareFaults::of(seed),
             shell_bug: None,
             fails_nth: None,
         };

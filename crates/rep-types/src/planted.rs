@@ -80,6 +80,10 @@ bugs! {
     "not-marked-primary": "being Primary isn't recorded",
     "detach-without-drain": "a disk is let go of with requests under way",
     "demote-without-settling": "a demotion doesn't flush the disks",
+    // ---- the link ----
+    "payload-crc-unchecked": "the data in a frame are taken as they come",
+    "body-crc-unchecked": "what a frame says is believed as it comes",
+    "sequence-unchecked": "frames may be missing or come twice",
     // ---- errors ----
     "failed-flush-ignored": "a failed flush counts as done",
     "failed-write-ignored": "a failed write counts as done",
