@@ -270,6 +270,7 @@ impl Engine {
                 self.accept_volume(index, *decision, peer.role, view);
             }
         }
+        self.tell_pauses();
         self.send_state();
     }
 
