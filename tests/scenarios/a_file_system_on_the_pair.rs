@@ -4,6 +4,7 @@
 //!                                      alpha Primary ====> beta SyncTarget    write on
 //!   unmounted, checked: clean          alpha Secondary === beta Primary       mounted there: every file is there
 //!                                      alpha X SIGKILL     beta Primary       and the other way round, without unmounting
+//!                                      alpha Primary       beta (SIGSTOP)     for a minute, write on
 //! ```
 
 use rep_tests::mount::{LoopDevice, Mount};
@@ -12,6 +13,7 @@ use rep_tests::{Cluster, ClusterOptions};
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 const MIB: u64 = 1 << 20;
 
@@ -132,4 +134,38 @@ fn ext4_survives_the_loss_of_the_primary() {
 #[test]
 fn xfs_survives_the_loss_of_the_primary() {
     survives_the_primary("xfs");
+}
+
+/// A file system on alpha while beta's daemon is frozen: it holds its connection and answers nothing for a minute. Whoever
+/// writes waits once, as long as the link's `timeout` and `ping-timeout`; `repctl` answers all the time.
+#[test]
+fn a_secondary_frozen_for_a_minute_holds_nobody_up() {
+    if !root_or_not_run("mounting a file system") {
+        return;
+    }
+    let cluster = pair();
+    let device = open(&cluster, "alpha");
+    let mount = device.format_and_mount("ext4", cluster.alpha.folder());
+    write_files(mount.path(), "both");
+    cluster.beta.freeze();
+    let begun = Instant::now();
+    let (mut rounds, mut longest) = (0, Duration::ZERO);
+    while begun.elapsed() < Duration::from_secs(60) {
+        let before = Instant::now();
+        write_files(mount.path(), &format!("frozen-{}", rounds % 4));
+        longest = longest.max(before.elapsed());
+        cluster.alpha.assert_answers_quickly();
+        rounds += 1;
+    }
+    eprintln!(
+        "{rounds} rounds of twelve files were written and synced beside a frozen peer, the longest took {longest:?}"
+    );
+    assert!(rounds >= 8, "only {rounds} rounds: most of the minute was spent waiting");
+    assert_eq!(cluster.alpha.resource().connection, "Connecting", "the peer was given up");
+    cluster.beta.thaw();
+    cluster.alpha.wait_in_sync();
+    assert_files(mount.path(), &["both", "frozen-0", "frozen-3"]);
+    unmount_and_check(mount, device, "ext4");
+    cluster.beta.wait_in_sync();
+    cluster.assert_identical();
 }

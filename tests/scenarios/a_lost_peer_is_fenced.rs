@@ -273,7 +273,7 @@ fn a_peer_that_lives_is_outdated_by_its_own_command() {
 
 #[test]
 fn the_other_handlers_are_called_when_their_time_has_come() {
-    let mut fenced = fenced("dont-care", "after-resync-target = HANDLER, split-brain = HANDLER");
+    let fenced = fenced("dont-care", "after-resync-target = HANDLER, split-brain = HANDLER");
     fenced.answers(0);
     fenced.cluster.alpha.ok("primary");
     fenced.cluster.beta.ok("invalidate");

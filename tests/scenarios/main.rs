@@ -23,3 +23,4 @@ mod the_packaging;
 mod the_readme_tells_the_truth;
 mod the_tools_of_others;
 mod the_two_went_apart;
+mod volumes_stand_alone_and_wait_in_one_order;

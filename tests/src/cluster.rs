@@ -15,6 +15,8 @@ pub use crate::scratch::Place;
 pub struct ClusterOptions {
     /// Bytes of each disk: alpha's, beta's.
     pub disk_bytes: [u64; 2],
+    /// Volumes of the resource, each with a disk of that size on either node.
+    pub volumes: usize,
     /// Metadata in a file of its own instead of the disk's end.
     pub external_metadata: bool,
     /// What the disks lie on.
@@ -39,6 +41,7 @@ impl Default for ClusterOptions {
     fn default() -> Self {
         ClusterOptions {
             disk_bytes: [64 << 20; 2],
+            volumes: 1,
             external_metadata: false,
             place: Place::Disk,
             network: NetworkKind::Loopback,
@@ -81,18 +84,19 @@ impl Cluster {
         let node = |index: usize, name: &str| {
             let node = Node::new(name, scratch.path().join(name), config_path.clone(), network.namespace(index), "vz")
                 .with_daemon(options.daemon.clone());
-            sparse_file(&node.disk(), options.disk_bytes[index]);
+            (0..options.volumes).for_each(|number| sparse_file(&node.disk_of(number), options.disk_bytes[index]));
             node
         };
         let (alpha, beta) = (node(0, "alpha"), node(1, "beta"));
+        let volume = |node: &Node, number| VolumeSection {
+            disk: node.disk_of(number),
+            meta_disk: options.external_metadata.then(|| node.meta_disk_of(number)),
+            socket: node.socket_of(number),
+        };
         let section = |index: usize, node: &Node| NodeSection {
             name: node.name().to_owned(),
             address: network.address(index),
-            volumes: vec![VolumeSection {
-                disk: node.disk(),
-                meta_disk: options.external_metadata.then(|| node.meta_disk()),
-                socket: node.socket(),
-            }],
+            volumes: (0..options.volumes).map(|number| volume(node, number)).collect(),
         };
         let mut net_lines = options.net_lines.clone();
         if options.secret {
@@ -186,10 +190,12 @@ impl Cluster {
         self.alpha.resource().volume().size_bytes
     }
 
-    /// Panics unless both replicas hold the same bytes. Both must be in sync, nothing in flight.
+    /// Panics unless both replicas of every volume hold the same bytes. Both must be in sync, nothing in flight.
     #[track_caller]
     pub fn assert_identical(&self) {
-        compare::assert_identical(&self.alpha.disk(), &self.beta.disk(), self.volume_bytes());
+        for (number, volume) in self.alpha.resource().volumes.iter().enumerate() {
+            compare::assert_identical(&self.alpha.disk_of(number), &self.beta.disk_of(number), volume.size_bytes);
+        }
     }
 
     /// The node of that name.

@@ -76,17 +76,32 @@ impl Node {
 
     /// Its backing disk (of volume 0).
     pub fn disk(&self) -> PathBuf {
-        self.folder.join("disk0")
+        self.disk_of(0)
+    }
+
+    /// The backing disk of a volume.
+    pub fn disk_of(&self, volume: usize) -> PathBuf {
+        self.folder.join(format!("disk{volume}"))
     }
 
     /// Its metadata, where that is a file of its own.
     pub fn meta_disk(&self) -> PathBuf {
-        self.folder.join("meta0")
+        self.meta_disk_of(0)
     }
 
-    /// The socket of its export.
+    /// The metadata of a volume, where that is a file of its own.
+    pub fn meta_disk_of(&self, volume: usize) -> PathBuf {
+        self.folder.join(format!("meta{volume}"))
+    }
+
+    /// The socket of its export (of volume 0).
     pub fn socket(&self) -> PathBuf {
-        self.folder.join("nbd0.sock")
+        self.socket_of(0)
+    }
+
+    /// The socket of a volume's export.
+    pub fn socket_of(&self, volume: usize) -> PathBuf {
+        self.folder.join(format!("nbd{volume}.sock"))
     }
 
     /// Its folder, for a daemon's run-time files too.

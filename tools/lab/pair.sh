@@ -1,5 +1,5 @@
 # Sourced by the scenarios: two nodes, alpha and beta, of the resource "vz" in one guest, over two scratch disks.
-# Both daemons are real; only the machines are one.
+# Both daemons are real; only the machines are one. "node.sh" has a node in each of two guests.
 
 A=/run/alpha B=/run/beta
 DEVICE=${DEVICE:-ublk}
@@ -7,6 +7,7 @@ failed=0
 
 say() { printf '\n=== %s\n' "$*"; }
 fail() { echo "FAILED: $*"; failed=1; }
+load_driver() { case $DEVICE in ublk) modprobe ublk_drv ;; nbd) modprobe nbd ;; esac; }
 now_ms() { echo $(($(date +%s%N) / 1000000)); }
 on() { repctl --socket "$1/control.sock" "${@:2}"; } # on NODE'S-DIRECTORY VERB...
 
@@ -18,15 +19,15 @@ protocol = "C"
 [resource.vz.net]
 connect-interval = "500ms"
 [resource.vz.node.alpha]
-address = "127.0.0.1:7788"
+address = "${ALPHA_ADDRESS:-127.0.0.1:7788}"
 volume.0 = { disk = "$1", meta-disk = "internal", device = "$DEVICE" }
 [resource.vz.node.beta]
-address = "127.0.0.1:7789"
+address = "${BETA_ADDRESS:-127.0.0.1:7789}"
 volume.0 = { disk = "$2", meta-disk = "internal", device = "$DEVICE" }
 CONFIG
-  local node; for node in alpha beta; do
-    repctl create-md vz --config /run/repd.toml --node $node --force >/dev/null || return 1
-  done
+}
+create_md() { # create_md alpha|beta
+  repctl create-md vz --config /run/repd.toml --node "$1" --force >/dev/null
 }
 start() { # start alpha|beta: its process id is then in $alpha or $beta
   repd --config /run/repd.toml --node "$1" --runtime-dir "/run/$1" >>"/out/$1.log" 2>&1 &
@@ -37,7 +38,8 @@ ready() { # ready DIRECTORY: until the daemon answers
   fail "$1 doesn't answer"; return 1
 }
 pair() { # a connected pair, both disks equal, alpha Primary with its device
-  configure "$1" "$2" && start alpha && start beta && ready $A && ready $B || return 1
+  configure "$1" "$2" && create_md alpha && create_md beta || return 1
+  start alpha && start beta && ready $A && ready $B || return 1
   on $A wait vz connected --timeout 60s && on $A new-generation vz --clear-bitmap && on $A primary vz
 }
 device() { readlink -f /dev/repd/by-res/vz/0; }

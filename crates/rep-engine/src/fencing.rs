@@ -34,7 +34,7 @@ use crate::snapshot::FenceSnapshot;
 use crate::volume::Volume;
 use crate::{FenceId, limits};
 use rep_types::planted;
-use rep_types::{DiskState, FenceAnswer, Fencing, LinkCause, Refusal, Role};
+use rep_types::{ConnectionState, DiskState, FenceAnswer, Fencing, LinkCause, Refusal, Role};
 
 /// What is known of whether the peer can go on without us.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -158,6 +158,9 @@ impl Engine {
     pub(crate) fn fence_loses_peer(&mut self, cause: LinkCause) {
         if !self.fences() {
             return;
+        }
+        if self.connection == ConnectionState::Disconnecting {
+            self.leave_outdated();
         }
         let ours = matches!(cause, LinkCause::Restart | LinkCause::Replaced) && self.role == Role::Primary;
         match self.fence {

@@ -277,6 +277,7 @@ impl Engine {
             }
         }
         self.fence_joined();
+        self.tell_pauses();
         self.send_state();
     }
 

@@ -116,6 +116,9 @@ impl Engine {
         let alive = self.link.is_some()
             && matches!(self.connection, ConnectionState::Connected | ConnectionState::Disconnecting);
         if !alive || (asked && force) {
+            if asked {
+                self.leave_outdated();
+            }
             self.stand_alone();
             return Progress::Done;
         }
@@ -125,13 +128,18 @@ impl Engine {
         if self.handshake_under_way() {
             return Progress::Waits;
         }
-        if self.fences() && self.peer_role == Some(Role::Primary) {
-            // The Primary takes our word for it as soon as it hears of it, and we may not hear that it has.
-            self.become_outdated();
-        }
+        self.leave_outdated();
         self.send(ControlMessage::Leave, None);
         self.set_connection(ConnectionState::Disconnecting, Why::Operator);
         Progress::Moved(Step::Leave { asked: true, force })
+    }
+
+    /// A Primary we leave takes us for Outdated as soon as it hears of it, and we may never hear that it has: so we are
+    /// from the moment we say so. Asked again at the end, since a resync may have ended meanwhile.
+    pub(crate) fn leave_outdated(&mut self) {
+        if self.fences() && self.role == Role::Secondary && self.peer_role == Some(Role::Primary) {
+            self.become_outdated();
+        }
     }
 
     /// The peer leaves cleanly: whoever isn't Primary of the two is Outdated from now on (R31).

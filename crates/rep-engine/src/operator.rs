@@ -274,8 +274,21 @@ impl Engine {
     fn pause_sync(&mut self, index: usize, volume: VolumeNumber, paused: bool) -> Option<Answer> {
         self.volumes[index].resync_paused_here = paused;
         self.show_resync(index, Why::Operator);
-        self.send(ControlMessage::PauseSync { volume, paused }, None);
+        // During the first handshake the peer doesn't take it; when that has ended it is told anyway.
+        if self.connection == ConnectionState::Connected {
+            self.send(ControlMessage::PauseSync { volume, paused }, None);
+        }
         done()
+    }
+
+    /// What this node's operator paused stays paused on a new connection, which knows nothing of it yet.
+    pub(crate) fn tell_pauses(&mut self) {
+        for index in 0..self.volumes.len() {
+            if self.volumes[index].resync_paused_here {
+                let volume = self.volumes[index].number;
+                self.send(ControlMessage::PauseSync { volume, paused: true }, None);
+            }
+        }
     }
 
     pub(crate) fn peer_pauses(&mut self, number: VolumeNumber, paused: bool) {

@@ -204,7 +204,7 @@ impl Engine {
     fn next_verify_range(&mut self, index: usize) -> Option<ByteRange> {
         let (now, rate) = (self.now, self.config.resync_rate_max);
         let volume = &mut self.volumes[index];
-        let (size, paused) = (volume.size_bytes, volume.resync_paused_here || volume.resync_paused_there);
+        let (size, paused) = (volume.size_bytes, volume.resync_is_paused());
         let verify = volume.verify.as_mut()?;
         let may = !paused && verify.requests < limits::VERIFY_REQUESTS_MAX && verify.not_before <= now;
         if !may || verify.cursor >= size {

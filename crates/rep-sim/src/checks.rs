@@ -263,7 +263,32 @@ impl World {
         for volume in 0..self.swarm.volumes {
             if equal(&mine.volumes[volume]) && equal(&theirs.volumes[volume]) {
                 self.known_equal(volume);
+                self.check_equal(volume);
             }
+        }
+    }
+
+    /// Both nodes call their disks equal: they are, but for what clients are writing just now (I-B10).
+    fn check_equal(&mut self, volume: usize) {
+        let [a, b] = [0, 1].map(|node| self.nodes[node].volumes[volume].data.cached());
+        if a == b || self.history.forked || (0..2).any(|node| self.has_unreported_failure(node, volume)) {
+            return;
+        }
+        let under_way = |sector: u32| {
+            let asked = self.clients.outstanding.values().any(|asked| asked.volume == volume && asked.writes(sector));
+            let mut ops = self.nodes.iter().flat_map(|node| node.ops.values());
+            let written = ops.any(|op| {
+                op.volume == volume
+                    && op.kind.writes_data()
+                    && op.kind.sectors().is_some_and(|at| at.overlaps(Sectors { first: sector, count: 1 }))
+            });
+            asked || written
+        };
+        let differs = (0..a.len()).find(|sector| a[*sector] != b[*sector] && !under_way(*sector as u32));
+        if let Some(sector) = differs {
+            let detail =
+                format!("volume {volume} passes for equal, but sector {sector} is {} and {}", a[sector], b[sector]);
+            self.fail(Kind::WrongData, "I-B10", detail);
         }
     }
 

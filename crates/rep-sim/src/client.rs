@@ -31,6 +31,13 @@ pub struct Outstanding {
     values: Rc<Vec<u32>>,
 }
 
+impl Outstanding {
+    /// Whether this writes a sector.
+    pub fn writes(&self, sector: u32) -> bool {
+        self.write.is_some_and(|write| (write.first..write.first + write.count).contains(&sector))
+    }
+}
+
 /// The clients.
 #[derive(Debug, Default)]
 pub struct Clients {

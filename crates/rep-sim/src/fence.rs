@@ -7,13 +7,17 @@
 use crate::client::Outstanding;
 use crate::counters::Sometimes;
 use crate::failure::Kind;
-use crate::plan::ClientOp;
+use crate::plan::{ClientOp, LinkFault};
 use crate::swarm::{MS, SECOND, Swarm};
 use crate::world::{Due, World};
 use rep_engine::{Command, Event, FenceId, FenceSnapshot, Notice};
 use rep_meta::DataState;
 use rep_types::{ConnectionState, DiskState, FenceAnswer, Fencing, IoError, Role};
 
+/// Per mille of the losses upon which the other node is told to take over.
+const RIVALS: u32 = 300;
+/// Per mille of the handshakes whose last word is lost.
+const LAST_WORDS_LOST: u32 = 100;
 /// How long the device waits for an outdated peer to have recorded it.
 const OUTDATE_TAKES: u64 = 2 * SECOND;
 
@@ -68,6 +72,11 @@ impl World {
         let slowest = if self.operator.healing { 100 * MS } else { self.swarm.fence.slowest };
         let span = self.dice.misc.span(MS, slowest);
         let life = self.nodes[node].life;
+        if self.is_guarded() && !self.operator.healing && self.dice.misc.chance(RIVALS) {
+            // The cluster manager has lost sight of this node and has the other take over.
+            let span = self.dice.misc.span(MS, 10 * SECOND);
+            self.after(span, Due::Promote { node: 1 - node });
+        }
         self.after(span, Due::FenceActs { node, life, id });
     }
 
@@ -182,10 +191,21 @@ impl World {
         }
     }
 
+    /// A node has joined; now and then its peer doesn't hear of it.
+    fn lose_last_word(&mut self, node: usize) {
+        let first = self.swarm.fences() && !self.operator.healing && self.is_apart(1 - node);
+        if first && self.dice.misc.chance(LAST_WORDS_LOST) {
+            self.seen(Sometimes::LastWordLost);
+            let for_ns = self.dice.misc.span(SECOND, 60 * SECOND);
+            self.break_link(LinkFault::Reset, for_ns);
+        }
+    }
+
     /// Counts what engines tell of fencing.
     pub(crate) fn fence_notice(&mut self, node: usize, notice: &Notice) {
         match notice {
             Notice::FenceAnswered { answer } if !answer.is_safe() => self.seen(Sometimes::FenceFailed),
+            Notice::Connection { to: ConnectionState::Connected, .. } => self.lose_last_word(node),
             Notice::PeerRejoined => self.seen(Sometimes::Unfenced),
             Notice::IoSuspended { suspended: true } => {
                 let shown = self.snapshot(node);

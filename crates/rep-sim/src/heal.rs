@@ -45,6 +45,7 @@ impl World {
             self.operator.healing = true;
             self.mend_disks();
             self.network.muted_until = [0; 2];
+            self.mend_wire();
             self.nodes.iter_mut().for_each(|node| node.down_until = 0);
         }
         // What can't be archived isn't given up: for a while a split brain stays one.

@@ -25,6 +25,7 @@ mod operator;
 pub mod plan;
 #[cfg(feature = "planted-bugs")]
 pub mod planted;
+pub mod rare;
 pub mod rng;
 pub mod runner;
 mod shell;
@@ -34,6 +35,7 @@ pub mod swarm;
 pub mod theme;
 pub mod trace;
 mod truth;
+pub mod wire;
 pub mod world;
 
 pub use failure::{Failure, Kind};

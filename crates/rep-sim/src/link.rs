@@ -1,11 +1,12 @@
-//! The link: connections as two ordered streams of frames, which may be cut, muted, and left half open.
+//! The link: connections as two ordered streams of bytes, which may be cut, muted, and left half open.
 //!
 //! A connection has two ends. An end comes up when its shell has authenticated the peer, which needn't be at the same
 //! moment on both sides, and goes down when its engine closes it, its daemon dies, or the network says so. Frames sent
 //! to an end that is down are lost; their sender learns of it if the network lets him.
 
-use crate::codec::Frame;
+use crate::codec::{self, Receiver};
 use crate::rng::Rng;
+use rep_wire::FrameWriter;
 use std::collections::{BTreeMap, VecDeque};
 
 /// An end of a connection.
@@ -22,17 +23,41 @@ pub enum End {
 /// What travels.
 #[derive(Clone, Debug)]
 pub enum Item {
-    /// A frame.
-    Frame(Box<Frame>),
+    /// A frame, or a part of one.
+    Bytes(Vec<u8>),
     /// The other side closed.
     Fin,
 }
 
 /// One direction of a connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Stream {
     /// What is in flight, with its time of arrival.
     pub items: VecDeque<(u64, Item)>,
+    /// The sender's end.
+    pub writer: FrameWriter,
+    /// The receiver's end.
+    pub receiver: Receiver,
+    /// Frames sent, and frames received whole.
+    pub frames: [u64; 2],
+    /// How many frames at most may be received, since what follows was corrupted.
+    pub sound: Option<u64>,
+    /// Whether it has been cut: nothing sent from then on arrives.
+    pub cut: bool,
+}
+
+impl Stream {
+    fn new(session: u64, from: usize) -> Stream {
+        let (writer, reader) = codec::direction(session, from);
+        Stream {
+            items: VecDeque::new(),
+            writer,
+            receiver: Receiver::new(reader),
+            frames: [0; 2],
+            sound: None,
+            cut: false,
+        }
+    }
 }
 
 /// A connection.
@@ -42,6 +67,13 @@ pub struct Connection {
     pub ends: [End; 2],
     /// What is in flight, by the node that sent it.
     pub streams: [Stream; 2],
+}
+
+impl Connection {
+    /// A connection neither end of which is up yet.
+    pub fn new(session: u64) -> Connection {
+        Connection { ends: [End::Pending; 2], streams: [0, 1].map(|from| Stream::new(session, from)) }
+    }
 }
 
 /// The network between the nodes.
@@ -59,12 +91,31 @@ pub struct Network {
     pub latency: (u64, u64),
     /// Randomness of the link.
     pub rng: Rng,
+    /// Randomness of what happens to bytes.
+    pub wire: Rng,
+    /// Memory for frames.
+    pub buffers: Vec<Vec<u8>>,
+    /// Memory for payloads.
+    pub scratch: Vec<u8>,
+    /// What is to happen to a frame of a node.
+    pub corruption: [Option<crate::wire::WireFault>; 2],
 }
 
 impl Network {
     /// A network without connections.
     pub fn new(latency: (u64, u64), rng: Rng) -> Self {
-        Network { connections: BTreeMap::new(), muted_until: [0; 2], sessions: 0, dialing: false, latency, rng }
+        Network {
+            connections: BTreeMap::new(),
+            muted_until: [0; 2],
+            sessions: 0,
+            dialing: false,
+            latency,
+            wire: rng.fork(1),
+            rng,
+            buffers: Vec::new(),
+            scratch: Vec::new(),
+            corruption: [None; 2],
+        }
     }
 
     /// Whether what this node sends gets through.
@@ -86,18 +137,27 @@ impl Network {
     pub fn push(&mut self, session: u64, from: usize, item: Item, now: u64) -> Option<u64> {
         let delay = self.delay();
         let stream = &mut self.connections.get_mut(&session)?.streams[from];
+        if stream.cut {
+            return None;
+        }
         let at = stream.items.back().map_or(0, |(at, _)| *at).max(now + delay);
         stream.items.push_back((at, item));
         Some(at)
     }
 
-    /// Cuts a stream: what hasn't arrived is lost, but for a random beginning of it.
+    /// Cuts a stream: what hasn't arrived is lost, but for a random beginning of it, which may end within a frame.
     pub fn cut(&mut self, session: u64, from: usize) {
         let Some(connection) = self.connections.get_mut(&session) else { return };
+        connection.streams[from].cut = true;
         let items = &mut connection.streams[from].items;
         if !items.is_empty() {
             let keep = self.rng.below(items.len() as u64 + 1) as usize;
             items.truncate(keep);
+            if let Some((_, Item::Bytes(bytes))) = items.back_mut()
+                && self.wire.chance(500)
+            {
+                bytes.truncate(1 + self.wire.below(bytes.len() as u64) as usize);
+            }
         }
     }
 

@@ -1,8 +1,8 @@
 //! Connections come up, carry frames, and go: what `rep-peer` does for `repd`, on the simulated link.
 
-use crate::codec::{self, Frame};
+use crate::codec::Content;
 use crate::counters::Sometimes;
-use crate::link::{Connection, End, Item, Stream};
+use crate::link::{Connection, End, Item};
 use crate::plan::LinkFault;
 use crate::swarm::{MS, ShellBug, US};
 use crate::world::{Due, World};
@@ -43,8 +43,7 @@ impl World {
         }
         self.network.sessions += 1;
         let session = self.network.sessions;
-        let connection = Connection { ends: [End::Pending; 2], streams: [Stream::default(), Stream::default()] };
-        self.network.connections.insert(session, connection);
+        self.network.connections.insert(session, Connection::new(session));
         for node in 0..2 {
             let span = self.network.delay() + self.network.delay();
             self.after(span, Due::EndUp { session, node });
@@ -70,9 +69,9 @@ impl World {
         self.line(|| format!("node {node} <- LinkUp {session}"));
         self.feed(node, Event::LinkUp { session: SessionId(session) });
         if self.swarm.shell_bug == Some(ShellBug::StaleFrame)
-            && let Some(frame) = self.recent_frames.remove(&node)
+            && let Some((message, content)) = self.recent_messages.remove(&node)
         {
-            self.receive(node, session, frame);
+            self.receive(node, session, message, content);
         }
     }
 
@@ -82,22 +81,20 @@ impl World {
         if std::mem::replace(&mut connection.ends[node], End::Down) != End::Up {
             return;
         }
-        let arrived = connection.streams[1 - node].items.pop_front();
+        let stream = &mut connection.streams[1 - node];
+        let mut stale = None;
+        if let Some((_, Item::Bytes(bytes))) = stream.items.pop_front() {
+            drop(stream.receiver.take(bytes));
+            stale = stream.receiver.next().ok().flatten();
+        }
         self.seen(Sometimes::LinkReplaced);
-        if let Some((_, Item::Frame(frame))) = arrived {
+        if let Some((message, content)) = stale {
             self.seen(Sometimes::StaleFrame);
-            self.receive(node, session, *frame);
+            self.receive(node, session, message, content);
         }
     }
 
-    pub(crate) fn send_frame(&mut self, node: usize, session: u64, frame: Frame) {
-        let up = self.network.connections.get(&session).is_some_and(|c| c.ends[node] != End::Down);
-        if up {
-            self.push(node, session, Item::Frame(Box::new(frame)));
-        }
-    }
-
-    fn push(&mut self, node: usize, session: u64, item: Item) {
+    pub(crate) fn push(&mut self, node: usize, session: u64, item: Item) {
         if let Some(at) = self.network.push(session, node, item, self.now) {
             self.at(at, Due::Deliver { session, from: node });
         }
@@ -116,15 +113,12 @@ impl World {
         if connection.streams[from].items.front().is_none_or(|(at, _)| *at > self.now) {
             return;
         }
-        let overtakes = self.swarm.shell_bug == Some(ShellBug::ReorderFrames) && self.dice.disk.chance(50);
-        let items = &mut connection.streams[from].items;
-        let item = if overtakes { items.pop_back() } else { items.pop_front() };
-        let Some((_, item)) = item else { return };
+        let Some((_, item)) = connection.streams[from].items.pop_front() else { return };
         match (connection.ends[to], item) {
-            (End::Down, Item::Frame(_)) => self.reset_sender(session, from),
+            (End::Down, Item::Bytes(_)) => self.reset_sender(session, from),
             (End::Down, Item::Fin) => self.network.sweep(),
             (_, Item::Fin) => self.end_lost(session, to, false),
-            (_, Item::Frame(frame)) => self.receive(to, session, *frame),
+            (_, Item::Bytes(bytes)) => self.bytes_arrive(session, from, bytes),
         }
     }
 
@@ -136,11 +130,11 @@ impl World {
         }
     }
 
-    fn receive(&mut self, node: usize, session: u64, frame: Frame) {
-        if self.swarm.shell_bug == Some(ShellBug::StaleFrame) && frame.message.payload_length() > 0 {
-            self.recent_frames.insert(node, frame.clone());
+    /// A whole message has been received.
+    pub(crate) fn receive(&mut self, node: usize, session: u64, message: Message, mut sectors: Content) {
+        if self.swarm.shell_bug == Some(ShellBug::StaleFrame) && message.payload_length() > 0 {
+            self.recent_messages.insert(node, (message.clone(), sectors.clone()));
         }
-        let (message, mut sectors) = codec::decode(frame);
         self.count_message(&message);
         self.line(|| format!("node {node} <- [{session}] {message:?}"));
         if self.swarm.shell_bug == Some(ShellBug::SwapPayload)
@@ -174,6 +168,9 @@ impl World {
             return;
         }
         let was = std::mem::replace(&mut connection.ends[node], End::Down);
+        if connection.streams[1 - node].receiver.is_within_frame() {
+            self.seen(Sometimes::FrameCutShort);
+        }
         self.network.sweep();
         if was == End::Up {
             let cause = if reset { LinkCause::Failed } else { LinkCause::Closed };

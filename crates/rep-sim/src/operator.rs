@@ -250,6 +250,7 @@ impl World {
         self.line(|| format!("step {index}: {step:?}"));
         match step {
             Step::Client { .. } => {}
+            Step::Rare(fault) => self.rare(fault),
             Step::Promote { node } => self.promote(node),
             Step::ForcePromote { node } => self.force_promote(node),
             Step::Demote { node } => self.demote(node, false),

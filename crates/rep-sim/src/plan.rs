@@ -76,6 +76,7 @@ pub enum Step {
     Busy(crate::theme::BusyStep),
     Link { fault: LinkFault, for_ns: u64 },
     Disk { node: Node, volume: usize, fault: DiskFault },
+    Rare(crate::rare::RareFault),
 }
 
 /// A run's steps with their times, in nanoseconds from its beginning.
@@ -103,6 +104,7 @@ impl Plan {
             at += draw.gap();
             steps.push((at, draw.step()));
         }
+        crate::rare::add(&mut steps, &swarm);
         Plan { swarm, steps }
     }
 }

@@ -98,7 +98,7 @@ impl World {
             let detail = format!("node {node} sends {message:?} with {length} bytes");
             return self.fail(Kind::WrongData, "I-R7", detail);
         }
-        self.send_frame(node, session, crate::codec::encode(message, sectors));
+        self.send_message(node, session, message, sectors);
     }
 
     fn export(&mut self, node: usize, volume: usize, size_bytes: Option<u64>) {

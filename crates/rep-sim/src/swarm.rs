@@ -124,8 +124,8 @@ pub struct Swarm {
     pub resync_rate_max: u64,
     /// Whether nodes may be forced Primary against the arbiter: split brain is then legal, and must be detected.
     pub may_fork: bool,
-    /// An operator who is never at rest; see `theme`.
-    pub busy_operator: bool,
+    /// An operator who is never at rest (see `theme`), and per mille of his steps that take the connection, not a disk.
+    pub busy_operator: Option<u32>,
     /// What both nodes do about a split brain without asking.
     pub split_brain: SplitBrainPolicies,
     /// What is saved of a split brain's victim, and per mille of the steps that fail.
@@ -134,6 +134,7 @@ pub struct Swarm {
     /// A split brain is settled by one word at the survivor instead of a connect on both nodes.
     pub one_word_heals: bool,
     pub fence: FencePlan,
+    pub rare: crate::rare::RareFaults,
     pub shell_bug: Option<ShellBug>,
     /// The operation of a node's disks (data and metadata, counted from 1) that fails.
     pub fails_nth: Option<(usize, u64)>,
@@ -175,7 +176,7 @@ impl Swarm {
             connect_interval: rng.span(10 * MS, 10 * SECOND),
             resync_rate_max: if rng.chance(100) { 20 << 20 } else { 0 },
             may_fork,
-            busy_operator: false,
+            busy_operator: None,
             split_brain: policies(rng),
             one_word_heals: rng.chance(500),
             archive: archiving.pick(&[
@@ -186,6 +187,7 @@ impl Swarm {
             ]),
             archive_fails: archiving.pick(&[0, 0, 20, 200]),
             fence: FencePlan::of(seed),
+            rare: crate::rare::RareFaults::of(seed),
             shell_bug: None,
             fails_nth: None,
         };

@@ -28,11 +28,12 @@ pub enum BusyStep {
 
 /// Gives a swarm the theme, if its seed is one of those. What other seeds draw stays as it was.
 pub fn draw(swarm: &mut Swarm) {
-    let rng = &mut Rng::new(swarm.seed).fork(9);
+    let rng = &mut Rng::new(swarm.seed).fork(11);
     if !rng.chance(THEMED) {
         return;
     }
-    swarm.busy_operator = true;
+    let reconnects = rng.pick(&[100, 500, 900]);
+    swarm.busy_operator = Some(reconnects);
     // A resync of everything takes seconds, one by bitmap a good part of one.
     let whole = rng.span(SECOND, 8 * SECOND) / MS;
     swarm.resync_rate_max = (swarm.data_bytes * 1000 / whole).min(rng.pick(&[64 << 10, 256 << 10, 4 << 20]));
@@ -45,6 +46,13 @@ pub fn draw(swarm: &mut Swarm) {
     swarm.connect_interval = rng.span(10 * MS, 200 * MS);
     swarm.client_mix = [rng.between(4, 16) as u32, rng.between(6, 16) as u32, rng.below(4) as u32, rng.below(2) as u32];
     swarm.link_latency = (200 * US, rng.span(MS, 20 * MS));
+    if reconnects > 500 {
+        // Flushes all the time, whose answers are long on their way.
+        swarm.fua = 300;
+        swarm.client_mix[2] = 8;
+        swarm.disk_latency = (20 * US, rng.span(100 * US, 2 * MS));
+        swarm.link_latency = (2 * MS, rng.span(10 * MS, 40 * MS));
+    }
     swarm.weights = Weights {
         client: 300,
         promote: rng.pick(&[0, 4, 8]),
@@ -65,13 +73,14 @@ pub fn draw(swarm: &mut Swarm) {
 
 /// A step of the busy operator, now and then.
 pub fn step(rng: &mut Rng, swarm: &Swarm) -> Option<Step> {
-    if !swarm.busy_operator || !rng.chance(BUSY_STEPS) {
+    let reconnects = swarm.busy_operator?;
+    if !rng.chance(BUSY_STEPS) {
         return None;
     }
     let node = rng.below(2) as Node;
     let volume = rng.below(swarm.volumes as u64) as usize;
     let after_ns = rng.span(10 * MS, 2 * SECOND);
-    let step = match rng.chance(500) {
+    let step = match rng.chance(reconnects) {
         true => BusyStep::Reconnect { node, after_ns },
         false => BusyStep::Reattach { node, volume, after_ns },
     };

@@ -130,7 +130,8 @@ pub struct World {
     storm: crate::storm::StormWatch,
     /// Actions done: a bound on engines that never come to rest.
     actions: u64,
-    pub(crate) recent_frames: BTreeMap<usize, crate::codec::Frame>,
+    pub(crate) recent_messages: BTreeMap<usize, (rep_wire::Message, crate::codec::Content)>,
+    pub(crate) held_back: [Option<(u64, rep_wire::Message, crate::codec::Content)>; 2],
     spare: Vec<Action>,
 }
 
@@ -171,7 +172,8 @@ impl World {
             op_numbers: 0,
             storm: crate::storm::StormWatch::default(),
             actions: 0,
-            recent_frames: BTreeMap::new(),
+            recent_messages: BTreeMap::new(),
+            held_back: [None, None],
             spare: Vec::new(),
             steps: plan.steps,
             nodes,

@@ -87,6 +87,10 @@ bugs! {
     "late-fence-answer-counts": "an answer counts that came after the peer was met",
     "fence-knowledge-kept": "what was known of the peer counts after it was met",
     "generation-before-fence": "losing the peer starts a generation before the peer is fenced",
+    // ---- the link ----
+    "payload-crc-unchecked": "the data in a frame are taken as they come",
+    "body-crc-unchecked": "what a frame says is believed as it comes",
+    "sequence-unchecked": "frames may be missing or come twice",
     // ---- errors ----
     "failed-flush-ignored": "a failed flush counts as done",
     "failed-write-ignored": "a failed write counts as done",

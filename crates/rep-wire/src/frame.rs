@@ -19,6 +19,7 @@ use crate::legal::{self, BodyError};
 use crate::limits::{BODY_LENGTH_MAX, HEADER_LENGTH, PAYLOAD_LENGTH_MAX};
 use crate::message::Message;
 use bytes::BufMut;
+use rep_types::planted;
 use std::mem::offset_of;
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -89,7 +90,7 @@ impl PayloadExpected {
     /// Checks the whole payload. Until then the frame's message must not be applied.
     pub fn verify(self, payload: &[u8]) -> Result<(), FrameError> {
         let whole = payload.len() as u64 == u64::from(self.length) && payload_crc(payload) == self.crc;
-        if whole { Ok(()) } else { Err(FrameError::PayloadDamaged) }
+        if whole || planted!("payload-crc-unchecked") { Ok(()) } else { Err(FrameError::PayloadDamaged) }
     }
 }
 
@@ -223,7 +224,7 @@ impl FrameReader {
             return Err(FrameError::WrongSession);
         }
         let (expected, found) = (self.next_sequence, header.sequence.get());
-        if found != expected {
+        if found != expected && !planted!("sequence-unchecked") {
             return Err(FrameError::OutOfSequence { expected, found });
         }
         if header.flags != 0 || header.reserved.get() != 0 {
@@ -246,7 +247,7 @@ fn check_lengths(header: &FrameHeader) -> Result<(), FrameError> {
 }
 
 fn decode_frame(kind: FrameKind, header: &FrameHeader, body: &[u8]) -> Result<Frame, FrameError> {
-    if header.body_crc.get() != crc32fast::hash(body) {
+    if header.body_crc.get() != crc32fast::hash(body) && !planted!("body-crc-unchecked") {
         return Err(FrameError::BodyDamaged);
     }
     let message = match kind {

@@ -23,10 +23,11 @@ fn with_companions(lab: Tool) -> Tool {
 /// A scenario on two scratch disks: its seconds at most, its script, its settings.
 struct Scenario(&'static str, &'static str, &'static [&'static str]);
 
-const SCENARIOS: [Scenario; 3] = [
-    Scenario("900", "ublk-mount.sh", &[]),
-    Scenario("1800", "ublk-kills.sh", &["-e", "KILLS=20"]),
-    Scenario("900", "ublk-kills.sh", &["-e", "KILLS=5", "-e", "ALONE=1"]),
+const SCENARIOS: [Scenario; 4] = [
+    Scenario("600", "mount.sh", &["-e", "DEVICE=ublk"]),
+    Scenario("600", "mount.sh", &["-e", "DEVICE=nbd"]),
+    Scenario("900", "kills.sh", &["-e", "DEVICE=ublk", "-e", "KILLS=20", "-e", "ALONE=17"]),
+    Scenario("900", "kills.sh", &["-e", "DEVICE=nbd", "-e", "KILLS=10", "-e", "ALONE=8"]),
 ];
 
 /// Runs every scenario of the lab; the daemons are built already.
@@ -37,5 +38,7 @@ pub fn scenarios() -> Result<(), Failure> {
         println!("\n--- {script} {}", settings.join(" "));
         let guest = Tool::new(lab.join("guest-run")).args(["-t", seconds, "-d", "512M", "-d", "512M"]);
         with_companions(guest.args(*settings).arg(lab.join(script))).run()
-    })
+    })?;
+    println!("\n--- two-guests");
+    with_companions(Tool::new(lab.join("two-guests"))).run()
 }

@@ -103,6 +103,8 @@ pub(crate) struct Resync {
     pub archived_bytes: u64,
     /// Target: no new request before this (rate limit, or a refusal).
     pub not_before: Timestamp,
+    /// Target: the source refused the last request.
+    pub refused: bool,
     pub started: Timestamp,
     pub total_blocks: u64,
     pub copied_bytes: u64,
@@ -128,6 +130,7 @@ impl Resync {
             settles_split_brain: false,
             archived_bytes: 0,
             not_before: now,
+            refused: false,
             started: now,
             total_blocks: 0,
             copied_bytes: 0,
@@ -171,6 +174,7 @@ impl Resync {
 
     /// Books copied bytes and keeps the rate of the last seconds.
     pub fn note_copied(&mut self, bytes: u64, now: Timestamp) {
+        self.refused = false;
         self.copied_bytes += bytes;
         self.window.1 += bytes;
         let span = now.since(self.window.0);
@@ -182,6 +186,11 @@ impl Resync {
 }
 
 impl Volume {
+    /// Whether the operator of either node wants no block copied for now.
+    pub(crate) fn resync_is_paused(&self) -> bool {
+        self.resync_paused_here || self.resync_paused_there
+    }
+
     /// A client's write reached both disks: blocks it covers whole and that were out-of-sync are equal now (R23).
     pub(crate) fn note_covered(&mut self, range: ByteRange) {
         let running = self.resync.as_ref().is_some_and(|resync| {
@@ -327,7 +336,7 @@ impl Engine {
     pub(crate) fn show_resync(&mut self, index: usize, why: Why) {
         let volume = &self.volumes[index];
         let Some(resync) = &volume.resync else { return };
-        let paused = volume.resync_paused_here || volume.resync_paused_there;
+        let paused = volume.resync_is_paused();
         let state = match (resync.is_source(), paused) {
             (true, false) => ReplicationState::SyncSource,
             (true, true) => ReplicationState::PausedSyncS,

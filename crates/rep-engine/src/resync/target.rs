@@ -136,9 +136,20 @@ impl Engine {
 
     fn may_request(&self, index: usize) -> bool {
         let volume = &self.volumes[index];
-        let paused = volume.resync_paused_here || volume.resync_paused_there;
         let free = |resync: &Resync| resync.requests < limits::RESYNC_REQUESTS_MAX && resync.not_before <= self.now;
-        !paused && volume.resync.as_ref().is_some_and(free)
+        !volume.resync_is_paused() && volume.resync.as_ref().is_some_and(free) && !self.waits_its_turn(index)
+    }
+
+    /// One volume after the other, by their numbers: so the first is whole soonest, the disks needn't seek between them,
+    /// and the rate is the resource's. A volume that can't go on (paused, or its source refuses) keeps nobody waiting.
+    fn waits_its_turn(&self, index: usize) -> bool {
+        use Stage::*;
+        let about_to_pull = |stage| {
+            matches!(stage, TargetExchange | TargetPersistsBitmap(_) | TargetPersistsInconsistent(_) | TargetRunning)
+        };
+        let goes_on = |resync: &Resync| about_to_pull(resync.stage) && !resync.refused;
+        let earlier = self.volumes[..index].iter().filter(|volume| !volume.resync_is_paused());
+        earlier.filter_map(|volume| volume.resync.as_ref()).any(goes_on)
     }
 
     /// The next run that is out-of-sync and not yet copied. Moves the cursor past it.
@@ -231,6 +242,7 @@ impl Engine {
         if let Some(resync) = &mut self.volumes[op.volume].resync {
             resync.requests = resync.requests.saturating_sub(1);
             resync.not_before = resync.not_before.max(later);
+            resync.refused = true;
         }
         self.end_operation(key, Err(IoError::Io));
     }

@@ -89,8 +89,8 @@ fn a_detach_whose_flush_fails_is_no_clean_end() {
 }
 
 /// alpha, Primary, gets its disk back and lets go of it again before beta's word to start the resync has come. That word
-/// met alpha's own on its way and breaks no rule: the connection stands, and alpha's clients go on through beta. Found
-/// by seed 594.
+/// met alpha's own on its way and breaks no rule: the connection stands, and alpha's clients go on through beta.
+/// Found by a busy operator.
 #[test]
 fn a_word_to_start_for_a_disk_just_let_go_of_is_no_breach() {
     let mut pair = Pair::with_primary(1);

@@ -231,3 +231,33 @@ fn answers_that_wait_become_errors_when_the_disk_goes_as_well() {
     pair.fail_held(0, Kind::Meta, 0);
     assert!(pair.answer(0, write).expect("nobody waits for ever").is_err());
 }
+
+/// beta leaves; alpha notes it and goes on at once, and beta never hears that it has. Found by seeds 21 and 3759.
+#[test]
+fn who_has_said_that_it_leaves_a_primary_is_outdated_whatever_it_hears() {
+    let mut pair = with_primary(Fencing::ResourceAndStonith);
+    pair.hold_wire(0);
+    pair.command(1, Command::Disconnect { force: false });
+    pair.run();
+    pair.cut();
+    let write = pair.write(0, 0, 1);
+    pair.run();
+    assert_eq!((pair.answer(0, write), pair.fence_asked(0)), (Some(Ok(())), None));
+    assert_eq!(pair.volume(1, 0).disk, DiskState::Outdated);
+}
+
+/// The peer goes while the mark of a Primary is being written: it is fenced before the promotion is done. Found by
+/// seed 1681.
+#[test]
+fn a_peer_that_goes_under_a_promotion_is_fenced_first() {
+    let mut pair = Pair::fenced(1, Fencing::ResourceOnly);
+    pair.hold(1, Kind::Meta, 0);
+    let promotion = pair.command(1, Command::Promote { force: false });
+    pair.run();
+    pair.cut();
+    pair.let_go(1, Kind::Meta, 0);
+    assert_eq!((pair.outcome(1, promotion), pair.snapshot(1).role), (None, Role::Secondary));
+    pair.fence_answers(1, FenceAnswer::PeerUnreachable);
+    assert_eq!(pair.outcome(1, promotion), Some(Err(CommandError::Refused(Refusal::PeerNotFenced))));
+    assert_eq!(pair.superblock(1, 0).primary, rep_meta::PrimaryMark::None);
+}

@@ -8,4 +8,5 @@ mod handshake;
 mod leave;
 mod pair;
 mod promotion;
+mod resync_order;
 mod writes;

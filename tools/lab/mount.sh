@@ -2,15 +2,17 @@
 # The device is what users mount: it appears with the promotion, carries ext4 and xfs with verified load, isn't taken away
 # while it is mounted, goes with the demotion, and leaves two equal disks.
 #
-#   cargo xtask guest -t 900 -d 512M -d 512M -o out tools/lab/ublk-mount.sh
+#   cargo xtask guest -t 900 -d 512M -d 512M -o out -e DEVICE=nbd tools/lab/mount.sh
+#
+# DEVICE  ublk (default) or nbd
 set -u
 . ./pair.sh
-modprobe ublk_drv
-
-say "promotion"
+load_driver
 pair /dev/lab/d0 /dev/lab/d1 || { fail "no pair"; end; }
 dev=$(device); echo "/dev/repd/by-res/vz/0 is $dev, $(blockdev --getsize64 "$dev") bytes"
 [ -b "$dev" ] || fail "no device"
+case $DEVICE-$dev in ublk-/dev/ublkb* | nbd-/dev/nbd*) ;; *) fail "not a device of $DEVICE" ;; esac
+on $A status --json | grep -q "\"device\":\"$dev\"" || fail "the status doesn't name the device"
 grep -H . /sys/block/"${dev##*/}"/queue/{write_cache,fua,logical_block_size,max_sectors_kb}
 
 for fs in ext4 xfs; do
@@ -20,6 +22,11 @@ for fs in ext4 xfs; do
   fio --name=load --directory=/vz --size=24M --rw=randrw --bsrange=512-64k --bs_unaligned=0 --blockalign=512 \
     --ioengine=io_uring --direct=1 --iodepth=16 --fsync=64 --verify=crc32c --output=/tmp/fio.txt || fail "fio"
   grep -E 'err=|IOPS' /tmp/fio.txt
+  rm -f /vz/load*
+  # Everything a file system does, many at a time, what was written compared.
+  stress-ng --temp-path /vz --timeout 10s --verify --hdd 1 --hdd-bytes 16M --iomix 1 --iomix-bytes 16M \
+    --dentry 1 --rename 1 --link 1 --fallocate 1 --fallocate-bytes 16M >/tmp/stress.txt 2>&1 || { fail "stress-ng"; cat /tmp/stress.txt; }
+  grep -E "successful|failed" /tmp/stress.txt
   tar -C /usr/share -cf /vz/many.tar . && mkdir /vz/many && tar -C /vz/many -xf /vz/many.tar && sync
   echo "demotion while mounted:"; on $A secondary vz; code=$?
   [ $code = 10 ] || fail "exit code $code instead of 10"

@@ -2,14 +2,15 @@
 # The Primary's daemon is killed again and again under a mounted, written ext4. Nothing that has it open notices anything but a
 # pause: requests in flight come back to the next daemon (R35).
 #
-#   cargo xtask guest -t 1200 -d 512M -d 512M -o out -e KILLS=20 tools/lab/ublk-kills.sh
+#   cargo xtask guest -t 1200 -d 512M -d 512M -o out -e DEVICE=nbd -e KILLS=20 tools/lab/kills.sh
 #
+# DEVICE  ublk (default) or nbd
 # KILLS   how often (default 20)
-# ALONE=1 the peer is dead at the same time, from the third kill on
+# ALONE   from which kill on the peer is dead too (default: none)
 set -u
 . ./pair.sh
 KILLS=${KILLS:-20} ALONE=${ALONE:-}
-modprobe ublk_drv
+load_driver
 pair /dev/lab/d0 /dev/lab/d1 || { fail "no pair"; end; }
 dev=$(device)
 mkfs.ext4 -qF "$dev" && mount "$dev" /vz || { fail "no file system"; end; }
@@ -20,33 +21,41 @@ primary() { # until alpha is Primary again
   fail "alpha isn't Primary again"; return 1
 }
 
+restart() { # as an upgrade does it
+  kill -TERM $alpha; t0=$(now_ms); wait $alpha || fail "alpha ended with $?"
+  start alpha; primary; echo "a planned restart: Primary again after $(($(now_ms) - t0)) ms"
+}
+
 say "$KILLS kills under load"
 # Round after round until it is told to stop; each reads back what it wrote and compares checksums.
 load() {
-  rounds=0
+  rounds=0 stall=0
   while [ ! -e /tmp/stop ]; do
     fio --name=load --directory=/vz --size=6M --rw=randrw --bs=4k --ioengine=io_uring --direct=1 --iodepth=8 --fsync=16 \
-      --verify=crc32c --max_latency=120s --output=/tmp/fio.txt || { cat /tmp/fio.txt; exit 1; }
-    rounds=$((rounds + 1))
+      --verify=crc32c --max_latency=120s --output-format=json --output=/tmp/fio.txt || { cat /tmp/fio.txt; exit 1; }
+    rounds=$((rounds + 1)) t=$(awk '/"lat_ns"/ { f = 1 } f && /"max"/ { gsub(/[^0-9]/, "", $3); if ($3 > m) m = $3; f = 0 } END { printf "%d", m / 1e6 }' /tmp/fio.txt)
+    stall=$((t > stall ? t : stall))
   done
-  echo "$rounds rounds of load, every block verified"
+  echo "$rounds rounds of load, every block verified; the longest any request waited: $stall ms"
 }
 load & load=$!
 longest=0
 for ((kill = 1; kill <= KILLS; kill++)); do
   sleep 2
   kill -0 $load 2>/dev/null || { fail "the load ended"; break; }
-  if [ -n "$ALONE" ] && [ $kill = 3 ]; then on $A wait vz synced --timeout 300s; kill -9 $beta; wait $beta 2>/dev/null; echo "beta is dead"; fi
+  if [ "$ALONE" = $kill ]; then
+    on $A wait vz synced --timeout 300s || { fail "not synced"; break; }
+    restart; kill -9 $beta; wait $beta 2>/dev/null; echo "beta is dead"
+  fi
   kill -9 $alpha; t0=$(now_ms); wait $alpha 2>/dev/null
   start alpha; primary || break
   took=$(($(now_ms) - t0)); longest=$((took > longest ? took : longest))
   echo "kill $kill: Primary again after $took ms"
 done
+[ -n "$ALONE" ] || restart
 touch /tmp/stop; wait $load || fail "the load met an error"
 echo "longest time without a Primary: $longest ms"
 
-say "a planned restart (SIGTERM) while mounted"
-kill -TERM $alpha; t0=$(now_ms); wait $alpha; start alpha; primary; echo "Primary again after $(($(now_ms) - t0)) ms"
 echo "still here" >/vz/note && sync -f /vz/note && [ "$(cat /vz/note)" = "still here" ] || fail "the mount is dead"
 
 say "the end"

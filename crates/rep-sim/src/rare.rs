@@ -1,0 +1,69 @@
+//! Faults that have streams of randomness of their own, so that a run without them is what it would be if there were
+//! none, and their steps among those of the plan.
+
+use crate::plan::{Node, Step};
+use crate::rng::Rng;
+use crate::swarm::{MS, Swarm};
+use crate::wire::WireFault;
+use crate::world::World;
+
+/// How often each happens in a run. Most runs have few of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RareFaults {
+    /// Per mille of frames that arrive in two pieces.
+    pub pieces: u32,
+    /// Frames changed, lost or repeated on their way.
+    pub wire: u32,
+}
+
+/// One of them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)] // the names say it
+pub enum RareFault {
+    Wire { from: Node, fault: WireFault },
+}
+
+impl RareFaults {
+    /// What a seed has of them.
+    pub fn of(seed: u64) -> RareFaults {
+        let mut rng = Rng::new(seed).fork(8);
+        let mut sometimes =
+            |per_mille: u32, most: u64| if rng.chance(per_mille) { rng.between(1, most) as u32 } else { 0 };
+        RareFaults { pieces: [0, 30, 300][sometimes(500, 2) as usize], wire: sometimes(300, 4) }
+    }
+}
+
+/// Puts a run's rare faults among its other steps.
+pub(crate) fn add(steps: &mut Vec<(u64, Step)>, swarm: &Swarm) {
+    let mut rng = Rng::new(swarm.seed).fork(9);
+    let RareFaults { wire, .. } = swarm.rare;
+    let times: Vec<u64> = steps.iter().map(|(at, _)| *at).collect();
+    if times.is_empty() {
+        return;
+    }
+    for _ in 0..wire {
+        let fault = RareFault::Wire { from: rng.below(2) as Node, fault: wire_fault(&mut rng) };
+        steps.push((rng.pick(&times) + rng.below(MS), Step::Rare(fault)));
+    }
+    steps.sort_by_key(|(at, _)| *at);
+}
+
+fn wire_fault(rng: &mut Rng) -> WireFault {
+    match rng.below(8) {
+        0 => WireFault::Lose,
+        1 => WireFault::Repeat,
+        _ => {
+            let (at, bits) = (rng.bits() as u32, 1 << rng.below(8));
+            WireFault::Change { at, bits, payload: rng.chance(500) }
+        }
+    }
+}
+
+impl World {
+    /// Does one of them.
+    pub(crate) fn rare(&mut self, fault: RareFault) {
+        match fault {
+            RareFault::Wire { from, fault } => self.corrupt(from, fault),
+        }
+    }
+}
