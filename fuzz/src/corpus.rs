@@ -13,10 +13,24 @@ fn folder(kind: &str, target: &str) -> PathBuf {
 
 /// The corpus of a target, in the order of the files' names.
 pub fn load(target: &str) -> Vec<Vec<u8>> {
-    let entries = std::fs::read_dir(folder("corpus", target)).into_iter().flatten().flatten();
+    files("corpus", target).iter().filter_map(|path| std::fs::read(path).ok()).collect()
+}
+
+fn files(kind: &str, target: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder(kind, target)).into_iter().flatten().flatten();
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| path.is_file()).collect();
     paths.sort();
-    paths.iter().filter_map(|path| std::fs::read(path).ok()).collect()
+    paths
+}
+
+/// The inputs of a target that failed.
+pub fn artifacts(target: &str) -> Vec<PathBuf> {
+    files("artifacts", target)
+}
+
+/// Removes them.
+pub fn forget_artifacts(target: &str) {
+    let _ = std::fs::remove_dir_all(folder("artifacts", target));
 }
 
 /// Adds inputs to the corpus in the tree, the shortest first, until it is full.

@@ -8,8 +8,8 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// An input that takes longer than this hangs.
-const RUN_TIME_MAX: Duration = Duration::from_secs(10);
+/// Of so many mutations one is run as it came out; in the others checksums and the like are made right again.
+const UNREPAIRED: usize = 8;
 
 /// When to end.
 #[derive(Clone, Copy, Debug)]
@@ -30,8 +30,15 @@ impl Limits {
     }
 }
 
-/// The input that is being run, since when.
-type UnderWay = Mutex<Option<(Instant, Vec<u8>)>>;
+/// The input that is being run.
+#[derive(Debug, Default)]
+struct Input {
+    /// Since when; none between two runs.
+    since: Option<Instant>,
+    bytes: Vec<u8>,
+}
+
+type UnderWay = Mutex<Input>;
 
 /// A target being fuzzed.
 #[derive(Debug)]
@@ -48,7 +55,7 @@ impl Fuzzer {
     /// A fuzzer that does the same for the same seed and corpus.
     pub fn new(target: &'static Target, seed: u64) -> Self {
         let under_way = Arc::default();
-        watch(target.name, Arc::clone(&under_way));
+        watch(target, Arc::clone(&under_way));
         Fuzzer {
             target,
             random: Random::new(seed),
@@ -69,9 +76,9 @@ impl Fuzzer {
         &self.kept
     }
 
-    /// Counters ever hit.
-    pub fn reached(&self) -> usize {
-        self.reached.count()
+    /// What was ever reached.
+    pub fn reached(&self) -> &Reached {
+        &self.reached
     }
 
     /// Runs seeds, corpus and mutations; whether all went well.
@@ -88,7 +95,7 @@ impl Fuzzer {
         if self.kept.len() < first.len() {
             self.kept = first;
         }
-        let mut compared = Vec::new();
+        let (mut compared, mut input) = (Vec::new(), Vec::new());
         for execution in 0..limits.executions {
             if execution % 256 == 0 && limits.until.is_some_and(|until| Instant::now() >= until) {
                 break;
@@ -98,7 +105,12 @@ impl Fuzzer {
             if execution % 64 == 0 {
                 compared = coverage::comparisons();
             }
-            let input = mutate::mutated(base, other, &compared, self.target.length_max, &mut self.random);
+            input.clear();
+            input.extend_from_slice(base);
+            mutate::mutate(&mut input, other, &compared, self.target.length_max, &mut self.random);
+            if self.random.below(UNREPAIRED) != 0 {
+                (self.target.repair)(&mut input, &mut self.random);
+            }
             if !self.run_one(&input) {
                 return false;
             }
@@ -109,12 +121,12 @@ impl Fuzzer {
     /// Runs one input; whether it went well. Says what went wrong and keeps the input.
     pub fn run_one(&mut self, input: &[u8]) -> bool {
         self.executions += 1;
-        self.watched(Some((Instant::now(), input.to_vec())));
+        self.begun(input);
         self.reached.before_run();
         let run = || panic::catch_unwind(AssertUnwindSafe(|| (self.target.run)(input)));
         let (result, peak) = allocator::peak_of(run);
         let new = self.reached.after_run();
-        self.watched(None);
+        self.ended();
         if result.is_err() {
             return self.failed(input, "panicked");
         }
@@ -127,8 +139,15 @@ impl Fuzzer {
         true
     }
 
-    fn watched(&self, what: Option<(Instant, Vec<u8>)>) {
-        *self.under_way.lock().unwrap_or_else(PoisonError::into_inner) = what;
+    fn begun(&self, input: &[u8]) {
+        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        under_way.bytes.clear();
+        under_way.bytes.extend_from_slice(input);
+        under_way.since = Some(Instant::now());
+    }
+
+    fn ended(&self) {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner).since = None;
     }
 
     fn failed(&self, input: &[u8], how: &str) -> bool {
@@ -144,15 +163,13 @@ fn tell(target: &str, input: &[u8], how: &str) {
 }
 
 /// Ends the process when an input takes too long, having kept it.
-fn watch(target: &'static str, under_way: Arc<UnderWay>) {
+fn watch(target: &'static Target, under_way: Arc<UnderWay>) {
     std::thread::spawn(move || {
         loop {
-            std::thread::sleep(Duration::from_secs(1));
-            let guard = under_way.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some((began, input)) = &*guard
-                && began.elapsed() > RUN_TIME_MAX
-            {
-                tell(target, input, "hung");
+            std::thread::sleep(target.time_max.min(Duration::from_secs(1)));
+            let input = under_way.lock().unwrap_or_else(PoisonError::into_inner);
+            if input.since.is_some_and(|since| since.elapsed() > target.time_max) {
+                tell(target.name, &input.bytes, "hung");
                 std::process::exit(1);
             }
         }

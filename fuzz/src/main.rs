@@ -7,21 +7,26 @@
 //! ```
 //!
 //! Which code an input reached is told by the compiler's own counters (see `coverage`), on stable Rust. Without
-//! instrumentation everything works too, blindly: that is how the corpus is replayed by the tests.
+//! instrumentation everything works too, blindly.
 
+mod all;
 mod allocator;
+mod controls;
 mod corpus;
 mod coverage;
 mod engine;
 mod mutate;
 mod random;
+mod row;
 mod targets;
+mod unreached;
 
 use engine::{Fuzzer, Limits};
+use row::Row;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitCode};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
-use targets::{TARGETS, Target};
+use targets::{CONTROLS, TARGETS, Target};
 
 #[global_allocator]
 static ALLOCATOR: allocator::Counting = allocator::Counting;
@@ -29,14 +34,16 @@ static ALLOCATOR: allocator::Counting = allocator::Counting;
 const USAGE: &str = "\
 cargo xtask fuzz [--seconds N] [--executions N] [--target NAME] [--seed N] [--grow]
 cargo xtask fuzz --target NAME --input FILE
-cargo xtask fuzz --replay | --list
+cargo xtask fuzz --replay | --controls | --list
 
   --seconds N     how long each target runs (30)
-  --executions N  how many inputs each target gets instead
+  --executions N  how many inputs each target gets instead; not the slow ones, when all run
   --target NAME   only this one
   --grow          keep small inputs that reached something new in fuzz/corpus
   --input FILE    run one input, as a failure tells it
-  --replay        run the corpus, and a few mutations of it that are the same every time";
+  --replay        run the corpus, and a few mutations of it that are the same every time
+  --controls      targets with planted bugs, all of which must be found
+  --unreached     which lines, of files in which any was reached, the target never reached";
 
 /// Inputs of a replay beyond the corpus, for each target.
 const REPLAYED_MUTATIONS: u64 = 2000;
@@ -51,6 +58,8 @@ struct Arguments {
     input: Option<PathBuf>,
     replay: bool,
     list: bool,
+    controls: bool,
+    unreached: bool,
 }
 
 fn arguments() -> Result<Arguments, String> {
@@ -68,6 +77,8 @@ fn arguments() -> Result<Arguments, String> {
             "--grow" => parsed.grow = true,
             "--replay" => parsed.replay = true,
             "--list" => parsed.list = true,
+            "--controls" => parsed.controls = true,
+            "--unreached" => parsed.unreached = true,
             _ => return Err(format!("unknown argument '{word}'\n{USAGE}")),
         }
     }
@@ -91,9 +102,13 @@ fn run(arguments: &Arguments) -> Result<bool, String> {
         TARGETS.iter().for_each(|target| println!("{:<20} {}", target.name, target.about));
         return Ok(true);
     }
+    if arguments.controls {
+        return controls::run();
+    }
+    let named = |name: &String| TARGETS.iter().chain(CONTROLS).find(|target| target.name == name);
     let chosen = match &arguments.target {
         None => None,
-        Some(name) => Some(TARGETS.iter().find(|t| t.name == name).ok_or(format!("there is no target '{name}'"))?),
+        Some(name) => Some(named(name).ok_or(format!("there is no target '{name}'"))?),
     };
     match (chosen, &arguments.input) {
         (Some(target), Some(path)) => {
@@ -101,12 +116,15 @@ fn run(arguments: &Arguments) -> Result<bool, String> {
             Ok(Fuzzer::new(target, 0).run_one(&bytes))
         }
         (None, Some(_)) => Err("--input needs --target".to_owned()),
-        (Some(target), None) => Ok(fuzz_one(target, arguments)),
-        (None, None) if arguments.replay => Ok(TARGETS.iter().filter(|t| !fuzz_one(t, arguments)).count() == 0),
-        (None, None) => fuzz_all(),
+        (Some(target), None) => {
+            println!("{}", Row::HEAD);
+            Ok(fuzz_one(target, arguments))
+        }
+        (None, None) => all::run(arguments.executions.is_some()),
     }
 }
 
+/// Runs a target and prints its row; whether nothing was found.
 fn fuzz_one(target: &'static Target, arguments: &Arguments) -> bool {
     let seed = arguments.seed.unwrap_or(if arguments.replay { 1 } else { random::fresh_seed() });
     let began = Instant::now();
@@ -117,48 +135,13 @@ fn fuzz_one(target: &'static Target, arguments: &Arguments) -> bool {
         (_, None, seconds) => Limits::time(Duration::from_secs(seconds.unwrap_or(30))),
     };
     let clean = fuzzer.run(&limits);
-    println!(
-        "{:<20} {:>11} executions, {:>6} inputs kept, {:>6} counters hit, {:>5.1} s, seed {seed}: {}",
-        target.name,
-        fuzzer.executions(),
-        fuzzer.kept().len(),
-        fuzzer.reached(),
-        began.elapsed().as_secs_f64(),
-        if clean { "clean" } else { "FAILED" }
-    );
+    let (executions, kept, reached) = (fuzzer.executions(), fuzzer.kept().len(), fuzzer.reached().count());
+    println!("{}", Row { name: target.name, executions, took: began.elapsed(), kept, reached, seed, clean });
+    if arguments.unreached {
+        unreached::print(fuzzer.reached());
+    }
     if arguments.grow && clean {
         corpus::grow(target.name, fuzzer.kept());
     }
     clean
-}
-
-/// All targets, each in a process of its own (the counters are one to a process), as many at once as there are
-/// processors.
-fn fuzz_all() -> Result<bool, String> {
-    let jobs = std::thread::available_parallelism().map_or(2, usize::from);
-    let program = std::env::current_exe().map_err(|e| e.to_string())?;
-    let mut running: Vec<Child> = Vec::new();
-    let mut clean = true;
-    for target in TARGETS {
-        while running.len() >= jobs {
-            clean &= reap(&mut running);
-        }
-        let command = Command::new(&program).args(std::env::args_os().skip(1)).args(["--target", target.name]).spawn();
-        running.push(command.map_err(|e| e.to_string())?);
-    }
-    while !running.is_empty() {
-        clean &= reap(&mut running);
-    }
-    Ok(clean)
-}
-
-/// Waits until one has ended; whether it was clean.
-fn reap(running: &mut Vec<Child>) -> bool {
-    loop {
-        let ended = running.iter_mut().position(|child| !matches!(child.try_wait(), Ok(None)));
-        if let Some(index) = ended {
-            return running.swap_remove(index).wait().is_ok_and(|status| status.success());
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }

@@ -20,14 +20,12 @@ const EDGES: [u64; 14] = [
     u64::MAX,
 ];
 
-/// A mutation of `base`, a few steps away; `other` is another input to take pieces from.
-pub fn mutated(base: &[u8], other: &[u8], compared: &[[u64; 2]], length_max: usize, random: &mut Random) -> Vec<u8> {
-    let mut bytes = base.to_vec();
+/// Takes `bytes` a few steps away from what they were; `other` is another input to take pieces from.
+pub fn mutate(bytes: &mut Vec<u8>, other: &[u8], compared: &[[u64; 2]], length_max: usize, random: &mut Random) {
     for _ in 0..=random.below(4) {
-        step(&mut bytes, other, compared, random);
+        step(bytes, other, compared, random);
     }
     bytes.truncate(length_max);
-    bytes
 }
 
 fn step(bytes: &mut Vec<u8>, other: &[u8], compared: &[[u64; 2]], random: &mut Random) {
@@ -64,15 +62,26 @@ fn piece<'a>(bytes: &'a [u8], random: &mut Random) -> &'a [u8] {
 /// Writes a number of 1, 2, 4 or 8 bytes, in either order of bytes.
 fn overwrite(bytes: &mut [u8], at: usize, number: u64, random: &mut Random) {
     let width = 1 << random.below(4);
-    let encoded = encode(number, width, random.below(2) == 0);
-    for (to, from) in bytes[at..].iter_mut().zip(encoded) {
-        *to = from;
+    let encoded = encode(number, random.below(2) == 0);
+    for (to, from) in bytes[at..].iter_mut().zip(digits(&encoded, width)) {
+        *to = *from;
     }
 }
 
-fn encode(number: u64, width: usize, big_endian: bool) -> Vec<u8> {
-    let little = &number.to_le_bytes()[..width];
-    if big_endian { little.iter().rev().copied().collect() } else { little.to_vec() }
+/// A number's bytes, and which order they are in.
+struct Encoded {
+    bytes: [u8; 8],
+    big_endian: bool,
+}
+
+fn encode(number: u64, big_endian: bool) -> Encoded {
+    let bytes = if big_endian { number.to_be_bytes() } else { number.to_le_bytes() };
+    Encoded { bytes, big_endian }
+}
+
+/// The lowest `width` bytes of a number.
+fn digits(number: &Encoded, width: usize) -> &[u8] {
+    if number.big_endian { &number.bytes[8 - width..] } else { &number.bytes[..width] }
 }
 
 /// Where the program compared a number of the input with another, puts the other in its place: that is how magic
@@ -85,14 +94,14 @@ fn replace_compared(bytes: &mut [u8], compared: &[[u64; 2]], random: &mut Random
     if random.below(2) == 0 {
         pair.swap(0, 1);
     }
+    let start = random.below(bytes.len());
     for width in [8, 4, 2] {
         for big_endian in [false, true] {
-            let (old, new) = (encode(pair[0], width, big_endian), encode(pair[1], width, big_endian));
-            let start = random.below(bytes.len());
-            let found = bytes[start..].windows(width).position(|window| window == old).map(|at| start + at);
-            let found = found.or_else(|| bytes.windows(width).position(|window| window == old));
-            if let Some(at) = found {
-                bytes[at..at + width].copy_from_slice(&new);
+            let (old, new) = (encode(pair[0], big_endian), encode(pair[1], big_endian));
+            let (old, new) = (digits(&old, width), digits(&new, width));
+            let found = memchr::memmem::find(&bytes[start..], old).map(|at| start + at);
+            if let Some(at) = found.or_else(|| memchr::memmem::find(bytes, old)) {
+                bytes[at..at + width].copy_from_slice(new);
                 return;
             }
         }

@@ -65,3 +65,32 @@ fn the_empty_node_never_wins() {
     cluster.beta.ok("primary");
     assert_eq!(cluster.beta.read(0, 1 << 20), data);
 }
+
+/// What was never written isn't written on the new disk either, and what the new disk had there before is given back to its
+/// file system: zeroes are told, not copied, in pieces of 1 MiB.
+#[test]
+fn and_a_thin_disk_stays_thin() {
+    use std::os::unix::fs::MetadataExt;
+    const MIB: u64 = 1 << 20;
+    let options = ClusterOptions { disk_bytes: [64 * MIB; 2], external_metadata: true, ..ClusterOptions::default() };
+    let mut cluster = Cluster::with_primary(&options);
+    let data = rep_tests::random::bytes(9, 3 * MIB as usize);
+    for part in [0, 17, 40] {
+        cluster.alpha.write(part * MIB, &data);
+    }
+    cluster.beta.kill9();
+    // Another disk, full of what somebody else had there.
+    std::fs::write(cluster.beta.disk(), rep_tests::random::bytes(10, 64 * MIB as usize)).expect("the other disk");
+    std::fs::remove_file(cluster.beta.meta_disk()).expect("the metadata");
+    cluster.beta.start();
+    cluster.beta.ok("create-md");
+    cluster.beta.ok("up");
+    cluster.beta.wait_in_sync();
+    cluster.alpha.wait_in_sync();
+    cluster.assert_identical();
+    let sent = cluster.alpha.resource().volume().io.sent_bytes;
+    let allocated = std::fs::metadata(cluster.beta.disk()).expect("the disk").blocks() * 512;
+    eprintln!("of 64 MiB 9 were written: {sent} bytes were sent, {allocated} are allocated on the target");
+    assert!(allocated < 13 * MIB, "{allocated} bytes are allocated");
+    assert!(sent < 25 * MIB, "{sent} bytes were sent");
+}

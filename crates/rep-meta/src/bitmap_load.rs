@@ -6,7 +6,7 @@ use crate::bitmap_page::{LoadedBitmap, LoadedPage, decode_page};
 use crate::layout::Layout;
 use crate::sealed::DeviceTag;
 use crate::storage::{MetaStorage, read_blocks};
-use crate::summary::{PageState, decode_summary_block};
+use crate::summary::{PAGES_PER_SUMMARY_BLOCK, PageState, decode_summary_block};
 use crate::{META_BLOCK_SIZE, MetaBlock};
 use rep_types::planted;
 
@@ -43,10 +43,10 @@ fn load_summary(storage: &mut dyn MetaStorage, layout: &Layout, tag: DeviceTag) 
     let mut highest_sequence = 0;
     read_blocks(storage, layout.summary_offset, layout.summary_blocks, |index, block| {
         let nothing = MetaBlock::zeroed();
-        let summary = decode_summary_block(tag, index, block.unwrap_or(&nothing.0));
+        let pages = (layout.pages as usize - states.len()).min(PAGES_PER_SUMMARY_BLOCK as usize);
+        let summary = decode_summary_block(tag, index, pages, block.unwrap_or(&nothing.0));
         highest_sequence = highest_sequence.max(summary.highest_sequence);
-        let missing = layout.pages as usize - states.len();
-        states.extend(summary.states.into_iter().take(missing));
+        states.extend(summary.states);
     });
     (states, highest_sequence)
 }

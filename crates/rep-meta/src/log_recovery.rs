@@ -70,7 +70,7 @@ pub fn recover<'a>(
     let step = if hot.is_some() { 0 } else { DAMAGE_SEQUENCE_STEP };
     RecoveredLog {
         tag,
-        damaged: hot.is_none(),
+        damaged: hot.is_none() && !planted!("log-damage-ignored"),
         hot: hot.unwrap_or_default(),
         newest_sequence,
         newest_position,

@@ -68,19 +68,23 @@ pub(crate) struct DecodedSummary {
     pub(crate) highest_sequence: u64,
 }
 
-/// Decodes a summary block.
-pub(crate) fn decode_summary_block(tag: DeviceTag, index: u32, block: &[u8; META_BLOCK_SIZE]) -> DecodedSummary {
-    let mut decoded = DecodedSummary { states: Vec::with_capacity(BLOCK_CONTENT * 4), highest_sequence: 0 };
+/// Decodes a summary block that speaks of `pages` pages; what stands behind them means nothing.
+pub(crate) fn decode_summary_block(
+    tag: DeviceTag,
+    index: u32,
+    pages: usize,
+    block: &[u8; META_BLOCK_SIZE],
+) -> DecodedSummary {
+    let mut decoded = DecodedSummary { states: Vec::with_capacity(pages), highest_sequence: 0 };
     for sector in open_block(block, Expected { kind: Kind::Summary, tag, block: index }) {
+        let pages = (pages - decoded.states.len()).min(PAGES_PER_SUMMARY_SECTOR as usize);
         let Some(sector) = sector else {
-            let damaged = std::iter::repeat_n((PageState::AllSet, true), PAGES_PER_SUMMARY_SECTOR as usize);
-            decoded.states.extend(damaged);
+            decoded.states.extend(std::iter::repeat_n((PageState::AllSet, true), pages));
             continue;
         };
         decoded.highest_sequence = decoded.highest_sequence.max(sector.sequence);
-        for byte in sector.content {
-            decoded.states.extend((0..4).map(|page| (PageState::from_bits(byte >> (page * 2)), false)));
-        }
+        let states = sector.content.iter().flat_map(|byte| (0..4).map(move |page| byte >> (page * 2)));
+        decoded.states.extend(states.take(pages).map(|bits| (PageState::from_bits(bits), false)));
     }
     decoded
 }
@@ -105,7 +109,7 @@ mod tests {
     #[test]
     fn pages_left_out_are_clean() {
         let block = encode_summary_block(TAG, 0, 1, [PageState::AllSet]);
-        let decoded = decode_summary_block(TAG, 0, &block.0);
+        let decoded = decode_summary_block(TAG, 0, PAGES_PER_SUMMARY_BLOCK as usize, &block.0);
         assert_eq!(decoded.states.len(), PAGES_PER_SUMMARY_BLOCK as usize);
         assert_eq!(decoded.states[0], (PageState::AllSet, false));
         assert!(decoded.states[1..].iter().all(|state| *state == (PageState::Clean, false)));
@@ -122,7 +126,7 @@ mod tests {
             if let Some(hit) = hit {
                 block.0[hit] ^= 1;
             }
-            let decoded = decode_summary_block(TAG, 2, &block.0);
+            let decoded = decode_summary_block(TAG, 2, PAGES_PER_SUMMARY_BLOCK as usize, &block.0);
             for (page, state) in states.iter().enumerate() {
                 let rotten = hit.is_some_and(|hit| hit / 512 == page / PAGES_PER_SUMMARY_SECTOR as usize);
                 let expected = if rotten { (PageState::AllSet, true) } else { (*state, false) };

@@ -359,6 +359,7 @@ impl World {
         let [a, b] = [0, 1].map(|node| self.nodes[node].volumes[volume].data.cached());
         if self.nodes.iter().all(|state| state.volumes[volume].attached && state.in_flight(volume) == 0)
             && let Some(sector) = (0..a.len()).find(|sector| a[*sector] != b[*sector])
+            && self.network.live_session(0) == self.network.live_session(1)
             && self.covering(volume).is_some()
         {
             let detail = format!("node {node} volume {volume} has nothing to sync, but sector {sector} differs");

@@ -183,8 +183,8 @@ impl World {
             let detail = format!("a read of {count} sectors returns {}", payload.sectors.len());
             return self.fail(Kind::WrongData, "I-R1", detail);
         }
-        if self.has_unreported_failure(asked.node, asked.volume) {
-            // The disk has lost what its cache held, and nobody could know yet.
+        if self.has_unreported_failure(asked.node, asked.volume) || self.serves_what_died(asked.node, asked.volume) {
+            // A disk has lost what its cache held, and nobody could know yet.
             return self.history.drop_read(asked.began);
         }
         self.seen(Sometimes::ReadJudged);
@@ -202,6 +202,13 @@ impl World {
             );
             self.fail(Kind::WrongData, invariant, detail);
         }
+    }
+
+    /// Whether a node serves reads beside the only good copy, whose cache has died since they met: what a client reads
+    /// then may be given up for what that copy has kept. Promised is more only while both are UpToDate (I-D1).
+    fn serves_what_died(&self, node: usize, volume: usize) -> bool {
+        let died = self.nodes[1 - node].lost_cache_at > self.nodes[node].decided_at;
+        died && !self.truth.is_current(node, volume)
     }
 
     fn write_answered(&mut self, asked: &Outstanding, result: Result<(), IoError>, fua: bool) {

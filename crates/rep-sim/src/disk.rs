@@ -164,6 +164,20 @@ impl MetaDisk {
         offset.is_multiple_of(META_BLOCK_SIZE as u64) && self.place(offset, META_BLOCK_SIZE).is_some()
     }
 
+    /// Changes a block behind everybody's back.
+    pub fn change(&mut self, offset: u64, change: impl FnOnce(&mut [u8])) {
+        if let Some(place) = self.place(offset, META_BLOCK_SIZE) {
+            self.version += 1;
+            change(&mut self.bytes[place]);
+        }
+    }
+
+    /// Makes all of it zeroes.
+    pub fn wipe(&mut self) {
+        self.version += 1;
+        self.bytes.fill(0);
+    }
+
     /// Writes the 512-byte sectors of a block that `lands` says.
     pub fn put_block(&mut self, offset: u64, block: &[u8; META_BLOCK_SIZE], mut lands: impl FnMut(usize) -> bool) {
         let Some(place) = self.place(offset, META_BLOCK_SIZE) else { return };

@@ -45,7 +45,9 @@ impl World {
             self.operator.healing = true;
             self.mend_disks();
             self.network.muted_until = [0; 2];
-            self.mend_wire();
+            if self.mend_wire() {
+                return self.after(ROUND, Due::Heal { round: 1 });
+            }
             self.nodes.iter_mut().for_each(|node| node.down_until = 0);
         }
         // What can't be archived isn't given up: for a while a split brain stays one.
@@ -198,7 +200,9 @@ impl World {
             self.fail(Kind::WrongData, "I-B7", format!("at rest the generations differ: {currents:?}"));
         }
         let blocks = self.history.initial(volume).len() as u64 / 8;
-        for (node, loaded) in [a, b].into_iter().enumerate() {
+        // A block of the log that rotted, and stands now where one could have been written last, makes it unreadable.
+        let readable = |(_, loaded): &(usize, std::rc::Rc<rep_meta::Loaded>)| !loaded.log.damaged;
+        for (node, loaded) in [a, b].into_iter().enumerate().filter(readable) {
             let marked = (0..blocks).find(|block| {
                 let hot = loaded.log.hot.contains(&rep_types::BlockIndex(*block).extent());
                 !hot && marks(&loaded, *block)

@@ -27,6 +27,7 @@ pub mod plan;
 pub mod planted;
 pub mod rare;
 pub mod rng;
+pub mod rot;
 pub mod runner;
 mod shell;
 mod storage;

@@ -57,6 +57,7 @@ impl World {
 
     fn bury(&mut self, node: usize, power: bool) {
         let told = !power;
+        self.note_unsettled(node);
         self.drop_connections(node, told);
         self.orphan_requests(node);
         self.forget_commands(node);

@@ -148,6 +148,8 @@ pub struct VolumeDisk {
     pub openers: u32,
     /// What is broken.
     pub faults: Faults,
+    /// What happens to its metadata at rest.
+    pub rot: crate::rot::RotState,
 }
 
 /// A node.
@@ -177,6 +179,8 @@ pub struct NodeState {
     pub closing: bool,
     /// When a cache of it was last lost: with the power, or to a failed flush.
     pub lost_cache_at: u64,
+    /// When its last handshake ended.
+    pub decided_at: u64,
     /// The operator wants it down for now (a step restarts it).
     pub down_until: u64,
 }

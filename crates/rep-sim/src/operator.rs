@@ -218,7 +218,7 @@ impl World {
         !self.promoting(1 - node) && self.role(1 - node) != Role::Primary && (0..self.swarm.volumes).all(complete)
     }
 
-    fn is_good(&self, node: usize, volume: usize) -> bool {
+    pub(crate) fn is_good(&self, node: usize, volume: usize) -> bool {
         self.truth.is_current(node, volume) && self.is_full(node, volume) && !self.is_being_given_up(node, volume)
     }
 

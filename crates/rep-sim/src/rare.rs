@@ -3,7 +3,8 @@
 
 use crate::plan::{Node, Step};
 use crate::rng::Rng;
-use crate::swarm::{MS, Swarm};
+use crate::rot::{Extent, MetaRot, Place};
+use crate::swarm::{MS, SECOND, Swarm};
 use crate::wire::WireFault;
 use crate::world::World;
 
@@ -14,6 +15,8 @@ pub struct RareFaults {
     pub pieces: u32,
     /// Frames changed, lost or repeated on their way.
     pub wire: u32,
+    /// Metadata that rot at rest.
+    pub meta_rot: u32,
 }
 
 /// One of them.
@@ -21,6 +24,7 @@ pub struct RareFaults {
 #[allow(missing_docs)] // the names say it
 pub enum RareFault {
     Wire { from: Node, fault: WireFault },
+    MetaRot { node: Node, volume: usize, rot: MetaRot, power: bool, down_ns: u64 },
 }
 
 impl RareFaults {
@@ -29,20 +33,30 @@ impl RareFaults {
         let mut rng = Rng::new(seed).fork(8);
         let mut sometimes =
             |per_mille: u32, most: u64| if rng.chance(per_mille) { rng.between(1, most) as u32 } else { 0 };
-        RareFaults { pieces: [0, 30, 300][sometimes(500, 2) as usize], wire: sometimes(300, 4) }
+        RareFaults {
+            pieces: [0, 30, 300][sometimes(500, 2) as usize],
+            wire: sometimes(300, 4),
+            meta_rot: sometimes(200, 3),
+        }
     }
 }
 
 /// Puts a run's rare faults among its other steps.
 pub(crate) fn add(steps: &mut Vec<(u64, Step)>, swarm: &Swarm) {
     let mut rng = Rng::new(swarm.seed).fork(9);
-    let RareFaults { wire, .. } = swarm.rare;
+    let RareFaults { wire, meta_rot, .. } = swarm.rare;
     let times: Vec<u64> = steps.iter().map(|(at, _)| *at).collect();
     if times.is_empty() {
         return;
     }
     for _ in 0..wire {
         let fault = RareFault::Wire { from: rng.below(2) as Node, fault: wire_fault(&mut rng) };
+        steps.push((rng.pick(&times) + rng.below(MS), Step::Rare(fault)));
+    }
+    for _ in 0..meta_rot {
+        let (node, volume) = (rng.below(2) as Node, rng.below(swarm.volumes as u64) as usize);
+        let (power, down_ns) = (rng.chance(300), rng.span(10 * MS, 10 * SECOND));
+        let fault = RareFault::MetaRot { node, volume, rot: meta_rot_of(&mut rng), power, down_ns };
         steps.push((rng.pick(&times) + rng.below(MS), Step::Rare(fault)));
     }
     steps.sort_by_key(|(at, _)| *at);
@@ -59,11 +73,28 @@ fn wire_fault(rng: &mut Rng) -> WireFault {
     }
 }
 
+fn meta_rot_of(rng: &mut Rng) -> MetaRot {
+    let place = match rng.below(12) {
+        0..3 => Place::SuperblockA,
+        3 => Place::SuperblockB,
+        4 => Place::BothSuperblocks,
+        5 => Place::Everything,
+        6 => Place::NewestTransaction,
+        7 | 8 => Place::Log,
+        9 => Place::Summary,
+        _ => Place::Page,
+    };
+    MetaRot { place, extent: rng.pick(&[Extent::Bit, Extent::Sector, Extent::Block]), draw: rng.bits() }
+}
+
 impl World {
     /// Does one of them.
     pub(crate) fn rare(&mut self, fault: RareFault) {
         match fault {
             RareFault::Wire { from, fault } => self.corrupt(from, fault),
+            RareFault::MetaRot { node, volume, rot, power, down_ns } => {
+                self.rot_at_rest(node, volume, rot, power, down_ns);
+            }
         }
     }
 }

@@ -58,6 +58,7 @@ impl World {
             Action::Archive { io, volume, step } => self.archive(node, io, volume.0 as usize, step),
             Action::DropArchive { volume } => self.drop_archive(node, volume.0 as usize),
             Action::CloseDisk { volume } => {
+                self.note_unsettled(node);
                 self.nodes[node].volumes[volume.0 as usize].attached = false;
                 self.disk_away(node, volume.0 as usize);
             }
@@ -129,6 +130,7 @@ impl World {
             Notice::Replication { from, to, .. } => self.replication_changed(node, from, to),
             Notice::Decided { volume, decision, .. } => {
                 self.counters.rule(decision.rule);
+                self.nodes[node].decided_at = self.now;
                 self.note_victim(node, volume.0 as usize, decision);
                 self.decided(node, volume.0 as usize, decision);
             }
@@ -142,10 +144,7 @@ impl World {
                     self.seen(Sometimes::HotAtCrash);
                 }
             }
-            Notice::MetadataDamaged { volume } => {
-                let detail = format!("node {node} volume {volume} calls metadata damaged that nothing damaged");
-                self.fail(Kind::WrongData, "I-F4", detail);
-            }
+            Notice::MetadataDamaged { volume } => self.check_damaged(node, volume.0 as usize),
             Notice::ResyncFinished { volume, copied_bytes } => {
                 self.seen(Sometimes::ResyncFinished);
                 self.resync_finished(node, volume.0 as usize, copied_bytes);

@@ -272,29 +272,6 @@ impl World {
         self.cache_lost(node, volume);
     }
 
-    /// Reads a volume's metadata as `repd` does before it attaches, and gives it to the engine.
-    pub(crate) fn load_for_attach(&mut self, node: usize, volume: usize) -> Option<Box<rep_meta::Loaded>> {
-        let placement =
-            if self.swarm.internal_metadata { rep_meta::Placement::Internal } else { rep_meta::Placement::External };
-        let disk = &mut self.nodes[node].volumes[volume];
-        let identity = crate::world::identity(node, volume);
-        let loaded = rep_meta::load(&mut disk.meta, &identity, placement, disk.device_bytes);
-        match loaded {
-            Ok(loaded) => {
-                if loaded.log.damaged || !loaded.bitmap.damaged_pages.is_empty() {
-                    let detail = format!("node {node} volume {volume}: damaged log or bitmap after crashes only");
-                    self.fail(Kind::WrongData, "I-F4", detail);
-                }
-                Some(Box::new(loaded))
-            }
-            Err(error) => {
-                let detail = format!("node {node} volume {volume}: metadata unusable after crashes only: {error}");
-                self.fail(Kind::WrongData, "I-F4", detail);
-                None
-            }
-        }
-    }
-
     /// The number of a volume as messages have it.
     pub(crate) fn number(volume: usize) -> VolumeNumber {
         VolumeNumber(volume as u16)

@@ -248,6 +248,7 @@ impl World {
     /// A node's disk failed an operation.
     pub(crate) fn disk_failed(&mut self, node: usize, volume: usize) {
         self.truth.lineages[volume].failed[node] = true;
+        self.nodes[node].volumes[volume].rot.unsettled = true;
     }
 
     /// Whether a node's data hold everything that was answered, and not by luck.

@@ -42,13 +42,15 @@ impl World {
         self.network.corruption[from] = Some(fault);
     }
 
-    /// No frame suffers any more; a connection on which one has, unnoticed so far, ends.
-    pub(crate) fn mend_wire(&mut self) {
+    /// No frame suffers any more; a connection on which one has, unnoticed so far, ends. Whether there was one.
+    pub(crate) fn mend_wire(&mut self) -> bool {
         self.network.corruption = [None; 2];
         let spoiled = |connection: &Connection| connection.streams.iter().any(|stream| stream.sound.is_some());
-        if self.network.connections.values().any(spoiled) {
+        let any = self.network.connections.values().any(spoiled);
+        if any {
             self.break_link(LinkFault::Reset, 0);
         }
+        any
     }
 
     /// An engine sends a message.

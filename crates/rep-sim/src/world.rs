@@ -337,6 +337,7 @@ fn new_node(node: usize, swarm: &Swarm, dice: &mut Dice) -> NodeState {
         timer: None,
         closing: false,
         lost_cache_at: 0,
+        decided_at: 0,
         down_until: 0,
     }
 }
@@ -349,6 +350,30 @@ pub fn new_boot(rng: &mut Rng) -> BootId {
 /// A disk for a node's volume, with fresh metadata. The first node's may hold data from before, the second's then
 /// holds something else, so that a first sync that copies too little shows.
 pub fn new_volume(node: usize, volume: usize, swarm: &Swarm, dice: &mut Dice) -> VolumeDisk {
+    let (meta, layout) = fresh_metadata(node, volume, swarm, dice);
+    let mut content = vec![0; (layout.available_bytes / SECTOR_SIZE) as usize];
+    if swarm.beginning == Beginning::FullSync {
+        for block in &swarm.focus_blocks {
+            for sector in 0..8 {
+                content[*block as usize * 8 + sector] =
+                    0x8000_0000 | ((node as u32) << 24) | (*block << 3 | sector as u32);
+            }
+        }
+    }
+    VolumeDisk {
+        data: DataDisk::new(content, swarm.write_back),
+        meta,
+        device_bytes: layout.device_bytes,
+        attached: false,
+        exported: None,
+        openers: 0,
+        faults: Faults::default(),
+        rot: crate::rot::RotState::default(),
+    }
+}
+
+/// What `create-md` makes for a node's volume.
+pub fn fresh_metadata(node: usize, volume: usize, swarm: &Swarm, dice: &mut Dice) -> (MetaDisk, rep_meta::Layout) {
     let placement = if swarm.internal_metadata { Placement::Internal } else { Placement::External };
     let options = LayoutOptions { log_slots: Some(swarm.log_slots) };
     let (device_bytes, layout) = device_for(swarm, placement, options);
@@ -366,17 +391,7 @@ pub fn new_volume(node: usize, volume: usize, swarm: &Swarm, dice: &mut Dice) ->
         bitmap: InitialBitmap::Clean,
     };
     rep_meta::create(&mut meta, &parameters).expect("a disk of this size takes metadata");
-    let mut content = vec![0; (layout.available_bytes / SECTOR_SIZE) as usize];
-    if swarm.beginning == Beginning::FullSync {
-        for block in &swarm.focus_blocks {
-            for sector in 0..8 {
-                content[*block as usize * 8 + sector] =
-                    0x8000_0000 | ((node as u32) << 24) | (*block << 3 | sector as u32);
-            }
-        }
-    }
-    let data = DataDisk::new(content, swarm.write_back);
-    VolumeDisk { data, meta, device_bytes, attached: false, exported: None, openers: 0, faults: Faults::default() }
+    (meta, layout)
 }
 
 fn device_for(swarm: &Swarm, placement: Placement, options: LayoutOptions) -> (u64, rep_meta::Layout) {

@@ -76,6 +76,9 @@ bugs! {
     // ---- metadata ----
     "superblock-durable-early": "a superblock counts as durable when its write begins",
     "full-page-read-clean": "a page of which every block is marked is read as one without marks",
+    "superblock-crc-unchecked": "a rotten superblock is believed",
+    "log-damage-ignored": "a log that can't be read is taken for an empty one",
+    "bitmap-damage-ignored": "what a rotten part of the bitmap covers is taken for in sync",
     "superblock-one-copy": "the second copy of the superblock is never written",
     "not-marked-primary": "being Primary isn't recorded",
     "detach-without-drain": "a disk is let go of with requests under way",

@@ -2,19 +2,34 @@
 //! the same when encoded again.
 
 use crate::frame::{FrameReader, FrameWriter, Parsed};
-use crate::opening::{Opening, OpeningConfig, OpeningRandom, OpeningSide, Progress};
+use crate::limits::FRAME_WITHOUT_PAYLOAD_LENGTH_MAX;
+use crate::opening::{Opening, OpeningConfig, OpeningRandom, OpeningSide, Progress, Received, Secret};
 use crate::runs::{RunsWriter, decode_runs};
 use crate::{control, legal};
 use rep_types::{BlockIndex, NodeName, ResourceName};
 
 /// A stream of frames as received. The first eight bytes are the session number, so that the fuzzer can hit it.
-/// Payload bytes are skipped unchecked: they are never interpreted.
+/// Payload bytes are checked and skipped: they are never interpreted.
 pub fn fuzz_frames(data: &[u8]) {
     let Some((session, mut rest)) = data.split_first_chunk() else { return };
     let session = u64::from_le_bytes(*session);
     let (mut reader, mut writer) = (FrameReader::new(1, session), FrameWriter::new(1, session));
-    while let Ok(Parsed::Frame(frame)) = reader.parse(rest) {
+    loop {
+        let frame = match reader.parse(rest) {
+            Ok(Parsed::Frame(frame)) => frame,
+            Ok(Parsed::Incomplete { needed }) => {
+                assert!(
+                    needed > rest.len() && needed <= FRAME_WITHOUT_PAYLOAD_LENGTH_MAX,
+                    "asks for more, not for all"
+                );
+                return;
+            }
+            Err(_) => return,
+        };
         let (front, behind) = rest.split_at(frame.consumed);
+        if let Some((payload, bytes)) = frame.payload.zip(behind.get(..frame.message.payload_length() as usize)) {
+            let _ = payload.verify(bytes);
+        }
         let mut again = Vec::new();
         let crc = frame.payload.map_or(0, |payload| payload.crc);
         writer.encode(&frame.message, crc, &mut again).expect("what was accepted may be sent");
@@ -42,23 +57,34 @@ pub fn fuzz_runs(data: &[u8]) {
     }
 }
 
-/// What a stranger sends to a listener (first byte even) or a dialer (odd). Without the secret it never opens.
+/// What a stranger sends; the first byte chooses whom to (see [`fuzz_opening_side`]). With a secret it never opens.
 pub fn fuzz_opening(data: &[u8]) {
-    let Some((side, data)) = data.split_first() else { return };
-    let side = if side % 2 == 0 { OpeningSide::Listener } else { OpeningSide::Dialer };
-    let Some(config) = fuzz_config() else { return };
+    let Some((choice, data)) = data.split_first() else { return };
+    let (side, config) = fuzz_opening_side(*choice & 3);
+    let proof_needed = config.secret.is_some();
     let mut opening = Opening::new(side, config, OpeningRandom { nonce: [7; 32], session: 7 });
     for piece in data.chunks(37) {
         match opening.receive(piece) {
-            Ok(received) => assert!(!matches!(received.progress, Progress::Open(_)), "opened without the secret"),
-            Err(_) => break,
+            Ok(Received { progress: Progress::Open(agreed), consumed }) => {
+                assert!(!proof_needed, "opened without the secret");
+                assert!(consumed <= piece.len() && agreed.session_from_peer == 7);
+                break;
+            }
+            Ok(Received { progress: Progress::Waiting, consumed }) => assert_eq!(consumed, piece.len()),
+            Err(error) => {
+                assert_eq!(opening.receive(piece), Err(error), "an error is final");
+                break;
+            }
         }
     }
     assert!(opening.take_outgoing().len() <= crate::limits::OPENING_LENGTH_MAX);
 }
 
-fn fuzz_config() -> Option<OpeningConfig> {
-    let name = |name: &str| NodeName::new(name).ok();
-    let secret = crate::opening::Secret::new([0x5a; 32]).ok();
-    Some(OpeningConfig::new(ResourceName::new("r").ok()?, name("a")?, name("b")?, secret))
+/// A side of an opening: bit 0 set is the dialer, bit 1 has no secret, bit 2 is node b, which the others expect.
+pub fn fuzz_opening_side(choice: u8) -> (OpeningSide, OpeningConfig) {
+    let side = if choice & 1 == 0 { OpeningSide::Listener } else { OpeningSide::Dialer };
+    let name = |name: &str| NodeName::new(name).expect("a legal name");
+    let (node, peer) = if choice & 4 == 0 { (name("a"), name("b")) } else { (name("b"), name("a")) };
+    let secret = (choice & 2 == 0).then(|| Secret::new([0x5a; 32]).expect("a legal secret"));
+    (side, OpeningConfig::new(ResourceName::new("r").expect("a legal name"), node, peer, secret))
 }

@@ -3,8 +3,15 @@
 use super::Target;
 
 /// The file's text.
-pub const CONFIG: Target =
-    Target { name: "config", about: "the configuration file", run, seeds, length_max: 8 << 10, memory_max: 16 << 20 };
+pub const CONFIG: Target = Target {
+    name: "config",
+    about: "the configuration file",
+    run,
+    seeds,
+    length_max: 8 << 10,
+    memory_max: 16 << 20,
+    ..Target::USUAL
+};
 
 fn run(data: &[u8]) {
     match rep_control::config::parse("repd.toml", data) {

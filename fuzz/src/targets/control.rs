@@ -9,8 +9,7 @@ pub const CONTROL_API: Target = Target {
     about: "a request to the control socket: its verb, then its JSON",
     run,
     seeds,
-    length_max: 4 << 10,
-    memory_max: 4 << 20,
+    ..Target::USUAL
 };
 
 fn run(data: &[u8]) {

@@ -4,7 +4,8 @@
 //! Disks are kept by the input too: what is in flight completes when, and how, the input says.
 
 use super::Target;
-use super::metadata::{Image, fresh, identity};
+use super::image::Image;
+use super::metadata::{fresh, identity};
 use rep_engine::{Action, Command, DiskSuccess, Engine, EngineConfig, Event, ReadInto, Side, Timestamp};
 use rep_meta::{BootId, Identity, InitialBitmap, MetaStorage, Placement, load};
 use rep_types::{
@@ -23,6 +24,8 @@ pub const ENGINE: Target = Target {
     seeds,
     length_max: 2 << 10,
     memory_max: 64 << 20,
+    slow: true,
+    ..Target::USUAL
 };
 
 const VOLUME: VolumeNumber = VolumeNumber(0);
@@ -59,7 +62,9 @@ fn identities() -> [Identity; 2] {
 /// Fresh metadata of both nodes, made once.
 fn images() -> &'static [Image; 2] {
     static IMAGES: OnceLock<[Image; 2]> = OnceLock::new();
-    IMAGES.get_or_init(|| identities().map(|identity| fresh(identity, InitialBitmap::Clean, DEVICE_BYTES)))
+    IMAGES.get_or_init(|| {
+        identities().map(|identity| fresh(identity, InitialBitmap::Clean, Placement::External, DEVICE_BYTES, None))
+    })
 }
 
 impl World {

@@ -9,7 +9,7 @@ pub const HANDSHAKE: Target = Target {
     run: rep_nbd::fuzz::fuzz_negotiation,
     seeds: handshake_seeds,
     length_max: 8 << 10,
-    memory_max: 4 << 20,
+    ..Target::USUAL
 };
 
 /// Requests after that.
@@ -19,7 +19,7 @@ pub const REQUESTS: Target = Target {
     run: rep_nbd::fuzz::fuzz_transmission,
     seeds: request_seeds,
     length_max: 8 << 10,
-    memory_max: 4 << 20,
+    ..Target::USUAL
 };
 
 /// The client's side.
@@ -29,7 +29,7 @@ pub const CLIENT: Target = Target {
     run: rep_nbd::fuzz::fuzz_client,
     seeds: client_seeds,
     length_max: 8 << 10,
-    memory_max: 4 << 20,
+    ..Target::USUAL
 };
 
 const OPTION_MAGIC: &[u8] = b"IHAVEOPT";

@@ -5,45 +5,36 @@
 use crate::process::{Failure, Tool, cargo, output, target_directory};
 use std::ffi::OsString;
 
-/// How the driver is built.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Build {
-    /// As it is: enough to run inputs that are there.
-    Plain,
-    /// With the compiler's counters on every edge, so that the driver sees what an input reached.
-    Counting,
-}
-
-/// What makes the compiler count: LLVM's pass is reached by flags that are stable, and needs no runtime of its own
-/// because the driver brings the few functions that are called.
+/// With the compiler's counters on every edge, so that the driver sees what an input reached: LLVM's pass is turned on by
+/// flags that are stable, and needs no runtime of its own because the driver brings the few functions that are called.
 const COUNTING: &str = "-Cpasses=sancov-module \
     -Cllvm-args=-sanitizer-coverage-level=3 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+    -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares";
 
 /// Builds the driver and runs it.
 pub fn run(rest: &[OsString]) -> Result<(), Failure> {
-    let only_replays = rest.iter().any(|word| word == "--replay" || word == "--list");
-    driver(if only_replays { Build::Plain } else { Build::Counting })?.args(rest).run()
+    driver()?.args(rest).run()
 }
 
-/// The driver, built.
-pub fn driver(build: Build) -> Result<Tool, Failure> {
-    let release = cargo(["build", "--release", "--quiet", "--manifest-path", "fuzz/Cargo.toml", "--target-dir"]);
-    match build {
-        Build::Plain => {
-            let target = target_directory().join("fuzz");
-            release.arg(&target).run()?;
-            Ok(Tool::new(target.join("release").join("rep-fuzz")))
-        }
-        Build::Counting => {
-            // Naming the host as the target keeps the flags away from build scripts and macros.
-            let host = host()?;
-            let target = target_directory().join("fuzz-counting");
-            release.arg(&target).args(["--target", &host]).env("RUSTFLAGS", COUNTING).run()?;
-            Ok(Tool::new(target.join(&host).join("release").join("rep-fuzz")))
-        }
-    }
+/// What every test run does: the corpus, and the bugs planted to test the fuzzer itself.
+pub fn short() -> Result<(), Failure> {
+    driver()?.arg("--replay").run()?;
+    driver()?.arg("--controls").run()
+}
+
+/// The driver, built. One build serves the replay and the hunt.
+fn driver() -> Result<Tool, Failure> {
+    // Naming the host as the target keeps the flags away from build scripts and macros.
+    let host = host()?;
+    let target = target_directory().join("fuzz");
+    cargo(["build", "--release", "--quiet", "--manifest-path", "fuzz/Cargo.toml", "--target-dir"])
+        .arg(&target)
+        .args(["--target", &host])
+        .env("RUSTFLAGS", COUNTING)
+        .run()?;
+    Ok(Tool::new(target.join(&host).join("release").join("rep-fuzz")))
 }
 
 fn host() -> Result<String, Failure> {

@@ -176,7 +176,6 @@ const HARDEST: &[&str] = &[
     "node-crash-for-daemon-crash",
     "clients-view-ignored",
     "detach-without-drain",
-    "superblock-one-copy",
     "lost-disk-not-recorded",
     "told-blocks-forgotten",
 ];
