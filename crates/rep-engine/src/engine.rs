@@ -21,7 +21,7 @@ use crate::slab::{Key, Slab};
 use crate::volume::Volume;
 use rep_types::planted;
 use rep_types::{
-    ConnectionState, DiskState, IoError, IoId, PayloadId, ReplicationState, RequestId, Role, VolumeNumber,
+    ConnectionState, DiskState, FenceAnswer, IoError, IoId, PayloadId, ReplicationState, RequestId, Role, VolumeNumber,
 };
 use rep_wire::Message;
 use std::collections::VecDeque;
@@ -75,6 +75,8 @@ pub struct Engine {
     pub(crate) archive_refused: bool,
     /// What is known of whether the peer can go on without us.
     pub(crate) fence: Fence,
+    /// What the handler said last, since the peer was lost.
+    pub(crate) fence_said: Option<FenceAnswer>,
     /// Clients are being held back for it.
     pub(crate) fence_held: bool,
     /// The peer was kept from going on, which may be taken back once it follows again.
@@ -117,6 +119,7 @@ impl Engine {
             demoting: false,
             archive_refused: false,
             fence: Fence::Apart,
+            fence_said: None,
             fence_held: false,
             unfence_due: false,
             told_suspended: false,

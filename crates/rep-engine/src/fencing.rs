@@ -135,7 +135,10 @@ impl Engine {
         if !(asked_last || planted!("late-fence-answer-counts") && self.fences()) {
             return;
         }
-        self.notice(Notice::FenceAnswered { answer });
+        // What is said every few seconds is told once.
+        if self.fence_said.replace(answer) != Some(answer) {
+            self.notice(Notice::FenceAnswered { answer });
+        }
         if answer.is_safe() {
             self.unfence_due = true;
             self.fence = self.recording_safety();
@@ -221,6 +224,7 @@ impl Engine {
     /// Both have joined.
     pub(crate) fn fence_joined(&mut self) {
         self.fence = Fence::Together;
+        self.fence_said = None;
     }
 
     /// This node is Secondary from now on.

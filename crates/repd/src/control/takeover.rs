@@ -8,7 +8,7 @@
 use super::holders::holder;
 use super::resource::{Report, Resource, Running};
 use rep_control::api::ApiError;
-use rep_control::config::Device;
+use rep_control::config::{Device, Fencing};
 use rep_engine::{Command, Snapshot};
 use rep_nbdk::Backend;
 use rep_types::{ConnectionState, DiskState, Refusal, Role, VolumeNumber};
@@ -20,6 +20,8 @@ use tokio::task::spawn_blocking;
 
 /// The pause between two looks at whether this node may be Primary.
 const LOOK_PAUSE: Duration = Duration::from_millis(50);
+/// The pause before a fence-peer handler that could not make sure is asked again.
+const FENCE_PAUSE: Duration = Duration::from_secs(10);
 /// How long one promotion may take.
 const PROMOTION_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -32,15 +34,19 @@ enum Step {
 }
 
 /// `alone`: the peer could have connected by now if it were there.
-fn next_step(engine: &Snapshot, alone: bool) -> Step {
+fn next_step(engine: &Snapshot, alone: bool, fencing: Fencing) -> Step {
     let whole = |disk: DiskState| matches!(disk, DiskState::Consistent | DiskState::UpToDate);
     match engine.promotion_refused {
         _ if engine.role == Role::Primary => Step::Done,
         None => Step::Promote { force: false },
+        // That asks the fence-peer handler.
+        Some(Refusal::PeerNotFenced) if alone => Step::Promote { force: false },
         // Every write that was ever answered is on this disk, for its daemon died and not its node. The peer isn't
-        // there to say whether it went on; if it did, both will see it when they meet (I-G3).
+        // there to say whether it went on; if it did, both will see it when they meet (I-G3). Who has fencing wants
+        // to know first: there only the peer or the operator ends the wait.
         Some(Refusal::NoUpToDateDisk)
             if alone
+                && fencing == Fencing::DontCare
                 && engine.connection == ConnectionState::Connecting
                 && engine.volumes.iter().all(|volume| whole(volume.disk)) =>
         {
@@ -96,7 +102,7 @@ impl Resource {
         while let Ok(running) = self.running() {
             let alone = begun.elapsed() >= self.config().net.timeout;
             let step = match running.report().await {
-                Report::Fresh(report) => next_step(&report.engine, alone),
+                Report::Fresh(report) => next_step(&report.engine, alone, self.config().fencing),
                 Report::Stale(_) => Step::Wait,
             };
             match step {
@@ -104,7 +110,10 @@ impl Resource {
                 Step::Wait => {}
                 Step::Promote { force } => {
                     // What refuses it now may not a moment later.
-                    let _ = running.command(Command::Promote { force }, PROMOTION_DEADLINE, self.name()).await;
+                    let promoted = running.command(Command::Promote { force }, PROMOTION_DEADLINE, self.name()).await;
+                    if promoted.is_err() && self.config().fencing != Fencing::DontCare {
+                        tokio::time::sleep(FENCE_PAUSE).await;
+                    }
                 }
             }
             tokio::time::sleep(LOOK_PAUSE).await;
@@ -140,7 +149,7 @@ mod tests {
     fn step(role: Role, connection: ConnectionState, disk: DiskState, refused: Option<Refusal>, alone: bool) -> Step {
         let volume = VolumeSnapshot { disk, ..fixture::volume() };
         let engine = fixture::engine(role, connection, volume);
-        next_step(&Snapshot { promotion_refused: refused, ..engine }, alone)
+        next_step(&Snapshot { promotion_refused: refused, ..engine }, alone, Fencing::DontCare)
     }
 
     #[test]
@@ -169,5 +178,16 @@ mod tests {
             assert_eq!(found, expected, "{connection:?} {disk:?} {refused:?} {alone}");
         }
         assert_eq!(step(Role::Primary, Connected, UpToDate, None, false), Step::Done);
+    }
+
+    #[test]
+    fn with_fencing_nobody_goes_on_alone_unasked() {
+        let volume = VolumeSnapshot { disk: Consistent, ..fixture::volume() };
+        let engine = fixture::engine(Role::Secondary, ConnectionState::Connecting, volume);
+        let refused = |refusal| Snapshot { promotion_refused: Some(refusal), ..engine.clone() };
+        let step = |refusal, alone| next_step(&refused(refusal), alone, Fencing::ResourceAndStonith);
+        assert_eq!(step(Refusal::NoUpToDateDisk, true), Step::Wait);
+        assert_eq!(step(Refusal::PeerNotFenced, false), Step::Wait);
+        assert_eq!(step(Refusal::PeerNotFenced, true), Step::Promote { force: false });
     }
 }
