@@ -268,7 +268,9 @@ impl Engine {
         result: Result<(), IoError>,
         payload: Option<PayloadId>,
     ) {
-        if self.answers_wait() && !planted!("answer-not-held") {
+        // That something failed needn't wait for the peer: it promises nothing.
+        let waits = self.recording > 0 || (result.is_ok() && self.answers_wait());
+        if waits && !planted!("answer-not-held") {
             self.held.push(Held { request, volume, result, payload });
         } else {
             self.out.push(Action::Complete { request, result, payload });

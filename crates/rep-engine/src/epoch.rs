@@ -121,7 +121,7 @@ impl Engine {
         if alone && volume.generation_due() {
             // The peer, were it to lose its cache, must not pass for as good as this disk (R15).
             self.restart_handshake_if_under_way();
-            self.begin_generation(index);
+            self.begin_lost_generation(index);
         }
         if self.epochs.is_clean() && self.recording == 0 || planted!("flush-answered-at-once") {
             return self.answer(request, Some(index), Ok(()), None);
@@ -262,7 +262,7 @@ impl Engine {
             // generation says so before anybody is answered (R14).
             let good = volume.local.is_some() && volume.disk == DiskState::UpToDate;
             if good && volume.generation_due() {
-                self.begin_generation(index);
+                self.begin_lost_generation(index);
             }
         }
         let volume = &mut self.volumes[index];

@@ -304,6 +304,15 @@ impl Engine {
         true
     }
 
+    /// Begins a generation because the peer was lost: at once, or when it is known not to go on (F2).
+    pub(crate) fn begin_lost_generation(&mut self, index: usize) {
+        if self.fence_holds() && !planted!("generation-before-fence") {
+            self.volumes[index].owes_generation = true;
+        } else {
+            self.begin_generation(index);
+        }
+    }
+
     /// Begins the generations that losing the peer was worth (F2), unless it follows again.
     fn pay_generations(&mut self) {
         let connected = self.is_connected();

@@ -38,11 +38,7 @@ impl Engine {
         let good = volume.local.is_some() && volume.disk == DiskState::UpToDate;
         let due = volume.generation_due() && !planted!("loss-without-generation");
         if lacking && good && self.role == Role::Primary && due {
-            if self.fence_holds() && !planted!("generation-before-fence") {
-                self.volumes[index].owes_generation = true;
-            } else {
-                self.begin_generation(index);
-            }
+            self.begin_lost_generation(index);
         }
         if volume_waits_for_peer(&self.volumes[index]) {
             // The peer was to record the loss of our disk and is gone itself: no copy is in reach.

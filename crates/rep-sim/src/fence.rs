@@ -193,7 +193,8 @@ impl World {
 
     /// A node has joined; now and then its peer doesn't hear of it.
     fn lose_last_word(&mut self, node: usize) {
-        let first = self.swarm.fences() && !self.operator.healing && self.is_apart(1 - node);
+        let begun = !(0..self.swarm.volumes).any(|volume| self.truth_just_created(volume));
+        let first = begun && self.swarm.fences() && !self.operator.healing && self.is_apart(1 - node);
         if first && self.dice.misc.chance(LAST_WORDS_LOST) {
             self.seen(Sometimes::LastWordLost);
             let for_ns = self.dice.misc.span(SECOND, 60 * SECOND);

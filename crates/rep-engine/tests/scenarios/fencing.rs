@@ -261,3 +261,17 @@ fn a_peer_that_goes_under_a_promotion_is_fenced_first() {
     assert_eq!(pair.outcome(1, promotion), Some(Err(CommandError::Refused(Refusal::PeerNotFenced))));
     assert_eq!(pair.superblock(1, 0).primary, rep_meta::PrimaryMark::None);
 }
+
+/// A flush while clients wait begins no generation either. Found by seed 3485.
+#[test]
+fn a_flush_that_waits_for_the_fence_begins_no_generation() {
+    let mut pair = with_primary(Fencing::ResourceAndStonith);
+    let before = pair.superblock(0, 0).generations;
+    pair.cut();
+    let flush = pair.flush(0, 0);
+    pair.run();
+    assert_eq!((pair.answer(0, flush), pair.superblock(0, 0).generations), (None, before));
+    pair.fence_answers(0, FenceAnswer::PeerFenced);
+    assert_eq!(pair.answer(0, flush), Some(Ok(())));
+    assert_eq!(pair.superblock(0, 0).generations.bitmap, before.current);
+}
