@@ -56,6 +56,17 @@ impl Driver {
         self.call("making a device", connection(message, socket)).map(drop)
     }
 
+    /// Whether a device of this backend can still be given a connection: not once it was disconnected, though it stays as
+    /// long as somebody has it open.
+    pub fn is_bound(&mut self, index: u32, backend: &Backend) -> Result<bool, NbdkError> {
+        // To reconfigure nothing.
+        let message = self.command(nbd::RECONFIGURE).u32(nbd::INDEX, index);
+        match self.call("looking at a device", message.text(nbd::BACKEND_IDENTIFIER, backend.as_str())) {
+            Err(NbdkError::Command { source, .. }) if source.raw_os_error() == Some(Errno::EINVAL as i32) => Ok(false),
+            result => result.map(|_| true),
+        }
+    }
+
     /// Gives a device whose connection is dead another. The driver also says that it is done when it isn't dead and the
     /// socket wasn't taken.
     pub fn reconnect(&mut self, index: u32, backend: &Backend, socket: BorrowedFd<'_>) -> Result<(), NbdkError> {

@@ -59,8 +59,19 @@ pub struct Attached {
 }
 
 /// The device that is bound for a backend, served or left behind.
-pub fn find(backend: &Backend) -> Option<u32> {
-    Sysfs::new().find(backend)
+pub fn find(backend: &Backend) -> Result<Option<u32>, NbdkError> {
+    let sysfs = Sysfs::new();
+    // Without a device the driver, which may not be there, isn't asked.
+    if sysfs.all_of(backend).is_empty() { Ok(None) } else { find_with(&mut Driver::open()?, &sysfs, backend) }
+}
+
+fn find_with(driver: &mut Driver, sysfs: &Sysfs, backend: &Backend) -> Result<Option<u32>, NbdkError> {
+    for index in sysfs.all_of(backend) {
+        if driver.is_bound(index, backend)? {
+            return Ok(Some(index));
+        }
+    }
+    Ok(None)
 }
 
 /// Makes a device, or takes over the one that was left behind.
@@ -70,7 +81,7 @@ pub fn attach(options: &DeviceOptions) -> Result<Attached, NbdkError> {
     }
     let sysfs = Sysfs::new();
     let mut driver = Driver::open()?;
-    match sysfs.find(&options.backend) {
+    match find_with(&mut driver, &sysfs, &options.backend)? {
         Some(index) => take_over(&mut driver, &sysfs, index, options),
         None => add(&mut driver, &sysfs, options),
     }

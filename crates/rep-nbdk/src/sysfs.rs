@@ -35,11 +35,13 @@ impl Sysfs {
         self.read(index, "backend").is_some_and(|text| text == backend.as_str())
     }
 
-    /// The device that is bound for a backend.
-    pub fn find(&self, backend: &Backend) -> Option<u32> {
+    /// The devices that are bound for a backend. Those that were disconnected are among them for as
+    /// long as somebody has them open.
+    pub fn all_of(&self, backend: &Backend) -> Vec<u32> {
         let mut numbers = self.numbers();
         numbers.sort_unstable();
-        numbers.into_iter().find(|index| self.is_of(*index, backend))
+        numbers.retain(|index| self.is_of(*index, backend));
+        numbers
     }
 
     fn numbers(&self) -> Vec<u32> {
@@ -102,11 +104,12 @@ mod tests {
             (0, &[("size", "0\n")]),
             (1, &[("backend", "\n")]),
             (2, &[("backend", "repd/alpha/vz/10\n")]),
+            (17, &[("backend", "repd/alpha/vz/1\n")]),
             (16, &[("backend", "repd/alpha/vz/1\n"), ("size", "2048\n")]),
         ]);
         let sysfs = Sysfs(folder.path().to_owned());
-        assert_eq!(sysfs.find(&ours), Some(16));
-        assert_eq!(sysfs.find(&Backend::new("vz", "beta", 1)), None);
+        assert_eq!(sysfs.all_of(&ours), [16, 17]);
+        assert!(sysfs.all_of(&Backend::new("vz", "beta", 1)).is_empty());
         assert_eq!(sysfs.size_bytes(16), 1 << 20);
         assert!(sysfs.exists(1) && !sysfs.exists(3));
         assert_eq!(sysfs.free_number(), 3);

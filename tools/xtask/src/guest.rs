@@ -23,11 +23,12 @@ fn with_companions(lab: Tool) -> Tool {
 /// A scenario on two scratch disks: its seconds at most, its script, its settings.
 struct Scenario(&'static str, &'static str, &'static [&'static str]);
 
-const SCENARIOS: [Scenario; 4] = [
+const SCENARIOS: [Scenario; 5] = [
     Scenario("600", "mount.sh", &["-e", "DEVICE=ublk"]),
     Scenario("600", "mount.sh", &["-e", "DEVICE=nbd"]),
     Scenario("900", "kills.sh", &["-e", "DEVICE=ublk", "-e", "KILLS=20", "-e", "ALONE=17"]),
     Scenario("900", "kills.sh", &["-e", "DEVICE=nbd", "-e", "KILLS=10", "-e", "ALONE=8"]),
+    Scenario("300", "nbd-ended.sh", &[]),
 ];
 
 /// Runs every scenario of the lab; the daemons are built already.

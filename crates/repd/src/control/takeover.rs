@@ -134,7 +134,7 @@ impl Resource {
 fn is_left_behind(resource: &str, node: &str, volume: VolumeNumber, device: &Device) -> bool {
     match device {
         Device::Ublk => lifecycle::find(Fingerprint::new(resource, node, volume.0)).is_ok_and(|found| found.is_some()),
-        Device::NbdKernel => rep_nbdk::find(&Backend::new(resource, node, volume.0)).is_some(),
+        Device::NbdKernel => rep_nbdk::find(&Backend::new(resource, node, volume.0)).is_ok_and(|found| found.is_some()),
         Device::NbdUnix(_) | Device::NbdTcp(_) => false,
     }
 }

@@ -94,17 +94,19 @@ impl KernelDevices {
 
     /// Offers a volume. A device that stands keeps its size until it is offered anew.
     pub fn offer(&mut self, volume: VolumeNumber, export: &Export) {
-        let Some(index) = self.index(volume) else { return };
-        self.volumes[index].offered = Some(export.clone());
-        self.volumes[index].problem = None;
-        self.proceed(index);
+        if let Some(index) = self.index(volume) {
+            self.volumes[index].offered = Some(export.clone());
+            self.volumes[index].problem = None;
+            self.proceed(index);
+        }
     }
 
     /// Stops offering a volume: its device goes.
     pub fn withdraw(&mut self, volume: VolumeNumber) {
-        let Some(index) = self.index(volume) else { return };
-        self.volumes[index].offered = None;
-        self.proceed(index);
+        if let Some(index) = self.index(volume) {
+            self.volumes[index].offered = None;
+            self.proceed(index);
+        }
     }
 
     /// Stops offering every volume. True when no device is left.
@@ -134,18 +136,10 @@ impl KernelDevices {
 
     /// The connection of a device has ended; `goodbye`: the kernel said so itself.
     pub fn lost(&mut self, volume: VolumeNumber, goodbye: bool) {
-        let Some(index) = self.index(volume) else { return };
-        let volume = &mut self.volumes[index];
-        let State::Live(id) = volume.state else { return };
-        let Some(export) = &volume.offered else { return };
-        if goodbye {
-            volume.state = State::Absent;
-            volume.fail(id, "the kernel took the device away".into());
-            return;
+        if let Some(index) = self.index(volume) {
+            let job = self.volumes[index].lost(goodbye);
+            self.start(volume, job);
         }
-        info!(volume = %volume.number, "device: the kernel dropped the connection of /dev/{}: it gets another", node(id));
-        self.channel.start(volume.number, Job::Attach(options(&volume.backend, export), REATTACH_PAUSE));
-        volume.state = State::Attaching;
     }
 
     /// Takes what the workers came to; each device that was attached has a connection to be served.
@@ -153,38 +147,65 @@ impl KernelDevices {
         let mut clients = Vec::new();
         while let Ok(WorkerResult { volume, outcome }) = self.results.try_recv() {
             let Some(index) = self.index(volume) else { continue };
-            match outcome {
-                Outcome::Attached(Ok(attached)) => {
-                    let socket = self.volumes[index].attached(attached);
-                    clients.push(KernelClient { volume, socket });
-                }
-                Outcome::Attached(Err(error)) => self.volumes[index].not_attached(error.to_string()),
-                Outcome::Detached(result) => self.volumes[index].detached(result.map_err(|error| error.to_string())),
-            }
+            let socket = self.volumes[index].take(outcome);
+            clients.extend(socket.map(|socket| KernelClient { volume, socket }));
             self.proceed(index);
         }
         clients
     }
 
-    /// Does what follows from a change.
     fn proceed(&mut self, index: usize) {
-        let volume = &mut self.volumes[index];
-        match (volume.state, &volume.offered) {
-            (State::Absent, Some(export)) if volume.problem.is_none() => {
-                self.channel.start(volume.number, Job::Attach(options(&volume.backend, export), Duration::ZERO));
-                volume.state = State::Attaching;
-            }
-            (State::Live(id), None) => {
-                link::remove(&volume.link, &node(id));
-                self.channel.start(volume.number, Job::Detach(id, volume.backend.clone()));
-                volume.state = State::Detaching(id);
-            }
-            _ => {}
-        }
+        let job = self.volumes[index].proceed();
+        self.start(self.volumes[index].number, job);
+    }
+
+    fn start(&self, volume: VolumeNumber, job: Option<Job>) {
+        job.into_iter().for_each(|job| self.channel.start(volume, job));
     }
 }
 
 impl Volume {
+    /// What follows from a change.
+    fn proceed(&mut self) -> Option<Job> {
+        match (self.state, &self.offered) {
+            (State::Absent, Some(export)) if self.problem.is_none() => {
+                self.state = State::Attaching;
+                Some(Job::Attach(options(&self.backend, export), Duration::ZERO))
+            }
+            (State::Live(index), None) => {
+                link::remove(&self.link, &node(index));
+                self.state = State::Detaching(index);
+                Some(Job::Detach(index, self.backend.clone()))
+            }
+            _ => None,
+        }
+    }
+
+    /// The connection has ended.
+    fn lost(&mut self, goodbye: bool) -> Option<Job> {
+        // Any other state has its worker under way, which will tell.
+        let State::Live(index) = self.state else { return None };
+        let export = self.offered.as_ref()?;
+        if goodbye {
+            self.state = State::Absent;
+            self.fail(index, "the kernel took the device away".into());
+            return None;
+        }
+        info!(volume = %self.number, "device: the kernel dropped the connection of /dev/{}: it gets another", node(index));
+        self.state = State::Attaching;
+        Some(Job::Attach(options(&self.backend, export), REATTACH_PAUSE))
+    }
+
+    /// What a worker came to; perhaps a connection.
+    fn take(&mut self, outcome: Outcome) -> Option<OwnedFd> {
+        match outcome {
+            Outcome::Attached(Ok(attached)) => return Some(self.attached(attached)),
+            Outcome::Attached(Err(error)) => self.not_attached(error.to_string()),
+            Outcome::Detached(result) => self.detached(result.map_err(|error| error.to_string())),
+        }
+        None
+    }
+
     /// The device stands; returns its connection.
     fn attached(&mut self, attached: Attached) -> OwnedFd {
         let Attached { index, origin, socket, slow_resend } = attached;
@@ -236,4 +257,94 @@ fn options(backend: &Backend, export: &Export) -> DeviceOptions {
 /// The name of a device's node below `/dev`.
 fn node(index: u32) -> String {
     format!("nbd{index}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rep_nbd::ExportId;
+    use rep_nbdk::NbdkError;
+
+    fn volume(folder: &std::path::Path) -> Volume {
+        Volume {
+            number: VolumeNumber(0),
+            backend: Backend::new("vz", "alpha", 0),
+            link: folder.join("vz/0"),
+            offered: None,
+            state: State::Absent,
+            problem: None,
+        }
+    }
+
+    fn export() -> Export {
+        Export::new(ExportId(0), "vz", (1 << 20) + 100, 512).expect("an export")
+    }
+
+    fn attached() -> Outcome {
+        let socket = std::fs::File::open("/dev/null").expect("a descriptor").into();
+        Outcome::Attached(Ok(Attached { index: 16, origin: Origin::Added, socket, slow_resend: None }))
+    }
+
+    #[test]
+    fn a_device_comes_and_goes_with_the_offer() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut volume = volume(folder.path());
+        assert!(volume.proceed().is_none());
+        volume.offered = Some(export());
+        let Some(Job::Attach(options, Duration::ZERO)) = volume.proceed() else { panic!("{:?}", volume.state) };
+        assert_eq!((options.size_bytes, options.block_bytes), (1 << 20, 512));
+        assert_eq!(options.flags & 0b1, 1);
+        assert!(volume.proceed().is_none(), "one worker at a time");
+        assert!(volume.take(attached()).is_some() && volume.link.is_symlink());
+        assert!(volume.proceed().is_none());
+        volume.offered = None;
+        assert!(matches!(volume.proceed(), Some(Job::Detach(16, _))) && !volume.link.is_symlink());
+        // Offered again before it has gone: it is made anew once it has.
+        volume.offered = Some(export());
+        assert!(volume.proceed().is_none());
+        assert!(volume.take(Outcome::Detached(Ok(()))).is_none());
+        assert!(matches!(volume.proceed(), Some(Job::Attach(..))));
+    }
+
+    #[test]
+    fn an_offer_withdrawn_while_the_device_is_made_takes_it_away_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut volume = Volume { offered: Some(export()), ..volume(folder.path()) };
+        assert!(volume.proceed().is_some());
+        volume.offered = None;
+        assert!(volume.proceed().is_none());
+        assert!(volume.take(attached()).is_some());
+        assert!(matches!(volume.proceed(), Some(Job::Detach(16, _))));
+    }
+
+    #[test]
+    fn a_connection_that_breaks_is_replaced_and_one_that_was_ended_is_not() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut volume = Volume { offered: Some(export()), ..volume(folder.path()) };
+        volume.proceed();
+        volume.take(attached());
+        assert!(matches!(volume.lost(false), Some(Job::Attach(_, REATTACH_PAUSE))));
+        assert!(volume.link.is_symlink(), "whoever has it open keeps its name");
+        volume.take(attached());
+        assert!(volume.lost(true).is_none() && volume.state == State::Absent && !volume.link.is_symlink());
+        assert!(volume.proceed().is_none() && volume.problem.is_some(), "until it is offered anew");
+    }
+
+    #[test]
+    fn the_goodbye_of_a_device_that_goes_is_no_failure() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut volume = Volume { state: State::Detaching(16), ..volume(folder.path()) };
+        assert!(volume.lost(true).is_none() && volume.problem.is_none());
+        assert_eq!(volume.state, State::Detaching(16));
+    }
+
+    #[test]
+    fn a_device_that_cant_be_had_is_tried_again_only_when_it_is_offered_anew() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut volume = Volume { offered: Some(export()), ..volume(folder.path()) };
+        volume.proceed();
+        assert!(volume.take(Outcome::Attached(Err(NbdkError::NoDriver))).is_none());
+        assert!(volume.problem.as_ref().is_some_and(|problem| problem.contains("modprobe nbd")));
+        assert!(volume.proceed().is_none());
+    }
 }
