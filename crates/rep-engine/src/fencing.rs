@@ -14,7 +14,7 @@
 //! peer may be alive, and a Primary is: neither is safe.
 //!
 //! Invariants:
-//! - F1 with `resource-and-stonith` a Primary apart from its peer starts no client I/O and answers none before it
+//! - F1 with `resource-and-stonith` a Primary apart from its peer, or not yet followed by it, starts no client I/O and answers none before it
 //!   knows, durably, that the peer can't go on (I-G6);
 //! - F2 the generation that losing the peer is worth begins when that is known: were it made before, and this node
 //!   the one that is fenced, nothing but a loser's generation would be left, and a split brain seen that isn't one;
@@ -74,9 +74,18 @@ impl Engine {
     pub(crate) fn fence_holds(&self) -> bool {
         self.config.fencing == Fencing::ResourceAndStonith
             && self.role == Role::Primary
-            && !self.fence.allows()
+            && !(self.fence.allows() && self.peer_follows())
             && self.volumes.iter().any(Volume::is_good)
             && !planted!("stonith-does-not-suspend")
+    }
+
+    /// Whether a peer we have joined can't be promoted without us: it gets every write, or its data aren't good. We join
+    /// before we know that it has: one that calls itself UpToDate and is to be a target may not have heard of it yet.
+    fn peer_follows(&self) -> bool {
+        let follows = |volume: &Volume| volume.peer_disk != DiskState::UpToDate || volume.mirrors(true);
+        // While it is being left nothing reaches it, and it hasn't noted yet that it is.
+        let leaving = self.connection == ConnectionState::Disconnecting;
+        !leaving && (!self.is_connected() || self.volumes.iter().filter(|volume| volume.is_good()).all(follows))
     }
 
     /// Whether a promotion without the peer must wait until that is fenced.
@@ -231,6 +240,10 @@ impl Engine {
     pub(crate) fn fence_demoted(&mut self) {
         if matches!(self.fence, Fence::Waived | Fence::Failed { .. } | Fence::Due { .. }) {
             self.fence = Fence::Apart;
+        }
+        if self.fence_held {
+            // What waited for the peer was never promised, and now nobody is left to promise it.
+            (0..self.volumes.len()).for_each(|index| self.fail_held(index));
         }
         self.volumes.iter_mut().for_each(|volume| volume.owes_generation = false);
     }

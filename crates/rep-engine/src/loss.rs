@@ -68,7 +68,7 @@ impl Engine {
     }
 
     /// A volume's answers held for a loss that nobody records become errors: no disk that counts has those writes.
-    fn fail_held(&mut self, index: usize) {
+    pub(crate) fn fail_held(&mut self, index: usize) {
         for held in self.held.iter_mut().filter(|held| held.volume == Some(index)) {
             held.result = Err(IoError::Io);
         }

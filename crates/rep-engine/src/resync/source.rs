@@ -56,7 +56,7 @@ impl Engine {
 
     pub(crate) fn progress_source(&mut self, index: usize, stage: Stage) -> bool {
         match stage {
-            Stage::SourceExchange => self.source_may_start(index),
+            Stage::SourceExchange => self.source_begins_generation(index) || self.source_may_start(index),
             Stage::SourceRunning => {
                 self.source_flushes(index);
                 self.source_may_finish(index)
@@ -86,9 +86,22 @@ impl Engine {
         // Not before: a generation on a disk that turns out to have lost its cache would pass for newer than the
         // target's good data.
         let none = volume.local.as_ref().is_some_and(|local| local.superblock().generations.bitmap.is_none());
-        if none {
+        if none && !self.fences() {
             self.begin_generation(index);
         }
+    }
+
+    /// With fencing the source's generation begins only when the target is known to have joined, by its bitmap: one
+    /// that hasn't may be promoted, and this generation would then look like a split brain (F2).
+    fn source_begins_generation(&mut self, index: usize) -> bool {
+        let volume = &self.volumes[index];
+        let ready = volume.resync.as_ref().is_some_and(|resync| resync.pulled && resync.flushed);
+        let none = volume.local.as_ref().is_some_and(|local| local.superblock().generations.bitmap.is_none());
+        let due = self.fences() && ready && none && volume.recording.is_none();
+        if due {
+            self.begin_generation(index);
+        }
+        due
     }
 
     /// The target is durably Inconsistent: from now on writes are mirrored to it.

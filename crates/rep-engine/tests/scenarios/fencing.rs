@@ -275,3 +275,17 @@ fn a_flush_that_waits_for_the_fence_begins_no_generation() {
     assert_eq!(pair.answer(0, flush), Some(Ok(())));
     assert_eq!(pair.superblock(0, 0).generations.bitmap, before.current);
 }
+
+/// A Primary that leaves answers nobody between its word and the peer's having noted it. Found by seed 7674.
+#[test]
+fn a_primary_that_leaves_waits_until_that_is_noted() {
+    let mut pair = with_primary(Fencing::ResourceAndStonith);
+    pair.hold_wire(1);
+    pair.command(0, Command::Disconnect { force: false });
+    let write = pair.write(0, 0, 1);
+    pair.run();
+    assert_eq!(pair.answer(0, write), None);
+    pair.let_wire_go(1);
+    assert_eq!(pair.answer(0, write), Some(Ok(())));
+    assert_eq!(pair.volume(1, 0).disk, DiskState::Outdated);
+}
