@@ -241,6 +241,7 @@ impl World {
     pub(crate) fn known_equal(&mut self, volume: usize) {
         let lineage = &mut self.truth.lineages[volume];
         (lineage.intact, lineage.failed, lineage.away) = ([true; 2], [false; 2], [false; 2]);
+        self.knows_all(volume);
     }
 
     /// A node's disk went out of reach.
