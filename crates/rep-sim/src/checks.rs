@@ -379,6 +379,21 @@ impl World {
         }
     }
 
+    /// The metadata call a disk that is still attached cleanly let go of: nothing is under way to it, and nothing is in its cache only (I-D8).
+    pub(crate) fn check_clean_end(&mut self, node: usize, volume: usize) {
+        if !self.nodes[node].volumes[volume].attached {
+            return;
+        }
+        let disk = &self.nodes[node].volumes[volume].data;
+        let volatile = disk.dirty_sectors().find(|sector| disk.cached()[*sector] != disk.stable()[*sector]);
+        let mut ops = self.nodes[node].ops.values();
+        let under_way = ops.any(|op| op.volume == volume && op.kind.writes_data() && op.done.is_none());
+        if volatile.is_some() || under_way {
+            let detail = format!("node {node} volume {volume} is called cleanly detached; in its cache: {volatile:?}");
+            self.fail(Kind::WrongData, "I-D8", detail);
+        }
+    }
+
     /// A request failed: only when a disk did, or none was in reach.
     pub(crate) fn check_error(&mut self, asked: &Outstanding, result: Result<(), IoError>) {
         let Some(snapshot) = self.snapshot(asked.node) else { return };

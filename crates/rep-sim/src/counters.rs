@@ -50,6 +50,7 @@ sometimes! {
     MetaRotted = "metadata rotted at rest",
     DamageFound = "damaged log or bitmap found",
     MetaLost = "metadata lost and made anew",
+    RolledBack = "old metadata put back",
     PingTimeout = "ping timeout",
     DiskStalled = "peer's disk stalled",
     PrimaryWasTarget = "Primary while resync target",

@@ -27,6 +27,7 @@ pub mod plan;
 pub mod planted;
 pub mod rare;
 pub mod rng;
+mod rollback;
 pub mod rot;
 pub mod runner;
 mod shell;

@@ -142,7 +142,9 @@ impl World {
         for volume in 0..self.swarm.volumes {
             self.nodes[node].volumes[volume] = new_volume(node, volume, &self.swarm, &mut self.dice);
             self.truth_reset(node, volume);
+            self.knows_less(node, volume);
         }
+        self.spoil_image(node);
         self.nodes[node].boot = new_boot(&mut self.dice.life);
         self.nodes[node].down_until = self.now + down_ns;
         self.after(down_ns.max(SECOND / 100), Due::Restart { node });

@@ -8,6 +8,9 @@ use crate::swarm::{MS, SECOND, Swarm};
 use crate::wire::WireFault;
 use crate::world::World;
 
+/// Moments at which an image would be put back.
+const ROLL_BACK_TRIES: u32 = 6;
+
 /// How often each happens in a run. Most runs have few of them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RareFaults {
@@ -17,6 +20,8 @@ pub struct RareFaults {
     pub wire: u32,
     /// Metadata that rot at rest.
     pub meta_rot: u32,
+    /// Images of metadata that are put back later, if anything is promised of that then.
+    pub rollback: u32,
 }
 
 /// One of them.
@@ -24,6 +29,8 @@ pub struct RareFaults {
 #[allow(missing_docs)] // the names say it
 pub enum RareFault {
     Wire { from: Node, fault: WireFault },
+    TakeImage { node: Node },
+    RollBack { node: Node, down_ns: u64 },
     MetaRot { node: Node, volume: usize, rot: MetaRot, power: bool, down_ns: u64 },
 }
 
@@ -37,6 +44,7 @@ impl RareFaults {
             pieces: [0, 30, 300][sometimes(500, 2) as usize],
             wire: sometimes(300, 4),
             meta_rot: sometimes(200, 3),
+            rollback: sometimes(150, 3),
         }
     }
 }
@@ -44,7 +52,7 @@ impl RareFaults {
 /// Puts a run's rare faults among its other steps.
 pub(crate) fn add(steps: &mut Vec<(u64, Step)>, swarm: &Swarm) {
     let mut rng = Rng::new(swarm.seed).fork(9);
-    let RareFaults { wire, meta_rot, .. } = swarm.rare;
+    let RareFaults { wire, meta_rot, rollback, .. } = swarm.rare;
     let times: Vec<u64> = steps.iter().map(|(at, _)| *at).collect();
     if times.is_empty() {
         return;
@@ -58,6 +66,16 @@ pub(crate) fn add(steps: &mut Vec<(u64, Step)>, swarm: &Swarm) {
         let (power, down_ns) = (rng.chance(300), rng.span(10 * MS, 10 * SECOND));
         let fault = RareFault::MetaRot { node, volume, rot: meta_rot_of(&mut rng), power, down_ns };
         steps.push((rng.pick(&times) + rng.below(MS), Step::Rare(fault)));
+    }
+    for _ in 0..rollback {
+        let node = rng.below(2) as Node;
+        let made = rng.below(times.len() as u64);
+        steps.push((times[made as usize], Step::Rare(RareFault::TakeImage { node })));
+        for _ in 0..ROLL_BACK_TRIES {
+            let at = times[rng.between(made, times.len() as u64 - 1) as usize] + rng.below(MS);
+            let down_ns = rng.span(10 * MS, 10 * SECOND);
+            steps.push((at, Step::Rare(RareFault::RollBack { node, down_ns })));
+        }
     }
     steps.sort_by_key(|(at, _)| *at);
 }
@@ -92,6 +110,8 @@ impl World {
     pub(crate) fn rare(&mut self, fault: RareFault) {
         match fault {
             RareFault::Wire { from, fault } => self.corrupt(from, fault),
+            RareFault::TakeImage { node } => self.take_image(node),
+            RareFault::RollBack { node, down_ns } => self.roll_back(node, down_ns),
             RareFault::MetaRot { node, volume, rot, power, down_ns } => {
                 self.rot_at_rest(node, volume, rot, power, down_ns);
             }

@@ -232,5 +232,7 @@ impl World {
         // What was parsed of the old is of another version.
         (disk.meta, disk.rot) = (meta, RotState::default());
         self.truth_reset(node, volume);
+        self.spoil_image(node);
+        self.knows_less(node, volume);
     }
 }

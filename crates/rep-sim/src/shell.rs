@@ -116,7 +116,10 @@ impl World {
         self.line(|| format!("node {node} notice {notice:?}"));
         self.fence_notice(node, &notice);
         match notice {
-            Notice::Role { to: Role::Primary, .. } => self.became_primary(node),
+            Notice::Role { to: Role::Primary, .. } => {
+                self.spoil_image(node);
+                self.became_primary(node);
+            }
             Notice::Connection { to: ConnectionState::StandAlone, why: Why::Handshake, .. } => self.refused(node),
             Notice::Connection {
                 to: ConnectionState::SplitBrain | ConnectionState::UnrelatedData,
@@ -131,6 +134,7 @@ impl World {
             Notice::Decided { volume, decision, .. } => {
                 self.counters.rule(decision.rule);
                 self.nodes[node].decided_at = self.now;
+                self.check_older(node, volume.0 as usize, decision);
                 self.note_victim(node, volume.0 as usize, decision);
                 self.decided(node, volume.0 as usize, decision);
             }

@@ -143,6 +143,9 @@ impl World {
     /// Follows the lineage of a volume after its superblock may have changed on a node.
     pub(crate) fn truth_refresh(&mut self, node: usize, volume: usize) {
         let Some(loaded) = self.durable(node, volume) else { return };
+        if loaded.superblock.attached_boot == BootId::NONE {
+            self.check_clean_end(node, volume);
+        }
         let generations = loaded.superblock.generations;
         let current = generations.current;
         let lineage = &mut self.truth.lineages[volume];
@@ -238,6 +241,7 @@ impl World {
     pub(crate) fn known_equal(&mut self, volume: usize) {
         let lineage = &mut self.truth.lineages[volume];
         (lineage.intact, lineage.failed, lineage.away) = ([true; 2], [false; 2], [false; 2]);
+        self.knows_all(volume);
     }
 
     /// A node's disk went out of reach.

@@ -114,6 +114,8 @@ pub struct World {
     pub truth: Truth,
     /// Nodes' volumes whose data are about to be given up in a split brain.
     pub victims: [Vec<Option<crate::archive::Victim>>; 2],
+    /// Old images of metadata.
+    pub rollback: crate::rollback::Rollback,
     /// The operator.
     pub operator: Operator,
     /// Rare states.
@@ -164,6 +166,7 @@ impl World {
             truth: Truth::new(swarm.volumes),
             clients: Clients::new(swarm.volumes),
             victims: [vec![None; swarm.volumes], vec![None; swarm.volumes]],
+            rollback: crate::rollback::Rollback::default(),
             operator: Operator::default(),
             counters: Counters::default(),
             trace: Trace::new(trace),
