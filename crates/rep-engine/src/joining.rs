@@ -137,7 +137,8 @@ impl Engine {
     /// A Primary we leave takes us for Outdated as soon as it hears of it, and we may never hear that it has: so we are
     /// from the moment we say so. Asked again at the end, since a resync may have ended meanwhile.
     pub(crate) fn leave_outdated(&mut self) {
-        if self.fences() && self.role == Role::Secondary && self.peer_role == Some(Role::Primary) {
+        let perhaps = self.peer_role == Some(Role::Primary) || self.promotion_granted_until.is_some();
+        if self.fences() && self.role == Role::Secondary && perhaps {
             self.become_outdated();
         }
     }
