@@ -194,8 +194,9 @@ impl Engine {
         self.promotion_granted_until = None;
         self.epochs.touch(self.now);
         let mut decide_anew = false;
-        for (index, _) in tickets {
-            let volume = &self.volumes[*index];
+        // Of all volumes: one without a disk of its own, which has no ticket, needs the peer's.
+        for index in 0..self.volumes.len() {
+            let volume = &self.volumes[index];
             let good = volume.disk == DiskState::UpToDate || volume.peer_disk == DiskState::UpToDate;
             let taken = volume.local.as_ref().is_none_or(|local| local.superblock().data == DataState::Consistent);
             if force && !good && !taken {
@@ -210,7 +211,7 @@ impl Engine {
                 return Progress::Failed(CommandError::DiskFailed);
             }
             if force && !good {
-                self.set_disk(*index, DiskState::UpToDate, Why::Operator);
+                self.set_disk(index, DiskState::UpToDate, Why::Operator);
                 decide_anew = true;
             }
         }

@@ -71,3 +71,22 @@ fn a_disk_that_comes_under_a_connection_waits_for_the_handshake() {
     pair.let_wire_go(1);
     assert!(pair.is_in_sync());
 }
+
+/// alpha became Primary without its disk, and gets it back, as good as beta's. What its clients write while both nodes are
+/// deciding goes to both disks: beta isn't the only one any more and begins no generation (R17). Found by seed 13035.
+#[test]
+fn a_write_during_the_handshake_for_a_disk_that_came_back_is_on_both() {
+    let mut pair = Pair::in_sync(1);
+    pair.command(0, Command::Detach { volume: VolumeNumber(0) });
+    pair.run();
+    pair.command(0, Command::Promote { force: false });
+    pair.run();
+    pair.hold_wire(1);
+    pair.attach(0, 0);
+    pair.run();
+    let write = pair.write(0, 0, 5);
+    pair.run();
+    pair.let_wire_go(1);
+    assert_eq!(pair.answer(0, write), Some(Ok(())));
+    assert!(pair.is_in_sync());
+}
