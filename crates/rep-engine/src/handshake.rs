@@ -399,6 +399,7 @@ impl Engine {
                 self.peer_disk_lost(index, disk);
             } else if before != disk && disk != DiskState::DUnknown {
                 self.set_peer_disk(index, disk, Why::Peer);
+                self.peer_disk_became_good(index);
             }
         }
     }

@@ -14,6 +14,7 @@ use crate::command::{CommandError, CommandOutcome};
 use crate::generation;
 use crate::local_disk::{BitmapTicket, LogResetTicket, SuperblockTicket};
 use crate::operator::{Progress, Step};
+use crate::volume::settle_crash;
 use rep_meta::{DataState, Divergence, PrimaryMark, Superblock};
 use rep_types::planted;
 use rep_types::{CommandId, DiskState, GenerationId, Refusal, Role, VolumeNumber};
@@ -409,6 +410,7 @@ impl Engine {
             return Progress::Failed(CommandError::PeerLost);
         }
         let volume = &mut self.volumes[index];
+        let boot = volume.boot;
         let Some(local) = &mut volume.local else { return Progress::Failed(CommandError::DiskFailed) };
         let Some((bitmap, superblock)) = state.tickets else {
             if state.clear_bitmap {
@@ -418,7 +420,10 @@ impl Engine {
             let superblock = local.update_superblock(|superblock| {
                 take_for_good(superblock, state.id);
                 superblock.generations.bitmap = GenerationId::NONE;
+                // The operator took the disks for equal as they are: what a crash before that cost is no longer of interest.
+                settle_crash(superblock, boot);
             });
+            volume.settling = Some(superblock);
             state.tickets = Some((bitmap, superblock));
             return Progress::Moved(Step::NewGeneration { index, state });
         };
