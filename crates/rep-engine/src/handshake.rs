@@ -78,6 +78,15 @@ impl Engine {
         }
     }
 
+    /// Whether the peer has told, in a handshake under way, of a disk it has meanwhile. What it sends from then on it writes
+    /// there as well: no generation is due for it, and none may begin now (R17).
+    pub(crate) fn peer_brings_disk(&self, number: VolumeNumber) -> bool {
+        let handshake = self.link.as_ref().and_then(|link| link.handshake.as_ref());
+        let view = handshake.and_then(|handshake| handshake.peer.as_ref());
+        let brings = |volume: &VolumeView| volume.volume == number && volume.disk.takes_writes();
+        view.is_some_and(|view| view.volumes.iter().any(brings))
+    }
+
     pub(crate) fn progress_handshake(&mut self) -> bool {
         let Some(handshake) = self.link.as_ref().and_then(|link| link.handshake.as_ref()) else { return false };
         if handshake.mine.is_none() {
@@ -397,6 +406,7 @@ impl Engine {
                 self.peer_disk_lost(index, disk);
             } else if before != disk && disk != DiskState::DUnknown {
                 self.set_peer_disk(index, disk, Why::Peer);
+                self.peer_disk_became_good(index);
             }
         }
     }

@@ -162,6 +162,16 @@ impl Engine {
         }
     }
 
+    /// The peer's disk has become UpToDate, as a resync's target does that was told our generations before our disk
+    /// failed: a Primary without a disk waits here, too, until the peer has recorded it (R15).
+    pub(crate) fn peer_disk_became_good(&mut self, index: usize) {
+        let volume = &self.volumes[index];
+        if self.role == Role::Primary && volume.local.is_none() && volume.peer_disk == DiskState::UpToDate {
+            let number = volume.number;
+            self.hand_over_to_peer(index, number);
+        }
+    }
+
     /// A flush that will never end well.
     pub(crate) fn flush_lost(&mut self, index: usize, purpose: IoPurpose) {
         match purpose {

@@ -62,7 +62,8 @@ impl Engine {
         durable: bool,
     ) {
         let Some(session) = self.link.as_ref().map(|link| link.session) else { return };
-        let alone = self.volume_index(volume).is_some_and(|index| self.volumes[index].is_only_disk());
+        let only = |index: usize| self.volumes[index].is_only_disk() && !self.peer_brings_disk(volume);
+        let alone = self.volume_index(volume).is_some_and(only);
         let request = |volume| PeerRequest {
             session,
             id,

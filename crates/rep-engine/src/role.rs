@@ -14,6 +14,7 @@ use crate::command::{CommandError, CommandOutcome};
 use crate::generation;
 use crate::local_disk::{BitmapTicket, LogResetTicket, SuperblockTicket};
 use crate::operator::{Progress, Step};
+use crate::volume::settle_crash;
 use rep_meta::{DataState, Divergence, PrimaryMark, Superblock};
 use rep_types::planted;
 use rep_types::{CommandId, DiskState, GenerationId, Refusal, Role, VolumeNumber};
@@ -205,8 +206,9 @@ impl Engine {
         self.promotion_granted_until = None;
         self.epochs.touch(self.now);
         let mut decide_anew = false;
-        for (index, _) in tickets {
-            let volume = &self.volumes[*index];
+        // Of all volumes: one without a disk of its own, which has no ticket, needs the peer's.
+        for index in 0..self.volumes.len() {
+            let volume = &self.volumes[index];
             let good = volume.disk == DiskState::UpToDate || volume.peer_disk == DiskState::UpToDate;
             let taken = volume.local.as_ref().is_none_or(|local| local.superblock().data == DataState::Consistent);
             if force && !good && !taken {
@@ -221,7 +223,7 @@ impl Engine {
                 return Progress::Failed(CommandError::DiskFailed);
             }
             if force && !good {
-                self.set_disk(*index, DiskState::UpToDate, Why::Operator);
+                self.set_disk(index, DiskState::UpToDate, Why::Operator);
                 decide_anew = true;
             }
         }
@@ -420,6 +422,7 @@ impl Engine {
             return Progress::Failed(CommandError::PeerLost);
         }
         let volume = &mut self.volumes[index];
+        let boot = volume.boot;
         let Some(local) = &mut volume.local else { return Progress::Failed(CommandError::DiskFailed) };
         let Some((bitmap, superblock)) = state.tickets else {
             if state.clear_bitmap {
@@ -429,7 +432,10 @@ impl Engine {
             let superblock = local.update_superblock(|superblock| {
                 take_for_good(superblock, state.id);
                 superblock.generations.bitmap = GenerationId::NONE;
+                // The operator took the disks for equal as they are: what a crash before that cost is no longer of interest.
+                settle_crash(superblock, boot);
             });
+            volume.settling = Some(superblock);
             state.tickets = Some((bitmap, superblock));
             return Progress::Moved(Step::NewGeneration { index, state });
         };

@@ -381,7 +381,8 @@ impl World {
 
     /// The metadata call a disk that is still attached cleanly let go of: nothing is under way to it, and nothing is in its cache only (I-D8).
     pub(crate) fn check_clean_end(&mut self, node: usize, volume: usize) {
-        if !self.nodes[node].volumes[volume].attached {
+        let fresh = self.durable(node, volume).is_none_or(|loaded| !loaded.superblock.generations.current.is_real());
+        if !self.nodes[node].volumes[volume].attached || fresh {
             return;
         }
         let disk = &self.nodes[node].volumes[volume].data;

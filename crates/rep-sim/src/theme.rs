@@ -7,12 +7,12 @@
 
 use crate::plan::{Node, Step};
 use crate::rng::Rng;
-use crate::swarm::{MS, SECOND, Swarm, US, Weights};
+use crate::swarm::{Beginning, MS, SECOND, Swarm, US, Weights};
 use crate::world::{Due, World};
 use rep_engine::Command;
 
 /// Per mille of seeds that have the theme.
-const THEMED: u32 = 150;
+const THEMED: u32 = 180;
 /// The blocks clients use then, at most.
 const FOCUS_MAX: usize = 10;
 /// Per mille of the steps that are the busy operator's.
@@ -32,7 +32,7 @@ pub fn draw(swarm: &mut Swarm) {
     if !rng.chance(THEMED) {
         return;
     }
-    let reconnects = rng.pick(&[100, 500, 900]);
+    let reconnects = rng.pick(&[100, 500, 900, 900]);
     swarm.busy_operator = Some(reconnects);
     // A resync of everything takes seconds, one by bitmap a good part of one.
     let whole = rng.span(SECOND, 8 * SECOND) / MS;
@@ -52,6 +52,8 @@ pub fn draw(swarm: &mut Swarm) {
         swarm.client_mix[2] = 8;
         swarm.disk_latency = (20 * US, rng.span(100 * US, 2 * MS));
         swarm.link_latency = (2 * MS, rng.span(10 * MS, 40 * MS));
+        swarm.resync_rate_max = rng.pick(&[64 << 10, 128 << 10]).max(swarm.data_bytes >> 8);
+        swarm.beginning = Beginning::SkipSync;
     }
     swarm.weights = Weights {
         client: 300,

@@ -8,7 +8,7 @@ pub const CONFIG: Target = Target {
     about: "the configuration file",
     run,
     seeds,
-    length_max: 8 << 10,
+    length_max: 2 << 10,
     memory_max: 16 << 20,
     ..Target::USUAL
 };
@@ -57,5 +57,35 @@ meta-disk = "/dev/vg0/meta"
 device = "nbd:unix:/run/repd/vz.sock"
 "#;
     let without_include = whole.split_once('\n').map_or("", |(_, rest)| rest);
-    vec![whole.as_bytes().to_vec(), without_include.as_bytes().to_vec(), b"[resource.vz]\nprotocol = 3\nx".to_vec()]
+    // Two resources that want the same things, nodes that can't be a pair, every other word.
+    let two = r#"[resource.a]
+archive-dir = "none"
+archive-blocks = "differing"
+[resource.a.node.x]
+address = "10.0.0.1:1"
+volume.0 = { disk = "/d/1", device = "nbd:10.0.0.1:1" }
+volume.1 = { disk = "/d/../d/1", device = "nbd:unix:/d/1" }
+[resource.a.node.y]
+address = "10.0.0.2:1"
+volume.0 = { disk = "/d/1", device = "none" }
+[resource.b]
+archive-dir = "/var/a"
+resync.max-rate = "1K"
+[resource.b.node.x]
+address = "0.0.0.0:1"
+volume.0 = { disk = "/d/2", meta-disk = "/d/1", device = "nbd:unix:/d/2" }
+[resource.b.node.y]
+address = "[::2]:1"
+volume.0 = { disk = "/d/2", device = "nbd:0.0.0.0:1" }
+[resource.c.node.x]
+address = "10.0.0.1:2"
+volume.0 = { disk = "/d/3", device = "nbd:unix:/d/2" }
+volume.00 = { disk = "d", device = "?" }
+"#;
+    vec![
+        whole.as_bytes().to_vec(),
+        without_include.as_bytes().to_vec(),
+        two.as_bytes().to_vec(),
+        b"[resource.vz]\nprotocol = 3\nx".to_vec(),
+    ]
 }

@@ -3,7 +3,7 @@
 use crate::pair::{Kind, Pair};
 use rep_engine::Command;
 use rep_meta::DataState;
-use rep_types::{DiskState, VolumeNumber};
+use rep_types::{DiskState, ReplicationState, VolumeNumber};
 
 const VOLUME: VolumeNumber = VolumeNumber(0);
 
@@ -69,5 +69,47 @@ fn a_disk_that_comes_under_a_connection_waits_for_the_handshake() {
     pair.run();
     assert_eq!(pair.volume(0, 0).disk, DiskState::Consistent);
     pair.let_wire_go(1);
+    assert!(pair.is_in_sync());
+}
+
+/// alpha became Primary without its disk, and gets it back, as good as beta's. What its clients write while both nodes are
+/// deciding goes to both disks: beta isn't the only one any more and begins no generation (R17). Found by seed 13035.
+#[test]
+fn a_write_during_the_handshake_for_a_disk_that_came_back_is_on_both() {
+    let mut pair = Pair::in_sync(1);
+    pair.command(0, Command::Detach { volume: VolumeNumber(0) });
+    pair.run();
+    pair.command(0, Command::Promote { force: false });
+    pair.run();
+    pair.hold_wire(1);
+    pair.attach(0, 0);
+    pair.run();
+    let write = pair.write(0, 0, 5);
+    pair.run();
+    pair.let_wire_go(1);
+    assert_eq!(pair.answer(0, write), Some(Ok(())));
+    assert!(pair.is_in_sync());
+}
+
+/// beta lost power before its disk was taken for equal to alpha's. Later, as Primary, only its daemon dies, while alpha loses
+/// power and what it hadn't flushed. The old loss of power is settled: beta is the one that has all that was answered, and
+/// is the source. Found by seed 3728.
+#[test]
+fn a_loss_of_power_before_the_first_generation_is_settled_by_it() {
+    let mut pair = Pair::just_created(1);
+    pair.reboot(1);
+    pair.connect();
+    pair.take_for_equal();
+    pair.command(1, Command::Promote { force: false });
+    pair.run();
+    let write = pair.write(1, 0, 5);
+    pair.run();
+    assert_eq!(pair.answer(1, write), Some(Ok(())));
+    pair.kill(1);
+    pair.reboot(0);
+    pair.hold(1, Kind::Data, 0);
+    pair.connect();
+    assert_eq!(pair.volume(1, 0).replication, ReplicationState::SyncSource);
+    pair.let_go(1, Kind::Data, 0);
     assert!(pair.is_in_sync());
 }

@@ -74,3 +74,37 @@ fn a_primary_that_gets_its_disk_back_is_met_again() {
     pair.connect();
     assert!(pair.is_in_sync());
 }
+
+/// ```text
+/// alpha  Primary, source; has told beta its generations; then its disk fails
+/// beta   target, takes them over: UpToDate, and says so
+/// ```
+/// From then on beta's is the only copy, with a generation that alpha's disk bears, too: alpha answers nothing before beta
+/// has recorded that it goes on alone (R15). Found by seed 19448.
+#[test]
+fn a_source_that_loses_its_disk_at_the_end_of_a_resync_waits_for_the_peers_generation() {
+    let mut pair = Pair::with_primary(1);
+    pair.cut();
+    pair.write(0, 0, 0);
+    pair.run();
+    pair.hold(1, Kind::Flush, 0);
+    pair.connect();
+    pair.hold(1, Kind::Meta, 0);
+    pair.let_go(1, Kind::Flush, 0);
+    pair.hold_wire(1);
+    pair.let_go(1, Kind::Meta, 0);
+    assert_eq!(pair.volume(1, 0).disk, DiskState::UpToDate, "beta has taken the generations over");
+    pair.hold(0, Kind::Data, 0);
+    let write = pair.write(0, 0, 0);
+    pair.run();
+    pair.hold_wire(0);
+    pair.fail_held(0, Kind::Data, 0);
+    assert_eq!(pair.volume(0, 0).disk, DiskState::Diskless);
+    pair.let_wire_go(1);
+    assert_eq!(pair.volume(0, 0).peer_disk, DiskState::UpToDate);
+    assert_eq!(pair.answer(0, write), None, "answered while alpha's disk still passes for current");
+    pair.let_wire_go(0);
+    assert_eq!(pair.answer(0, write), Some(Ok(())));
+    let generations = [0, 1].map(|node| pair.superblock(node, 0).generations.current);
+    assert_ne!(generations[0], generations[1]);
+}

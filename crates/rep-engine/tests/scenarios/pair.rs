@@ -150,13 +150,12 @@ impl Node {
 }
 
 impl Pair {
-    /// Both nodes connected, Secondary, with the same UpToDate data.
-    pub fn in_sync(volumes: usize) -> Pair {
-        Pair::fenced(volumes, Fencing::DontCare)
+    /// Both nodes connected, Secondary, with disks that were just created.
+    pub fn just_created(volumes: usize) -> Pair {
+        Pair::created(volumes, Fencing::DontCare)
     }
 
-    /// The same, with fencing.
-    pub fn fenced(volumes: usize, fencing: Fencing) -> Pair {
+    fn created(volumes: usize, fencing: Fencing) -> Pair {
         let mut pair = Pair {
             now: 1_000_000_000,
             session: 0,
@@ -173,14 +172,30 @@ impl Pair {
         }
         pair.run();
         pair.connect();
-        for volume in 0..volumes {
-            let volume = VolumeNumber(volume as u16);
-            let id = pair.command(0, Command::NewGeneration { volume, clear_bitmap: true });
-            pair.run();
-            assert_eq!(pair.outcome(0, id), Some(Ok(CommandOutcome::Done)));
-        }
-        assert_eq!(pair.volume(1, 0).disk, DiskState::UpToDate);
         pair
+    }
+
+    /// Both nodes connected, Secondary, with the same UpToDate data.
+    pub fn in_sync(volumes: usize) -> Pair {
+        Pair::fenced(volumes, Fencing::DontCare)
+    }
+
+    /// The same, with fencing.
+    pub fn fenced(volumes: usize, fencing: Fencing) -> Pair {
+        let mut pair = Pair::created(volumes, fencing);
+        pair.take_for_equal();
+        pair
+    }
+
+    /// The operator takes disks that were just created for equal.
+    pub fn take_for_equal(&mut self) {
+        for volume in 0..self.volumes {
+            let volume = VolumeNumber(volume as u16);
+            let id = self.command(0, Command::NewGeneration { volume, clear_bitmap: true });
+            self.run();
+            assert_eq!(self.outcome(0, id), Some(Ok(CommandOutcome::Done)));
+        }
+        assert_eq!(self.volume(1, 0).disk, DiskState::UpToDate);
     }
 
     /// The same, with node 0 Primary.

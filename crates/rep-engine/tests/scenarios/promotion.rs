@@ -127,3 +127,20 @@ fn who_has_granted_a_promotion_asks_for_none() {
     pair.run();
     assert_eq!(pair.outcome(0, second), Some(Ok(CommandOutcome::Done)));
 }
+
+/// beta has no disk of its own of the first volume. While it records that it becomes Primary, on its second, the link goes,
+/// and with it the only good data of the first in its reach (I-G5). Found by seed 5036.
+#[test]
+fn a_promotion_ends_when_the_peers_disk_it_needs_goes_while_it_is_recorded() {
+    let mut pair = Pair::in_sync(2);
+    pair.command(1, Command::Detach { volume: VolumeNumber(0) });
+    pair.run();
+    pair.hold(1, Kind::Meta, 1);
+    let promotion = pair.command(1, Command::Promote { force: false });
+    pair.run();
+    assert_eq!(pair.outcome(1, promotion), None, "its mark is not durable yet");
+    pair.cut();
+    pair.let_go(1, Kind::Meta, 1);
+    assert_eq!(pair.outcome(1, promotion), Some(Err(CommandError::DiskFailed)));
+    assert_eq!(pair.snapshot(1).role, Role::Secondary);
+}

@@ -18,7 +18,7 @@ usage: rep-sim [--seeds N | --seeds A..B] [--jobs J] [--keep-going]   runs seeds
        rep-sim ... --shell-bug NAME                                   with a deliberate fault of the simulated shell
        rep-sim ... --require-all                                      a rare state never reached is an error (nightly)
        rep-sim --list-shell-bugs
-       rep-sim --planted [--quick] [--seeds N] [--jobs J]             hunts planted bugs (built with that feature)
+       rep-sim --planted [--seeds N] [--jobs J]                       hunts planted bugs (built with that feature)
        rep-sim ... --plant NAME                                       with one planted bug";
 
 /// What the command line asks for.
@@ -34,7 +34,6 @@ struct Options {
     shell_bug: Option<(String, ShellBug)>,
     require_all: bool,
     planted: bool,
-    quick: bool,
     plant: Option<String>,
 }
 
@@ -83,7 +82,6 @@ fn parse(arguments: &[String]) -> Option<Options> {
         shell_bug: None,
         require_all: false,
         planted: false,
-        quick: false,
         plant: None,
     };
     let mut rest = arguments.iter();
@@ -97,7 +95,6 @@ fn parse(arguments: &[String]) -> Option<Options> {
             "--quiet" => options.quiet = true,
             "--keep-going" => options.keep_going = true,
             "--require-all" => options.require_all = true,
-            "--quick" => options.quick = true,
             "--planted" => options.planted = true,
             "--plant" => options.plant = Some(rest.next()?.clone()),
             "--shell-bug" => {
@@ -165,28 +162,13 @@ fn plant(options: &Options) -> bool {
 #[cfg(not(feature = "planted-bugs"))]
 const NOT_PLANTED: &str = "this build has no planted bugs: 'cargo xtask sim --planted' makes one that has";
 
-/// Bugs that take too many seeds for every test.
-#[cfg(feature = "planted-bugs")]
-const HARDEST: &[&str] = &[
-    "read-inconsistent",
-    "partial-write-clears-bit",
-    "newer-write-keeps-proof",
-    "lost-peer-disk-unnoticed",
-    "lost-cache-ignored",
-    "node-crash-for-daemon-crash",
-    "clients-view-ignored",
-    "detach-without-drain",
-    "lost-disk-not-recorded",
-    "told-blocks-forgotten",
-];
-
 /// Hunts every planted bug; says how many seeds each took.
 #[cfg(feature = "planted-bugs")]
 fn hunt_all(options: &Options) -> ExitCode {
     use rep_sim::planted::{BUGS, hunt, median_seeds};
     std::panic::set_hook(Box::new(|_| {}));
     let mut catches = Vec::with_capacity(BUGS.len());
-    for (name, what) in BUGS.iter().filter(|(name, _)| !(options.quick && HARDEST.contains(name))) {
+    for (name, what) in BUGS {
         let catch = hunt(name, options.seeds.end, options.jobs);
         match &catch.caught {
             Some((seed, failure)) => println!("{:>6}  {name:30} {:12} {what}", seed + 1, failure.invariant),
