@@ -185,8 +185,12 @@ impl Engine {
         }
     }
 
-    /// A target in the middle of a resync is Inconsistent, durably: it can't go on.
+    /// A target in the middle of a resync is Inconsistent, durably: it can't go on. Unless it is Primary: its clients may
+    /// be there still, and two are never Primary with nobody's having made sure.
     fn note_unfinished_target(&mut self) {
+        if self.peer_role == Some(Role::Primary) {
+            return;
+        }
         for volume in self.volumes.iter_mut().filter(|volume| volume.is_good()) {
             let target = volume.resync.as_ref().is_some_and(|resync| resync.stage == Stage::SourceRunning);
             if let Some(local) = volume.local.as_mut().filter(|_| target) {
@@ -302,9 +306,16 @@ impl Engine {
         moved | self.follow_fence() | self.unfence()
     }
 
+    /// Whether clients are to be held back. Generations stand still during a handshake (R17): who waited for the fence, and
+    /// then for a generation that is owed, waits for the handshake's end.
+    pub(crate) fn fence_keeps(&self) -> bool {
+        let owed = self.fence_held && self.volumes.iter().any(|volume| volume.owes_generation);
+        self.fence_holds() || owed && self.handshake_under_way()
+    }
+
     /// Holds clients back, or lets them go on.
     fn follow_fence(&mut self) -> bool {
-        let holds = self.fence_holds();
+        let holds = self.fence_keeps();
         if std::mem::replace(&mut self.fence_held, holds) == holds {
             return false;
         }

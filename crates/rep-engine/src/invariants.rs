@@ -13,7 +13,7 @@ impl Engine {
         self.epochs.assert_invariants();
         let recording = self.volumes.iter().filter(|volume| volume.recording.is_some()).count();
         assert_eq!(recording as u32, self.recording, "the count of losses being recorded");
-        assert_eq!(self.fence_held, self.fence_holds(), "clients are held back as fencing says");
+        assert_eq!(self.fence_held, self.fence_keeps(), "clients are held back as fencing says");
         assert!(self.held.is_empty() || self.answers_wait(), "answers are held only while a loss is being settled");
         assert!(self.runnable.is_empty(), "everything runnable has been started");
         for volume in &self.volumes {

@@ -5,7 +5,7 @@
 //! wins. It is asked even when it was Primary by its last word, with a ping: one that is gone is found out within
 //! `ping-timeout`, not at the next regular ping, since this is what takes over from a dead node. The Primary mark is durable before the device is offered (I-D8).
 //!
-//! Demote: only when the device isn't open. Requests under way end, everything is flushed on both disks, the bitmap
+//! Demote: only when the device isn't open, and no request waits for the fence or the operator. Requests under way end, everything is flushed on both disks, the bitmap
 //! is durable and the log empty before the mark goes: a node demoted cleanly has nothing to recover.
 
 use crate::Engine;
@@ -14,10 +14,10 @@ use crate::command::{CommandError, CommandOutcome};
 use crate::generation;
 use crate::local_disk::{BitmapTicket, LogResetTicket, SuperblockTicket};
 use crate::operator::{Progress, Step};
-use crate::volume::settle_crash;
+use crate::volume::{Volume, settle_crash};
 use rep_meta::{DataState, Divergence, PrimaryMark, Superblock};
 use rep_types::planted;
-use rep_types::{CommandId, DiskState, GenerationId, Refusal, Role, VolumeNumber};
+use rep_types::{CommandId, DiskState, GenerationId, Refusal, ReplicationState, Role, VolumeNumber};
 use rep_wire::ControlMessage;
 use std::time::Duration;
 
@@ -226,6 +226,7 @@ impl Engine {
                 self.set_disk(index, DiskState::UpToDate, Why::Operator);
                 decide_anew = true;
             }
+            decide_anew |= force && self.volumes[index].is_ahead_of_equal_peer();
         }
         self.promoted_alone = !self.is_connected();
         self.set_role(Role::Primary, Why::Operator);
@@ -273,6 +274,10 @@ impl Engine {
         }
         if self.volumes.iter().any(|volume| volume.openers > 0) {
             return refused(Refusal::DeviceIsOpen);
+        }
+        // What waits for the peer to be fenced, or for the operator, may wait for ever.
+        if (self.fence_held || self.suspended) && !(self.held.is_empty() && self.gated.is_empty()) {
+            return refused(Refusal::IoSuspended);
         }
         if self.handshake_under_way() {
             return refused(Refusal::HandshakeUnderWay);
@@ -455,6 +460,18 @@ impl Engine {
         }
         self.send_state();
         Progress::Done
+    }
+}
+
+impl Volume {
+    /// Whether this disk passes for equal to the peer's and has a generation of its own all the same: it was being taken for
+    /// the newest when a handshake found the two equal.
+    fn is_ahead_of_equal_peer(&self) -> bool {
+        let ahead = self.local.as_ref().is_some_and(|local| !local.superblock().generations.bitmap.is_none());
+        ahead
+            && self.replication == ReplicationState::Established
+            && self.resync.is_none()
+            && self.peer_disk.takes_writes()
     }
 }
 

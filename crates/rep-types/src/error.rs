@@ -70,6 +70,9 @@ pub enum Refusal {
     /// The device is open.
     #[error("the device is open; close or unmount it first")]
     DeviceIsOpen,
+    /// Client I/O is suspended, and requests wait for it to go on.
+    #[error("requests wait because client I/O is suspended; see 'repctl status RES' for why, and end that first")]
+    IoSuspended,
     /// The nodes diverged.
     #[error("the nodes diverged (split brain); see 'repctl split-brain RES show'")]
     SplitBrain,

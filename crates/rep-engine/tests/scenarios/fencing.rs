@@ -289,3 +289,101 @@ fn a_primary_that_leaves_waits_until_that_is_noted() {
     assert_eq!(pair.answer(0, write), Some(Ok(())));
     assert_eq!(pair.volume(1, 0).disk, DiskState::Outdated);
 }
+
+/// beta leaves and comes again while alpha, Primary, still notes that it is Outdated: nothing stands in the way of the
+/// answers any more, but the generation they wait for can't begin while the two compare theirs (R17). Found by seed 4477.
+#[test]
+fn a_generation_that_is_owed_waits_for_the_end_of_a_handshake() {
+    let mut pair = with_primary(Fencing::ResourceAndStonith);
+    let first = pair.write(0, 0, 1);
+    pair.run();
+    assert_eq!(pair.answer(0, first), Some(Ok(())));
+    pair.hold(0, Kind::Meta, 0);
+    pair.command(1, Command::Disconnect { force: false });
+    pair.run();
+    let later = pair.write(0, 0, 2);
+    pair.command(1, Command::Connect { discard_my_data: false });
+    pair.hold_wire(1);
+    pair.connect();
+    pair.let_go(0, Kind::Meta, 0);
+    assert_eq!(pair.answer(0, later), None, "alpha has told how it stands, and must stay so");
+    pair.let_wire_go(1);
+    assert_eq!(pair.answer(0, later), Some(Ok(())));
+    assert!(pair.is_in_sync());
+    assert_eq!(pair.superblock(0, 0).generations.current, pair.superblock(1, 0).generations.current);
+}
+
+/// beta, filled by alpha, is told to be Primary, and the link goes: its clients may be there still, so nobody is
+/// promoted for its disk's sake alone. Found by seed 10321.
+#[test]
+fn a_target_that_is_primary_is_fenced_before_its_source_is_promoted() {
+    let mut pair = with_primary(Fencing::ResourceAndStonith);
+    pair.command(1, Command::PauseSync { volume: VOLUME, paused: true });
+    pair.command(0, Command::Detach { volume: VOLUME });
+    pair.attach(0, 0);
+    pair.run();
+    assert_eq!((pair.volume(0, 0).disk, pair.snapshot(0).role), (DiskState::Inconsistent, Role::Primary));
+    pair.cut();
+    let promotion = pair.command(1, Command::Promote { force: false });
+    pair.fence_answers(1, FenceAnswer::PeerPrimary);
+    assert_eq!(pair.outcome(1, promotion), Some(Err(CommandError::Refused(Refusal::PeerIsPrimary))));
+}
+
+/// alpha is to be Primary by force; while its handler is asked beta comes back, equal. Taking alpha's data for the
+/// newest and finding them as good as beta's cross: the two end with one generation all the same. Found by seed 18633.
+#[test]
+fn a_forced_promotion_that_meets_an_equal_peer_leaves_one_generation() {
+    let mut pair = Pair::fenced(1, Fencing::ResourceOnly);
+    pair.cut();
+    pair.reboot(0);
+    pair.reboot(1);
+    let promotion = pair.command(0, Command::Promote { force: true });
+    assert!(pair.fence_asked(0).is_some());
+    (0..2).for_each(|node| pair.hold(node, Kind::Meta, 0));
+    pair.connect();
+    assert_eq!(pair.volume(0, 0).disk, DiskState::Consistent);
+    (0..2).for_each(|node| pair.let_go(node, Kind::Meta, 0));
+    assert_eq!(pair.outcome(0, promotion), Some(Ok(CommandOutcome::Done)));
+    assert!(pair.is_in_sync());
+    let (alpha, beta) = (pair.superblock(0, 0).generations, pair.superblock(1, 0).generations);
+    assert_eq!((alpha.current, alpha.bitmap), (beta.current, beta.bitmap));
+}
+
+/// beta has agreed that alpha becomes Primary, and leaves before it hears that alpha is: alpha notes it and goes on at
+/// once, so beta is Outdated from its word on. Found by seed 12905.
+#[test]
+fn who_has_granted_a_promotion_leaves_as_from_a_primary() {
+    let mut pair = Pair::fenced(1, Fencing::ResourceAndStonith);
+    pair.hold(0, Kind::Meta, 0);
+    let promotion = pair.command(0, Command::Promote { force: false });
+    pair.run();
+    pair.hold_wire(0);
+    pair.let_go(0, Kind::Meta, 0);
+    assert_eq!(pair.outcome(0, promotion), Some(Ok(CommandOutcome::Done)));
+    assert_eq!(pair.snapshot(1).peer_role, Some(Role::Secondary), "beta hasn't heard of it");
+    pair.command(1, Command::Disconnect { force: false });
+    pair.run();
+    let write = pair.write(0, 0, 1);
+    pair.run();
+    assert_eq!(pair.answer(0, write), Some(Ok(())));
+    pair.cut();
+    assert_eq!(pair.volume(1, 0).disk, DiskState::Outdated);
+}
+
+/// `secondary` while requests wait for the fence says so at once; with nothing waiting there is nothing to refuse.
+#[test]
+fn a_demotion_is_refused_while_requests_wait_for_the_fence() {
+    let mut pair = with_primary(Fencing::ResourceAndStonith);
+    pair.cut();
+    let write = pair.write(0, 0, 1);
+    pair.fence_answers(0, FenceAnswer::PeerUnreachable);
+    let demotion = pair.command(0, Command::Demote);
+    assert_eq!(pair.outcome(0, demotion), Some(Err(CommandError::Refused(Refusal::IoSuspended))));
+    assert_eq!(pair.answer(0, write), None);
+    pair.connect();
+    assert_eq!(pair.answer(0, write), Some(Ok(())), "the device is still there");
+    pair.cut();
+    let demotion = pair.command(0, Command::Demote);
+    pair.run();
+    assert_eq!(pair.outcome(0, demotion), Some(Ok(CommandOutcome::Done)));
+}
