@@ -113,3 +113,23 @@ fn a_loss_of_power_before_the_first_generation_is_settled_by_it() {
     pair.let_go(1, Kind::Data, 0);
     assert!(pair.is_in_sync());
 }
+
+/// alpha works on beta's disk alone; a write waits there for the activity log while alpha gets its disk back. What that
+/// lacks is decided at once, and the waiting write is part of it. Found by seed 51254.
+#[test]
+fn a_write_that_waits_for_the_log_counts_when_the_peer_brings_its_disk() {
+    let mut pair = Pair::with_primary(1);
+    pair.command(0, Command::Detach { volume: VOLUME });
+    pair.run();
+    pair.hold(1, Kind::Meta, 0);
+    let write = pair.write(0, 0, 5);
+    pair.run();
+    assert_eq!(pair.held(1, Kind::Meta, 0), 1, "the log's transaction");
+    pair.attach(0, 0);
+    pair.run();
+    assert_eq!(pair.answer(0, write), None);
+    assert!(!pair.is_in_sync(), "alpha's disk lacks the write");
+    pair.let_go(1, Kind::Meta, 0);
+    assert_eq!(pair.answer(0, write), Some(Ok(())));
+    assert!(pair.is_in_sync());
+}
