@@ -417,21 +417,23 @@ impl Pair {
     fn deliver(&mut self) -> bool {
         let mut moved = false;
         for from in 0..2 {
-            if self.wire_held[from] {
-                continue;
-            }
-            let Some((session, sent)) = self.wires[from].pop_front() else { continue };
-            moved = true;
-            let event = match sent {
-                Sent::End => Event::LinkDown { session, cause: LinkCause::Closed },
-                Sent::Frame(message, carries) => {
-                    let payload = carries.then(|| self.nodes[1 - from].next_payload());
-                    Event::PeerMessage { session, message, payload }
-                }
-            };
-            self.feed(1 - from, event);
+            moved |= !self.wire_held[from] && self.deliver_one(from);
         }
         moved
+    }
+
+    /// Delivers the next frame a node sent, also if they are held; whether there was one.
+    pub fn deliver_one(&mut self, from: usize) -> bool {
+        let Some((session, sent)) = self.wires[from].pop_front() else { return false };
+        let event = match sent {
+            Sent::End => Event::LinkDown { session, cause: LinkCause::Closed },
+            Sent::Frame(message, carries) => {
+                let payload = carries.then(|| self.nodes[1 - from].next_payload());
+                Event::PeerMessage { session, message, payload }
+            }
+        };
+        self.feed(1 - from, event);
+        true
     }
 
     fn work(&mut self, node: usize) -> bool {
