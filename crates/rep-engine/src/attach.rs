@@ -82,6 +82,7 @@ impl Engine {
         volume.attachment += 1;
         let attachment = volume.attachment;
         volume.detaching = false;
+        volume.unmet = true;
         volume.adopting = None;
         volume.settling = None;
         volume.logical_block_bytes = logical_block_bytes;

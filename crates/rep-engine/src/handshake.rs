@@ -293,6 +293,7 @@ impl Engine {
     fn accept_volume(&mut self, index: usize, decision: SyncDecision, peer_role: Role, peer: &VolumeView) {
         self.set_peer_disk(index, peer.disk, Why::Handshake);
         self.volumes[index].found_different = false;
+        self.volumes[index].unmet = false;
         let volume = &mut self.volumes[index];
         volume.logical_block_bytes = volume.logical_block_bytes.max(peer.logical_block_bytes);
         if volume.local.is_none() {

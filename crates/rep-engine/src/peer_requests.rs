@@ -135,6 +135,11 @@ impl Engine {
             return self.end_peer_request(key, Err(IoError::Io), None);
         }
         if request.alone {
+            // Before any wait: the peer may bring a disk meanwhile, and what that lacks is decided by what is marked.
+            if !planted!("only-disk-unmarked") {
+                self.mark_for_peer(request.volume, request.range);
+            }
+            let volume = &mut self.volumes[request.volume];
             if volume.recording.is_some() || volume.generation_due() {
                 self.gated_peer.push_back(key);
                 if self.volumes[request.volume].recording.is_none() {
@@ -149,9 +154,6 @@ impl Engine {
             }
             if let Some(request) = self.peer_requests.get_mut(key) {
                 request.holds_log = true;
-            }
-            if !planted!("only-disk-unmarked") {
-                self.mark_for_peer(request.volume, request.range);
             }
         }
         self.submit_peer_write(key, request);

@@ -170,6 +170,8 @@ pub(crate) struct Volume {
     pub repair_from: Option<Side>,
     pub resync_paused_here: bool,
     pub resync_paused_there: bool,
+    /// No handshake has been about the attached disk yet: a write of the peer that arrives now was meant for the disk before.
+    pub unmet: bool,
     pub prior_end: PriorEnd,
     /// A flush failed in this daemon's life: what wasn't flushed before may be lost, as with a node's crash (I-D6).
     pub cache_lost: bool,
@@ -217,6 +219,7 @@ impl Volume {
             verify_key: DigestKey::default(),
             found_different: false,
             repair_from: None,
+            unmet: false,
             resync_paused_here: false,
             resync_paused_there: false,
             prior_end: PriorEnd::Clean,
@@ -251,8 +254,12 @@ impl Volume {
 
     /// The same for a write from the peer. When a handshake on a `standing` connection makes this node a target, writes
     /// the peer mirrored before it had concluded are still on their way: they belong to the time before, and refusing
-    /// them would leave blocks different and unmarked.
+    /// them would leave blocks different and unmarked. A disk that came meanwhile takes none of them: the peer, told that the
+    /// one before was gone, has marked them and no longer keeps its resync from their blocks.
     pub fn takes_peer_writes(&self, standing: bool) -> bool {
+        if self.unmet {
+            return false;
+        }
         let exchanging = self.resync.as_ref().is_some_and(|resync| !resync.target_takes_writes());
         self.local.is_some() && !self.detaching && self.disk.takes_writes() && (standing || !exchanging)
     }

@@ -92,9 +92,24 @@ impl World {
         }
     }
 
+    /// Whether a node has been filled from the peer since: then it bears the peer's generation, which neither an image that
+    /// was put back nor fresh metadata do. The source may never have heard of the resync's end.
+    fn was_filled(&mut self, node: usize, volume: usize) -> bool {
+        let (Some(mine), Some(peer)) = (self.durable(node, volume), self.durable(1 - node, volume)) else {
+            return false;
+        };
+        let current = mine.superblock.generations.current;
+        let complete = mine.superblock.data == DataState::Consistent;
+        complete && current.is_real() && current == peer.superblock.generations.current
+    }
+
     /// A handshake decided: a node that knows less than it did is no source.
     pub(crate) fn check_older(&mut self, node: usize, volume: usize, decision: SyncDecision) {
         let older = self.rollback.older.get(volume).is_some_and(|older| older[node] && !older[1 - node]);
+        if older && self.was_filled(node, volume) {
+            self.rollback.older[volume][node] = false;
+            return;
+        }
         if older && matches!(decision.verdict, SyncVerdict::Source(_)) && !self.operator.forced {
             let detail =
                 format!("node {node} volume {volume}, whose metadata are old or new, is a source: {decision:?}");

@@ -130,7 +130,7 @@ impl World {
                 self.seen(Sometimes::SplitBrain);
                 self.split_brain_seen(node);
             }
-            Notice::Replication { from, to, .. } => self.replication_changed(node, from, to),
+            Notice::Replication { volume, from, to, .. } => self.replication_changed(node, volume.0 as usize, from, to),
             Notice::Decided { volume, decision, .. } => {
                 self.counters.rule(decision.rule);
                 self.nodes[node].decided_at = self.now;
@@ -174,12 +174,16 @@ impl World {
         }
     }
 
-    fn replication_changed(&mut self, node: usize, from: ReplicationState, to: ReplicationState) {
+    fn replication_changed(&mut self, node: usize, volume: usize, from: ReplicationState, to: ReplicationState) {
         if to.is_resync() && !from.is_resync() {
             self.seen(Sometimes::ResyncStarted);
             if self.snapshot(node).is_some_and(|s| s.role == Role::Primary) && to.is_target() {
                 self.seen(Sometimes::PrimaryWasTarget);
             }
+        }
+        if from.is_target() && !to.is_target() {
+            // Whose overwriting never began keeps its data, and may write to them again.
+            self.victims[node][volume] = None;
         }
         if from.is_resync() && to == ReplicationState::Off {
             self.seen(Sometimes::ResyncInterrupted);

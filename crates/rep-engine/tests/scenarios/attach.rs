@@ -113,3 +113,46 @@ fn a_loss_of_power_before_the_first_generation_is_settled_by_it() {
     pair.let_go(1, Kind::Data, 0);
     assert!(pair.is_in_sync());
 }
+
+/// alpha works on beta's disk alone; a write waits there for the activity log while alpha gets its disk back. What that
+/// lacks is decided at once, and the waiting write is part of it. Found by seed 51254.
+#[test]
+fn a_write_that_waits_for_the_log_counts_when_the_peer_brings_its_disk() {
+    let mut pair = Pair::with_primary(1);
+    pair.command(0, Command::Detach { volume: VOLUME });
+    pair.run();
+    pair.hold(1, Kind::Meta, 0);
+    let write = pair.write(0, 0, 5);
+    pair.run();
+    assert_eq!(pair.held(1, Kind::Meta, 0), 1, "the log's transaction");
+    pair.attach(0, 0);
+    pair.run();
+    assert_eq!(pair.answer(0, write), None);
+    assert!(!pair.is_in_sync(), "alpha's disk lacks the write");
+    pair.let_go(1, Kind::Meta, 0);
+    assert_eq!(pair.answer(0, write), Some(Ok(())));
+    assert!(pair.is_in_sync());
+}
+
+/// beta lets its disk go and brings it back while a write of alpha is on its way, which alpha marks when it hears of the
+/// first. The write must not reach the disk: the resync of its block, which alpha doesn't keep apart from it any more, could
+/// land before it. Found by seed 61580.
+#[test]
+fn a_disk_just_attached_takes_no_write_meant_for_the_one_before() {
+    let mut pair = Pair::with_primary(1);
+    pair.hold_wire(0);
+    let write = pair.write(0, 0, 5);
+    pair.run();
+    pair.command(1, Command::Detach { volume: VOLUME });
+    pair.run();
+    assert_eq!(pair.volume(1, 0).disk, DiskState::Diskless);
+    assert_eq!(pair.answer(0, write), Some(Ok(())), "marked, and answered");
+    pair.attach(1, 0);
+    pair.run();
+    pair.hold(1, Kind::Data, 0);
+    pair.deliver_one(0);
+    assert_eq!(pair.held(1, Kind::Data, 0), 0, "the write reached the disk");
+    pair.let_go(1, Kind::Data, 0);
+    pair.let_wire_go(0);
+    assert!(pair.is_in_sync());
+}

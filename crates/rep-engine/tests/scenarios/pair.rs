@@ -228,8 +228,8 @@ impl Pair {
         let decision = |sent: &(SessionId, Sent)| matches!(&sent.1, Sent::Frame(Message::Control(message), _) if matches!(**message, ControlMessage::Decision { .. }));
         while !self.wires[joined].front().is_some_and(decision) {
             while self.work(0) | self.work(1) {}
-            self.deliver_from(joined);
-            self.deliver_from(1 - joined);
+            self.deliver_one(joined);
+            self.deliver_one(1 - joined);
         }
         self.wire_held[joined] = true;
         self.run();
@@ -466,13 +466,15 @@ impl Pair {
     }
 
     fn deliver(&mut self) -> bool {
-        self.deliver_from(0) | self.deliver_from(1)
+        let mut moved = false;
+        for from in 0..2 {
+            moved |= !self.wire_held[from] && self.deliver_one(from);
+        }
+        moved
     }
 
-    fn deliver_from(&mut self, from: usize) -> bool {
-        if self.wire_held[from] {
-            return false;
-        }
+    /// Delivers the next frame a node sent, also if they are held; whether there was one.
+    pub fn deliver_one(&mut self, from: usize) -> bool {
         let Some((session, sent)) = self.wires[from].pop_front() else { return false };
         let event = match sent {
             Sent::End => Event::LinkDown { session, cause: LinkCause::Closed },
