@@ -272,6 +272,10 @@ impl Engine {
                 self.set_word(word);
                 self.set_connection(ConnectionState::Connecting, Why::Operator);
                 self.out.push(Action::WantLink { wanted: true });
+                if word != SplitBrainWord::None {
+                    // Nodes in split brain meet now and then: a meeting under way knows nothing of the word.
+                    self.restart_handshake_if_under_way();
+                }
                 done()
             }
             ConnectionState::Disconnecting => refused(Refusal::Busy),
