@@ -11,7 +11,6 @@ use nix::errno::Errno;
 use rep_tests::faulty_disk::{Faults, FaultyDisk, Operations};
 use rep_tests::ledger::Lost;
 use rep_tests::load::{Load, LoadOptions};
-use rep_tests::process::Running;
 use rep_tests::{Cluster, ClusterOptions, Ledger, tools};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,23 +25,6 @@ fn start(options: &ClusterOptions) -> (Cluster, FaultyDisk) {
     cluster.bring_in_sync();
     cluster.alpha.ok("primary");
     (cluster, disk)
-}
-
-fn start_fio(cluster: &Cluster) -> Running {
-    let mut fio = tools::server("fio");
-    fio.args([
-        "--name=load",
-        "--ioengine=nbd",
-        "--rw=randrw",
-        "--bs=4k",
-        "--iodepth=8",
-        // Without a process of its own the job ends with the fio that is killed.
-        "--thread",
-        "--time_based",
-        "--runtime=900",
-    ]);
-    fio.args(["--fsync=64", "--offset=64M", "--size=32M"]).arg(format!("--uri={}", cluster.alpha.uri()));
-    Running::start(fio, "fio", &cluster.path("fio.log"))
 }
 
 /// Alpha's disk fails under its clients, who go on.
@@ -70,7 +52,7 @@ fn clients_never_notice() {
     }
     let ledger = Arc::new(Ledger::new(32 * MIB));
     let load = Load::start(&ledger, &cluster.alpha.address(), "vz", &LoadOptions::default());
-    let mut fio = start_fio(&cluster);
+    let mut fio = cluster.start_fio(8);
     load.wait_for(500, SOON);
 
     lose_the_disk(&cluster, &disk, &load);
@@ -96,27 +78,4 @@ fn clients_never_notice() {
     cluster.alpha.wait_until("closed", SOON, |resource| !resource.volume().open);
     cluster.alpha.ok("secondary");
     cluster.assert_identical();
-}
-
-/// Without force nobody leaves a Primary without data; with it the Primary's clients get errors until the peer is back.
-#[test]
-fn a_forced_disconnect_is_the_operator_s_own_doing() {
-    let mut cluster = Cluster::with_primary(&ClusterOptions::default());
-    cluster.expect_log("disk");
-    cluster.alpha.write(0, &[7; 4096]);
-    cluster.alpha.ok("detach");
-    assert_eq!(cluster.alpha.read(0, 4096), [7; 4096], "from the peer");
-    cluster.alpha.refused("disconnect", "OnlyGoodCopy");
-    cluster.beta.refused("disconnect", "OnlyGoodCopy");
-    cluster.alpha.ok("disconnect --force");
-    cluster.alpha.wait_connection("StandAlone");
-    let mut connection = cluster.alpha.connection();
-    assert!(connection.read(0, &mut [0; 4096]).is_err(), "no data is in reach");
-    let _ = connection.close();
-    cluster.alpha.ok("connect");
-    cluster.beta.ok("connect");
-    cluster.alpha.wait_connection("Connected");
-    assert_eq!(cluster.alpha.read(0, 4096), [7; 4096]);
-    cluster.alpha.ok("attach");
-    cluster.alpha.wait_in_sync();
 }

@@ -8,8 +8,7 @@
 
 use rep_tests::ledger::Lost;
 use rep_tests::load::{Load, LoadOptions};
-use rep_tests::process::Running;
-use rep_tests::{Cluster, ClusterOptions, Ledger, tools};
+use rep_tests::{Cluster, ClusterOptions, Ledger};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +23,7 @@ fn everything_answered_is_on_the_other_node_and_the_old_primary_rejoins() {
     let mut cluster = Cluster::with_primary(&options);
     let ledger = Arc::new(Ledger::new(32 * MIB));
     let load = Load::start(&ledger, &cluster.alpha.address(), "vz", &LoadOptions::default());
-    let mut fio = start_fio(&cluster);
+    let mut fio = cluster.start_fio(16);
     rep_tests::wait::until_true("fio writes", SOON, || {
         assert!(fio.is_running(), "{}", std::fs::read_to_string(cluster.path("fio.log")).unwrap_or_default());
         cluster.alpha.read(FIO_OFFSET, MIB as usize).iter().any(|&byte| byte != 0)
@@ -73,19 +72,4 @@ fn rejoining_copies_the_dirty_blocks_and_the_hot_extents_only() {
     assert!(sent <= 3 * 4 * MIB + MIB, "{sent} bytes were sent: more than three hot extents and what was written");
     cluster.alpha.wait_in_sync();
     cluster.assert_identical();
-}
-
-fn start_fio(cluster: &Cluster) -> Running {
-    let mut fio = tools::server("fio");
-    fio.args([
-        "--name=load",
-        "--ioengine=nbd",
-        "--rw=randrw",
-        "--bs=4k",
-        "--iodepth=16",
-        "--time_based",
-        "--runtime=600",
-    ]);
-    fio.args(["--fsync=64", "--offset=64M", "--size=32M"]).arg(format!("--uri={}", cluster.alpha.uri()));
-    Running::start(fio, "fio", &cluster.path("fio.log"))
 }

@@ -3,9 +3,10 @@
 use crate::config::{ConfigFile, NodeSection, VolumeSection};
 use crate::net::{Network, NetworkKind};
 use crate::node::DaemonOptions;
+use crate::process::Running;
 use crate::scratch::{Scratch, sparse_file};
 use crate::slots::{self, Slot};
-use crate::{Node, compare, logs};
+use crate::{Node, compare, logs, tools};
 use std::path::{Path, PathBuf};
 
 pub use crate::scratch::Place;
@@ -196,6 +197,17 @@ impl Cluster {
         for (number, volume) in self.alpha.resource().volumes.iter().enumerate() {
             compare::assert_identical(&self.alpha.disk_of(number), &self.beta.disk_of(number), volume.size_bytes);
         }
+    }
+
+    /// fio at alpha's export until it is dropped: random reads and writes of 4 KiB with a flush after each 64, in the 32 MiB
+    /// from 64 MiB on.
+    pub fn start_fio(&self, depth: u32) -> Running {
+        let mut fio = tools::server("fio");
+        fio.args(["--name=load", "--ioengine=nbd", "--rw=randrw", "--bs=4k", "--fsync=64"]);
+        // Without a process of its own the job ends with the fio that is killed.
+        fio.args(["--thread", "--time_based", "--runtime=900", "--offset=64M", "--size=32M"]);
+        fio.arg(format!("--iodepth={depth}")).arg(format!("--uri={}", self.alpha.uri()));
+        Running::start(fio, "fio", &self.path("fio.log"))
     }
 
     /// The node of that name.

@@ -16,20 +16,22 @@ impl Engine {
     pub(crate) fn connect(&mut self, word: SplitBrainWord) -> Option<Answer> {
         match self.connection {
             ConnectionState::StandAlone | ConnectionState::SplitBrain | ConnectionState::UnrelatedData => {
-                self.set_word(word);
                 self.set_connection(ConnectionState::Connecting, Why::Operator);
                 self.out.push(Action::WantLink { wanted: true });
-                done()
+                self.give_word(word);
             }
-            ConnectionState::Disconnecting => refused(Refusal::Busy),
-            ConnectionState::Connecting => {
-                if word != SplitBrainWord::None {
-                    self.set_word(word);
-                    self.restart_handshake_if_under_way();
-                }
-                done()
-            }
-            ConnectionState::Connected => done(),
+            ConnectionState::Disconnecting => return refused(Refusal::Busy),
+            ConnectionState::Connecting if word != SplitBrainWord::None => self.give_word(word),
+            ConnectionState::Connecting | ConnectionState::Connected => {}
+        }
+        done()
+    }
+
+    /// The operator's word. A meeting under way, as nodes in split brain have now and then, knows nothing of it.
+    fn give_word(&mut self, word: SplitBrainWord) {
+        self.set_word(word);
+        if word != SplitBrainWord::None {
+            self.restart_handshake_if_under_way();
         }
     }
 
@@ -45,17 +47,11 @@ impl Engine {
             Side::Peer if self.role == Role::Primary => return refused(Refusal::IsPrimary),
             Side::Peer => SplitBrainWord::DiscardMine,
         };
-        match self.connection {
-            ConnectionState::Connected => return done(),
-            ConnectionState::Connecting => {
-                self.set_word(word);
-                self.restart_handshake_if_under_way();
-            }
-            _ => {
-                if let Some(Err(error)) = self.connect(word) {
-                    return Some(Err(error));
-                }
-            }
+        if self.connection == ConnectionState::Connected {
+            return done();
+        }
+        if let Some(Err(error)) = self.connect(word) {
+            return Some(Err(error));
         }
         self.archive_refused = false;
         self.begin_transition(id, [Step::AwaitConnection { met: false }])

@@ -1,7 +1,7 @@
 //! Who fills whom, where the way to the handshake made the difference. The table itself is tested in `sync_decision`.
 
 use crate::pair::{Kind, Pair};
-use rep_engine::Command;
+use rep_engine::{Command, CommandOutcome, Side};
 use rep_types::{ConnectionState, DiskState, SyncVerdict, VolumeNumber};
 
 const VOLUME: VolumeNumber = VolumeNumber(0);
@@ -107,4 +107,36 @@ fn a_source_that_loses_its_disk_at_the_end_of_a_resync_waits_for_the_peers_gener
     assert_eq!(pair.answer(0, write), Some(Ok(())));
     let generations = [0, 1].map(|node| pair.superblock(node, 0).generations.current);
     assert_ne!(generations[0], generations[1]);
+}
+
+/// Nodes in split brain meet now and then. An operator's word that comes in the middle of a meeting isn't refused for what that
+/// meeting, which knows nothing of it, finds.
+#[test]
+fn a_word_in_the_middle_of_a_meeting_counts_at_the_next() {
+    let mut pair = Pair::with_primary(1);
+    for node in 0..2 {
+        pair.command(node, Command::Disconnect { force: true });
+        pair.run();
+    }
+    pair.command(1, Command::Promote { force: true });
+    pair.run();
+    for node in 0..2 {
+        pair.write(node, 0, node as u64);
+        pair.run();
+    }
+    pair.command(1, Command::Demote);
+    pair.run();
+    for node in 0..2 {
+        pair.command(node, Command::Connect { discard_my_data: false });
+    }
+    pair.connect();
+    assert_eq!(pair.snapshot(1).connection, ConnectionState::SplitBrain);
+    (0..2).for_each(|node| pair.hold_wire(node));
+    pair.connect();
+    let word = pair.command(1, Command::ResolveSplitBrain { keep: Side::Peer });
+    (0..2).for_each(|node| pair.let_wire_go(node));
+    assert_eq!(pair.outcome(1, word), None, "the next meeting tells");
+    pair.connect();
+    assert_eq!(pair.outcome(1, word), Some(Ok(CommandOutcome::Done)));
+    assert!(pair.is_in_sync());
 }

@@ -26,6 +26,7 @@ mod perform;
 mod report;
 mod thread;
 mod ublk;
+mod worker;
 
 use crate::resource::{ControlRequest, ResourceOptions, SpawnError};
 use rep_engine::Notice;

@@ -5,18 +5,20 @@
 //!    ▲                     └─failed─┐                        └─failed─────────────────────────────►┘                                │
 //!    └──────────────────────────────┴──────────────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
-//! Each arrow between the states is a [`worker`]'s: the driver's control commands wait, some of them for this very
+//! Each arrow between the states is a [`job`]'s: the driver's control commands wait, some of them for this very
 //! thread. While Starting, Live, Stopping and Closing, requests are answered.
 //!
 //! A device of this volume whose server died is taken over, not made: whoever has it open never noticed (R35).
 //!
 //! Invariants: a device is closed only when the kernel has every request back; a request is committed exactly once.
 
+mod job;
 mod serving;
-mod worker;
 
 use super::{link, memory};
+use crate::data::worker::{WorkerChannel, WorkerResult};
 use crate::waking;
+use job::{Job, Outcome};
 use rep_engine::Event;
 use rep_ring::{Completion, Pool, Submit};
 use rep_types::{IoError, NodeName, PayloadId, RequestId, ResourceName, VolumeNumber};
@@ -27,7 +29,6 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use tracing::{info, warn};
-use worker::{Job, Outcome, WorkerChannel, WorkerResult};
 
 /// Marks the ids of this port's requests: a slab's keys, which the NBD port uses, never have this bit.
 const REQUEST_MARK: u64 = 1 << 63;
@@ -82,8 +83,8 @@ struct Volume {
 pub(super) struct UblkPort {
     volatile_cache: bool,
     volumes: Vec<Volume>,
-    channel: WorkerChannel,
-    results: mpsc::Receiver<WorkerResult>,
+    channel: WorkerChannel<Outcome>,
+    results: mpsc::Receiver<WorkerResult<Outcome>>,
 }
 
 impl UblkPort {

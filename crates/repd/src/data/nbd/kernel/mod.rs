@@ -9,16 +9,18 @@
 //!    │                   └───────────connection lost─────────┘                                  │
 //!    └──────────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
-//! Attaching and Detaching are a [`worker`]'s: some of the driver's commands wait for answers of this very thread. So the
+//! Attaching and Detaching are a [`job`]'s: some of the driver's commands wait for answers of this very thread. So the
 //! kernel's connection is served until the kernel ends it, also while Detaching.
 //!
 //! A device of this volume that was left behind is taken over, not made: whoever has it open never noticed (R35).
 
-mod worker;
+mod job;
 
 use crate::data::limits::REATTACH_PAUSE;
 use crate::data::link;
+use crate::data::worker::{WorkerChannel, WorkerResult};
 use crate::waking;
+use job::{Job, Outcome};
 use rep_nbd::Export;
 use rep_nbdk::{Attached, Backend, DeviceOptions, Origin};
 use rep_types::{NodeName, ResourceName, VolumeNumber};
@@ -27,7 +29,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use tracing::{info, warn};
-use worker::{Job, Outcome, WorkerChannel, WorkerResult};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
@@ -56,8 +57,8 @@ pub(super) struct KernelClient {
 /// The devices of a resource.
 pub(super) struct KernelDevices {
     volumes: Vec<Volume>,
-    channel: WorkerChannel,
-    results: mpsc::Receiver<WorkerResult>,
+    channel: WorkerChannel<Outcome>,
+    results: mpsc::Receiver<WorkerResult<Outcome>>,
 }
 
 impl KernelDevices {

@@ -1,0 +1,45 @@
+//! The driver's commands, for the port's workers.
+
+use crate::data::worker;
+use rep_nbdk::{Attached, Backend, DeviceOptions, NbdkError};
+use std::io;
+use std::time::Duration;
+
+/// What is to be done.
+pub(super) enum Job {
+    /// After a pause.
+    Attach(DeviceOptions, Duration),
+    Detach(u32, Backend),
+}
+
+/// What it came to.
+pub(super) enum Outcome {
+    Attached(Result<Attached, NbdkError>),
+    Detached(Result<(), NbdkError>),
+}
+
+impl worker::Job for Job {
+    type Outcome = Outcome;
+    const DRIVER: &'static str = "nbd";
+
+    fn run(self) -> Outcome {
+        match self {
+            Job::Attach(options, pause) => {
+                std::thread::sleep(pause);
+                Outcome::Attached(rep_nbdk::attach(&options))
+            }
+            Job::Detach(index, backend) => Outcome::Detached(rep_nbdk::detach(index, &backend)),
+        }
+    }
+
+    fn failed(&self) -> fn(io::Error) -> Outcome {
+        match self {
+            Job::Attach(..) => |error| Outcome::Attached(Err(no_thread(error))),
+            Job::Detach(..) => |error| Outcome::Detached(Err(no_thread(error))),
+        }
+    }
+}
+
+fn no_thread(source: io::Error) -> NbdkError {
+    NbdkError::Command { what: "a thread", source }
+}
