@@ -8,6 +8,7 @@ mod a_killed_primary_loses_nothing;
 mod a_lost_peer_is_fenced;
 mod a_reconnect_copies_only_what_changed;
 mod a_reinstalled_node_is_filled;
+mod a_resync_copies_only_what_differs;
 mod a_resync_is_interrupted;
 mod a_verify_finds_what_differs;
 mod an_archive_gives_back_what_was_given_up;

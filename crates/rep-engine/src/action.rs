@@ -302,6 +302,8 @@ pub enum Notice {
     ResyncFinished {
         volume: VolumeNumber,
         copied_bytes: u64,
+        /// What was found equal and not copied.
+        equal_bytes: u64,
     },
     /// An online verify came to its end, with what it found to differ.
     VerifyFinished {

@@ -83,6 +83,7 @@ impl Engine {
         let attachment = volume.attachment;
         volume.detaching = false;
         volume.unmet = true;
+        volume.every_block = false;
         volume.adopting = None;
         volume.settling = None;
         volume.logical_block_bytes = logical_block_bytes;

@@ -86,7 +86,7 @@ impl Engine {
             IoPurpose::SourceFlush { serial } => self.source_flushed(index, serial),
             IoPurpose::DetachFlush => self.detach_flushed(index),
             IoPurpose::PeerFlush { session, id } => self.peer_flushed_locally(index, session, id, Ok(())),
-            IoPurpose::VerifyRead(_) | IoPurpose::Archive { .. } | IoPurpose::Meta(_) => {}
+            IoPurpose::VerifyRead(_) | IoPurpose::CompareRead(_) | IoPurpose::Archive { .. } | IoPurpose::Meta(_) => {}
         }
     }
 
@@ -99,6 +99,7 @@ impl Engine {
         }
         match (io.purpose, result) {
             (IoPurpose::VerifyRead(key), Ok(digests)) => self.verify_read_done(key, digests),
+            (IoPurpose::CompareRead(key), Ok(digests)) => self.compare_read_done(key, digests),
             (_, Ok(_)) => {}
             (_, Err(_)) => self.local_disk_failed(index, Why::DiskError),
         }

@@ -134,6 +134,8 @@ pub struct PlannedSync {
     pub local_dirty_bytes: u64,
     /// Bytes the peer has written since both last agreed.
     pub peer_dirty_bytes: u64,
+    /// Whether what may differ is compared first, and only what does is copied.
+    pub compares: bool,
 }
 
 /// Why a command failed.

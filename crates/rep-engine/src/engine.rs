@@ -158,7 +158,7 @@ impl Engine {
             Event::Digested { io, result } => self.digested(io, result),
             Event::Archived { io, result } => self.archived(io, result),
             Event::MetaDone { io, result } => self.meta_done(io, result),
-            Event::LinkUp { session } => self.link_up(session),
+            Event::LinkUp { session, features, digest_key } => self.link_up(session, features, *digest_key),
             Event::LinkDown { session, cause } => self.link_down(session, cause),
             Event::LinkAlive { session } => self.link_alive(session),
             Event::PeerMessage { session, message, payload } => self.peer_message(session, message, payload),

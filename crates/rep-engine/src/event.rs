@@ -3,8 +3,8 @@
 use crate::command::Command;
 use rep_meta::{BootId, Loaded};
 use rep_types::{
-    ByteRange, CommandId, FenceAnswer, IoError, IoId, LinkCause, PayloadId, RequestId, SessionId, VolumeNumber,
-    ZeroMode,
+    ByteRange, CommandId, DigestKey, FenceAnswer, IoError, IoId, LinkCause, PayloadId, RequestId, SessionId,
+    VolumeNumber, ZeroMode,
 };
 use rep_wire::Message;
 
@@ -152,6 +152,10 @@ pub enum Event {
     LinkUp {
         /// Names the connection.
         session: SessionId,
+        /// What both nodes offer (`rep_wire::features`).
+        features: u64,
+        /// Random, of this connection: the key of every digest this node asks for on it.
+        digest_key: Box<DigestKey>,
     },
     /// The connection is gone.
     LinkDown {

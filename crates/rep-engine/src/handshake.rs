@@ -13,6 +13,7 @@
 
 use crate::action::{Action, Notice, Why};
 use crate::event::Timestamp;
+use crate::resync::compares;
 use crate::sync_decision::{SyncSide, decide_sync};
 use crate::volume::{PeerTold, settle_crash};
 use crate::{Engine, limits};
@@ -182,9 +183,15 @@ impl Engine {
         let Some(peer) = &handshake.peer else { return false };
         handshake.my_decisions = Some(decisions.clone());
         let told: Vec<_> = peer.volumes.iter().map(PeerTold::from).collect();
+        let compared = handshake.mine.as_ref().map(|mine| comparisons(mine, peer, &decisions)).unwrap_or_default();
         for (volume, decision) in &decisions {
             if let Some(index) = self.volume_index(*volume) {
                 self.volumes[index].last_decision = Some(*decision);
+            }
+        }
+        for (number, compares) in compared {
+            if let Some(index) = self.volume_index(number) {
+                self.volumes[index].compares = compares;
             }
         }
         for told in told {
@@ -417,6 +424,21 @@ impl Engine {
         let before = self.volume_index(number).map(|index| self.volumes[index].peer_disk);
         before == Some(DiskState::Failed) && disk == DiskState::UpToDate
     }
+}
+
+/// Which volumes' resyncs compare before they copy.
+pub(crate) fn comparisons(
+    mine: &NodeView,
+    peer: &NodeView,
+    decisions: &[(VolumeNumber, SyncDecision)],
+) -> Vec<(VolumeNumber, bool)> {
+    let view = |node: &NodeView, number| node.volumes.iter().position(|view| view.volume == number);
+    let compared = |(number, decision): &(VolumeNumber, SyncDecision)| {
+        let both = view(mine, *number).zip(view(peer, *number));
+        let compared = |(own, other): (usize, usize)| compares(*decision, &mine.volumes[own], &peer.volumes[other]);
+        (*number, both.is_some_and(compared))
+    };
+    decisions.iter().map(compared).collect()
 }
 
 /// Whether one side's data are given up by this.

@@ -202,6 +202,8 @@ impl Engine {
                 OperationKind::Write { .. } | OperationKind::Zero { .. } => self.end_write_if_closed(key),
                 OperationKind::ResyncSource { .. }
                 | OperationKind::ResyncTarget { .. }
+                | OperationKind::ResyncCompare { .. }
+                | OperationKind::ResyncCompareFor { .. }
                 | OperationKind::VerifyLead { .. }
                 | OperationKind::VerifyFollow { .. } => self.end_operation(key, Err(IoError::Io)),
             }

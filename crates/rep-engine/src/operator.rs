@@ -4,6 +4,7 @@
 use crate::Engine;
 use crate::action::{Action, Why};
 use crate::command::{Command, CommandError, CommandOutcome, PlannedSync, Side};
+use crate::handshake::comparisons;
 use crate::local_disk::{BitmapTicket, SuperblockTicket};
 use crate::role::PromotionStage;
 use rep_meta::DataState;
@@ -372,6 +373,8 @@ impl Engine {
             volume.adopting = None;
             if full {
                 local.mark_all_out_of_sync();
+                // Also where the two are equal: a disk may be written anew because its old sectors aren't trusted.
+                volume.every_block = true;
             }
             let ticket = local.flush_bitmap();
             // Nobody is to take the disk for good while every block of it is marked (I-B10).
@@ -457,7 +460,15 @@ impl Engine {
             let peer_blocks = volume.peer_told.map_or(0, |told| told.out_of_sync_blocks);
             let (local_dirty_bytes, peer_dirty_bytes) = (bytes, peer_blocks * BLOCK_SIZE);
             let number = volume.number;
-            Some(PlannedSync { volume: number, decision, bytes_at_most: bytes, local_dirty_bytes, peer_dirty_bytes })
+            let compares = volume.compares;
+            Some(PlannedSync {
+                volume: number,
+                decision,
+                bytes_at_most: bytes,
+                local_dirty_bytes,
+                peer_dirty_bytes,
+                compares,
+            })
         };
         self.volumes.iter().filter_map(planned).collect()
     }
@@ -473,6 +484,7 @@ impl Engine {
             let found = view.volumes.iter().find(|volume| volume.volume == number);
             found.map_or((0, 0), |volume| (volume.out_of_sync_blocks * BLOCK_SIZE, volume.available_bytes))
         };
+        let compared = comparisons(mine, peer, decisions);
         let plan = decisions.iter().map(|(volume, decision)| {
             use rep_types::{ByBitmapOrFull::Full, SyncVerdict::*};
             let (local_dirty_bytes, size) = blocks(mine, *volume);
@@ -482,7 +494,15 @@ impl Engine {
                 Source(_) | Target(_) => local_dirty_bytes + peer_dirty_bytes,
                 Nothing | Refuse(_) => 0,
             };
-            PlannedSync { volume: *volume, decision: *decision, bytes_at_most, local_dirty_bytes, peer_dirty_bytes }
+            let compares = compared.iter().any(|(number, compares)| number == volume && *compares);
+            PlannedSync {
+                volume: *volume,
+                decision: *decision,
+                bytes_at_most,
+                local_dirty_bytes,
+                peer_dirty_bytes,
+                compares,
+            }
         });
         let plan = plan.collect();
         let Some(transition) = &mut self.transition else { return };

@@ -77,6 +77,8 @@ pub struct VolumeSnapshot {
     pub verify_found_bytes: u64,
     /// The last handshake's decision.
     pub last_decision: Option<SyncDecision>,
+    /// Whether a resync by that decision compares before it copies.
+    pub compares: bool,
     /// The peer's generations as of the last handshake.
     pub peer_generations: Option<Generations>,
     /// Bytes the peer held for out-of-sync in the last handshake.
@@ -104,10 +106,21 @@ pub struct ResyncSnapshot {
     pub done_bytes: u64,
     /// Bytes copied over the link (zero runs not counted).
     pub copied_bytes: u64,
+    /// What comparing before copying has come to; `None`: this one only copies.
+    pub compared: Option<ComparedSnapshot>,
     /// When it began, on the engine's clock.
     pub started: crate::Timestamp,
     /// Bytes a second over the last seconds.
     pub rate_bytes_per_s: u64,
+}
+
+/// What a resync that compares before it copies has found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ComparedSnapshot {
+    /// Bytes compared.
+    pub compared_bytes: u64,
+    /// Of these, bytes that were equal and weren't copied.
+    pub equal_bytes: u64,
 }
 
 /// A verify's progress.

@@ -47,6 +47,7 @@ fn volume_snapshot(volume: &Volume, now: Timestamp) -> VolumeSnapshot {
         verify: volume.verify_snapshot(now),
         verify_found_bytes: volume.last_verify.different_blocks * BLOCK_SIZE,
         last_decision: volume.last_decision,
+        compares: volume.compares,
         peer_generations: volume.peer_told.map(|told| told.generations),
         peer_out_of_sync_bytes: volume.peer_told.map_or(0, |told| told.out_of_sync_blocks * BLOCK_SIZE),
         divergence: local

@@ -182,6 +182,10 @@ pub(crate) struct Volume {
     /// The operator's word on a split brain, for the next handshake only (I-G4).
     pub word: SplitBrainWord,
     pub last_decision: Option<SyncDecision>,
+    /// Whether a resync by that decision compares before it copies.
+    pub compares: bool,
+    /// The operator wants every block of this disk written anew: nothing is compared.
+    pub every_block: bool,
     /// What the peer told in the last handshake.
     pub peer_told: Option<PeerTold>,
     pub counters: Counters,
@@ -228,6 +232,8 @@ impl Volume {
             boot: BootId::NONE,
             word: SplitBrainWord::None,
             last_decision: None,
+            compares: false,
+            every_block: false,
             peer_told: None,
             counters: Counters::default(),
         }

@@ -128,6 +128,8 @@ impl Engine {
         match op.kind {
             OperationKind::ResyncSource { transfer } => return self.resync_source_locked(key, op, transfer),
             OperationKind::ResyncTarget { .. } => return self.resync_target_locked(key, op),
+            OperationKind::ResyncCompare { .. } => return self.resync_compare_locked(key, op),
+            OperationKind::ResyncCompareFor { .. } => return self.resync_compare_for_locked(key, op),
             OperationKind::VerifyLead { serial } => return self.verify_locked(key, op, serial),
             OperationKind::VerifyFollow { .. } => return self.verify_follow_locked(key, op),
             _ => {}

@@ -105,6 +105,7 @@ impl World {
                 asked.write = Some(write);
                 asked.values = Rc::new((base..base + count).collect());
                 let payload = self.give(node, asked.values.clone(), false);
+                self.write_meets_comparison(volume, bytes(first, count));
                 Event::ClientWrite { request, volume: name, range: bytes(first, count), payload, fua }
             }
             ClientOp::Zero { first, count, mode, fua } => {

@@ -10,6 +10,7 @@ mod archive;
 mod checks;
 mod client;
 mod codec;
+mod comparing;
 pub mod counters;
 pub mod disk;
 pub mod failure;

@@ -62,7 +62,10 @@ impl World {
                 self.nodes[node].volumes[volume.0 as usize].attached = false;
                 self.disk_away(node, volume.0 as usize);
             }
-            Action::Send { session, message, payload } => self.send(node, session.0, &message, payload),
+            Action::Send { session, message, payload } => {
+                self.note_comparison(node, &message);
+                self.send(node, session.0, &message, payload)
+            }
             Action::WantLink { wanted } => self.want_link(node, wanted),
             Action::CloseLink { session, cause } => self.close_link(node, session.0, cause),
             Action::Complete { request, result, payload } => self.complete(node, request.0, result, payload),
@@ -149,7 +152,7 @@ impl World {
                 }
             }
             Notice::MetadataDamaged { volume } => self.check_damaged(node, volume.0 as usize),
-            Notice::ResyncFinished { volume, copied_bytes } => {
+            Notice::ResyncFinished { volume, copied_bytes, .. } => {
                 self.seen(Sometimes::ResyncFinished);
                 self.resync_finished(node, volume.0 as usize, copied_bytes);
             }

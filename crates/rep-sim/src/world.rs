@@ -134,6 +134,7 @@ pub struct World {
     actions: u64,
     pub(crate) recent_messages: BTreeMap<usize, (rep_wire::Message, crate::codec::Content)>,
     pub(crate) held_back: [Option<(u64, rep_wire::Message, crate::codec::Content)>; 2],
+    pub(crate) compared: Vec<crate::comparing::Asked>,
     spare: Vec<Action>,
 }
 
@@ -177,6 +178,7 @@ impl World {
             actions: 0,
             recent_messages: BTreeMap::new(),
             held_back: [None, None],
+            compared: Vec::new(),
             spare: Vec::new(),
             steps: plan.steps,
             nodes,

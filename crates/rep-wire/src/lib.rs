@@ -8,6 +8,7 @@
 //! messages cost no allocation in either direction; what is accepted when received is exactly what may be sent.
 
 mod control;
+pub mod features;
 mod frame;
 mod fuzz;
 mod hot;

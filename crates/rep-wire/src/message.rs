@@ -315,4 +315,25 @@ pub enum ControlMessage {
         /// The blocks that differ, by their distance from the range's first, in ascending order.
         different: Vec<u16>,
     },
+    /// Target → source: these are my digests of a range that may differ; what of it does? The source locks the range
+    /// against writes, reads it and compares. Only with [`crate::features::RESYNC_BY_DIGESTS`].
+    ResyncCompare {
+        /// Named in the answer, which may also be `ResyncRefused`.
+        id: TransferId,
+        /// Where.
+        volume: VolumeNumber,
+        /// Where; at most 1 MiB.
+        range: ByteRange,
+        /// The digests' key: random, so that no data can be made to collide.
+        key: DigestKey,
+        /// `DIGEST_LENGTH` bytes for each block touched.
+        digests: Vec<u8>,
+    },
+    /// Answer to `ResyncCompare`: the other blocks of the range are equal.
+    ResyncCompared {
+        /// The request answered.
+        id: TransferId,
+        /// The blocks that differ, by their distance from the range's first, in ascending order.
+        different: Vec<u16>,
+    },
 }

@@ -114,6 +114,20 @@ pub struct ResyncStatus {
     pub rate_bytes_per_s: u64,
     /// Seconds to go at that rate; `None` while there is none.
     pub eta_s: Option<u64>,
+    /// What comparing has come to, where a resync compares before it copies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compared: Option<ComparedStatus>,
+}
+
+/// What a resync has found that compares before it copies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ComparedStatus {
+    /// Bytes compared.
+    pub compared_bytes: u64,
+    /// Of these, bytes that were equal and aren't copied.
+    pub equal_bytes: u64,
+    /// Bytes copied so far.
+    pub copied_bytes: u64,
 }
 
 impl ResyncStatus {

@@ -148,6 +148,9 @@ pub struct PlanEntry {
     pub local_dirty_bytes: u64,
     /// Bytes the peer wrote since both last agreed.
     pub peer_dirty_bytes: u64,
+    /// Whether what may differ would be compared first, and only what does be copied.
+    #[serde(default)]
+    pub compares: bool,
     /// All of that in one sentence.
     pub sentence: String,
 }

@@ -2,6 +2,7 @@
 //! events that shows it. One test, one bug; its name says what must hold.
 
 mod attach;
+mod compare;
 mod detach;
 mod fencing;
 mod handshake;

@@ -80,11 +80,17 @@ pub struct Node {
 pub struct Pair {
     now: u64,
     session: u64,
+    /// What both nodes offer each other.
+    features: u64,
     volumes: usize,
     nodes: [Node; 2],
     /// Frames on their way, by sender.
     wires: [VecDeque<(SessionId, Sent)>; 2],
     wire_held: [bool; 2],
+}
+
+fn link_up(session: u64, features: u64) -> Event {
+    Event::LinkUp { session: SessionId(session), features, digest_key: Box::default() }
 }
 
 fn identity(node: usize, volume: usize) -> Identity {
@@ -159,6 +165,7 @@ impl Pair {
         let mut pair = Pair {
             now: 1_000_000_000,
             session: 0,
+            features: rep_wire::features::ALL,
             volumes,
             nodes: [Node::new(0, volumes, fencing), Node::new(1, volumes, fencing)],
             wires: [VecDeque::new(), VecDeque::new()],
@@ -209,12 +216,17 @@ impl Pair {
 
     // ---- what the test does ----
 
+    /// From now on the nodes offer each other nothing beyond the protocol's first version.
+    pub fn without_features(&mut self) {
+        self.features = 0;
+    }
+
     /// A connection comes up.
     pub fn connect(&mut self) {
         self.session += 1;
         for node in 0..2 {
             assert!(self.nodes[node].wants_link, "node {node} wants no connection");
-            self.feed(node, Event::LinkUp { session: SessionId(self.session) });
+            self.feed(node, link_up(self.session, self.features));
         }
         self.run();
     }
@@ -223,7 +235,7 @@ impl Pair {
     pub fn connect_half(&mut self, joined: usize) {
         self.session += 1;
         for node in 0..2 {
-            self.feed(node, Event::LinkUp { session: SessionId(self.session) });
+            self.feed(node, link_up(self.session, self.features));
         }
         let decision = |sent: &(SessionId, Sent)| matches!(&sent.1, Sent::Frame(Message::Control(message), _) if matches!(**message, ControlMessage::Decision { .. }));
         while !self.wires[joined].front().is_some_and(decision) {
@@ -386,6 +398,11 @@ impl Pair {
     /// How a client's request ended, if it has.
     pub fn answer(&self, node: usize, id: u64) -> Option<Result<(), IoError>> {
         self.nodes[node].answers.get(&id).copied()
+    }
+
+    /// A node.
+    pub fn node(&self, node: usize) -> &Node {
+        &self.nodes[node]
     }
 
     /// A node as its engine shows it.

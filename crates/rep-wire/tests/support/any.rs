@@ -236,9 +236,22 @@ fn any_comparison() -> impl Strategy<Value = ControlMessage> {
             id,
             digests: vec![byte; blocks * rep_types::DIGEST_LENGTH]
         }),
-        (id(), proptest::collection::btree_set(0..256u16, 0..9)).prop_map(|(id, different)| {
-            ControlMessage::DigestDone { id, different: different.into_iter().collect() }
+        (id(), proptest::collection::btree_set(0..256u16, 0..9), any::<bool>()).prop_map(|(id, different, resync)| {
+            let different = different.into_iter().collect();
+            match resync {
+                true => ControlMessage::ResyncCompared { id, different },
+                false => ControlMessage::DigestDone { id, different },
+            }
         }),
+        (id(), any_volume(), any_range(REQUEST_LENGTH_MAX), any::<[u8; 32]>(), 0..=256usize).prop_map(
+            |(id, volume, range, key, blocks)| ControlMessage::ResyncCompare {
+                id,
+                volume,
+                range,
+                key,
+                digests: vec![key[0]; blocks * rep_types::DIGEST_LENGTH]
+            }
+        ),
     ]
 }
 

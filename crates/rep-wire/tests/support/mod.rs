@@ -127,6 +127,17 @@ pub fn control_samples() -> Vec<(&'static str, ControlMessage)> {
         ("digest-request", ControlMessage::DigestRequest { id: ID, volume, range: RANGE, key: [0xab; 32] }),
         ("digests", ControlMessage::Digests { id: ID, digests: vec![0x5a; 2 * rep_types::DIGEST_LENGTH] }),
         ("digest-done", ControlMessage::DigestDone { id: ID, different: vec![0, 255] }),
+        (
+            "resync-compare",
+            ControlMessage::ResyncCompare {
+                id: ID,
+                volume,
+                range: RANGE,
+                key: [0xcd; 32],
+                digests: vec![0xa5; 2 * rep_types::DIGEST_LENGTH],
+            },
+        ),
+        ("resync-compared", ControlMessage::ResyncCompared { id: ID, different: vec![1, 254] }),
     ]
 }
 

@@ -18,6 +18,7 @@ pub fn volume() -> VolumeSnapshot {
         verify: None,
         verify_found_bytes: 0,
         last_decision: None,
+        compares: false,
         peer_generations: None,
         peer_out_of_sync_bytes: 0,
         divergence: None,

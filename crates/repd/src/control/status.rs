@@ -3,8 +3,8 @@
 use super::resource::{Life, Report, Resource};
 use super::{VERSION, holders, verdict};
 use rep_control::api::{
-    ApiError, Detail, IoStatus, PeerStatus, ResourceStatus, ResyncRole, ResyncStatus, Status, VerifyStatus,
-    VolumeDetail, VolumeStatus,
+    ApiError, ComparedStatus, Detail, IoStatus, PeerStatus, ResourceStatus, ResyncRole, ResyncStatus, Status,
+    VerifyStatus, VolumeDetail, VolumeStatus,
 };
 use rep_control::config::{NodeConfig, VolumeConfig};
 use rep_engine::{IoSuspension, Timestamp, VerifySnapshot, VolumeSnapshot};
@@ -183,6 +183,11 @@ fn resync(engine: &VolumeSnapshot, now: Timestamp) -> Option<ResyncStatus> {
         done_bytes: resync.done_bytes,
         rate_bytes_per_s: rate,
         eta_s: left.checked_div(rate),
+        compared: resync.compared.map(|compared| ComparedStatus {
+            compared_bytes: compared.compared_bytes,
+            equal_bytes: compared.equal_bytes,
+            copied_bytes: resync.copied_bytes,
+        }),
     })
 }
 

@@ -66,7 +66,9 @@ pub(super) fn log(notice: &Notice) {
         Notice::ArchiveFailed { volume } => {
             warn!(%volume, "split brain: this node's data could not be archived, so they aren't given up");
         }
-        Notice::ResyncFinished { volume, copied_bytes } => info!(%volume, copied_bytes, "resync: finished"),
+        Notice::ResyncFinished { volume, copied_bytes, equal_bytes } => {
+            info!(%volume, copied_bytes, equal_bytes, "resync: finished");
+        }
         Notice::VerifyFinished { volume, different_bytes: 0 } => info!(%volume, "verify: finished, no difference"),
         Notice::VerifyFinished { volume, different_bytes } => {
             warn!(%volume, different_bytes, "verify: the disks differ; what does is marked out-of-sync");
