@@ -382,7 +382,8 @@ impl World {
     /// The metadata call a disk that is still attached cleanly let go of: nothing is under way to it, and nothing is in its cache only (I-D8).
     pub(crate) fn check_clean_end(&mut self, node: usize, volume: usize) {
         let fresh = self.durable(node, volume).is_none_or(|loaded| !loaded.superblock.generations.current.is_real());
-        if !self.nodes[node].volumes[volume].attached || fresh {
+        // Metadata that were put back say so of a cache of long ago.
+        if !self.nodes[node].volumes[volume].attached || fresh || self.is_older_volume(node, volume) {
             return;
         }
         let disk = &self.nodes[node].volumes[volume].data;

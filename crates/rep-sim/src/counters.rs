@@ -51,6 +51,7 @@ sometimes! {
     DamageFound = "damaged log or bitmap found",
     MetaLost = "metadata lost and made anew",
     RolledBack = "old metadata put back",
+    RolledBackWithData = "old data put back with their metadata",
     PingTimeout = "ping timeout",
     DiskStalled = "peer's disk stalled",
     PrimaryWasTarget = "Primary while resync target",

@@ -132,7 +132,7 @@ pub struct World {
     storm: crate::storm::StormWatch,
     /// Actions done: a bound on engines that never come to rest.
     actions: u64,
-    pub(crate) recent_messages: BTreeMap<usize, (rep_wire::Message, crate::codec::Content)>,
+    pub(crate) recent_messages: BTreeMap<usize, (u64, rep_wire::Message, crate::codec::Content)>,
     pub(crate) held_back: [Option<(u64, rep_wire::Message, crate::codec::Content)>; 2],
     spare: Vec<Action>,
 }

@@ -60,6 +60,8 @@ bugs! {
     // ---- the handshake ----
     "bits-dismissed": "equal generations are taken for equal data",
     "older-wins": "the older data fill the newer",
+    "history-by-bitmap": "data older than what the peer's bitmap counts from are filled by that bitmap",
+    "history-taken-for-equal": "data older than what the peer's bitmap counts from are taken for equal",
     "lost-cache-ignored": "a node that lost its cache may be the source",
     "clients-view-ignored": "a Primary without a disk is shown older data than its clients have seen",
     "node-crash-for-daemon-crash": "a crash of the node is taken for one of the daemon",
