@@ -11,6 +11,16 @@ pub enum Side {
     Peer,
 }
 
+impl Side {
+    /// The other side: this one as the peer calls it.
+    pub fn mirrored(self) -> Side {
+        match self {
+            Side::Local => Side::Peer,
+            Side::Peer => Side::Local,
+        }
+    }
+}
+
 /// A command. What is already so succeeds without effect.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Command {

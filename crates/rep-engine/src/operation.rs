@@ -66,6 +66,11 @@ impl OperationKind {
         matches!(self, Self::VerifyLead { .. } | Self::VerifyFollow { .. })
     }
 
+    /// Whether it waits for nothing: a bug to be planted.
+    pub fn runs_at_once(self) -> bool {
+        self.is_verify() && planted!("verify-beside-writes")
+    }
+
     pub fn is_client_write(self) -> bool {
         matches!(self, Self::Write { .. } | Self::Zero { .. })
     }

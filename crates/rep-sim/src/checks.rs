@@ -215,7 +215,9 @@ impl World {
         };
         if a.cached() != b.cached() {
             let mut pairs = a.cached().iter().zip(b.cached()).enumerate();
-            if let Some((sector, (x, y))) = pairs.find(|(sector, (x, y))| x != y && bare(*sector)) {
+            let excused = |sector, x, y| self.is_excused(volume, sector, x, y);
+            let differs = |x: &u32, y: &u32, sector| x != y && bare(sector) && !excused(sector, *x, *y);
+            if let Some((sector, (x, y))) = pairs.find(|(sector, (x, y))| differs(x, y, *sector)) {
                 return Some((sector as u64, format!("differs ({x} and {y})")));
             }
         }
@@ -235,7 +237,8 @@ impl World {
         for volume in &mine.volumes {
             let synced = volume.disk == DiskState::UpToDate && volume.peer_disk == DiskState::UpToDate;
             let settled = synced && volume.replication == ReplicationState::Established;
-            if mine.connection == ConnectionState::Connected && settled && volume.out_of_sync_bytes > 0 {
+            let excused = self.found_bytes_max(volume.number.0 as usize);
+            if mine.connection == ConnectionState::Connected && settled && volume.out_of_sync_bytes > excused {
                 let detail = format!("node {node} is in sync with {} bytes out-of-sync", volume.out_of_sync_bytes);
                 self.fail(Kind::WrongData, "I-B10", detail);
             }
@@ -263,6 +266,7 @@ impl World {
         for volume in 0..self.swarm.volumes {
             if equal(&mine.volumes[volume]) && equal(&theirs.volumes[volume]) {
                 self.known_equal(volume);
+                self.check_mended(volume);
                 self.check_equal(volume);
             }
         }
@@ -274,22 +278,27 @@ impl World {
         if a == b || self.history.forked || (0..2).any(|node| self.has_unreported_failure(node, volume)) {
             return;
         }
-        let under_way = |sector: u32| {
-            let asked = self.clients.outstanding.values().any(|asked| asked.volume == volume && asked.writes(sector));
-            let mut ops = self.nodes.iter().flat_map(|node| node.ops.values());
-            let written = ops.any(|op| {
-                op.volume == volume
-                    && op.kind.writes_data()
-                    && op.kind.sectors().is_some_and(|at| at.overlaps(Sectors { first: sector, count: 1 }))
-            });
-            asked || written
-        };
-        let differs = (0..a.len()).find(|sector| a[*sector] != b[*sector] && !under_way(*sector as u32));
+        let differs = (0..a.len()).filter(|sector| a[*sector] != b[*sector]).find(|sector| {
+            let excused = self.is_excused(volume, *sector, a[*sector], b[*sector]);
+            !excused && !self.is_being_written(volume, *sector as u32)
+        });
         if let Some(sector) = differs {
             let detail =
                 format!("volume {volume} passes for equal, but sector {sector} is {} and {}", a[sector], b[sector]);
             self.fail(Kind::WrongData, "I-B10", detail);
         }
+    }
+
+    /// Whether a client's write of a sector, or one on its way to a disk, is under way.
+    pub(crate) fn is_being_written(&self, volume: usize, sector: u32) -> bool {
+        let asked = self.clients.outstanding.values().any(|asked| asked.volume == volume && asked.writes(sector));
+        let mut ops = self.nodes.iter().flat_map(|node| node.ops.values());
+        let written = ops.any(|op| {
+            op.volume == volume
+                && op.kind.writes_data()
+                && op.kind.sectors().is_some_and(|at| at.overlaps(Sectors { first: sector, count: 1 }))
+        });
+        asked || written
     }
 
     /// A node became Primary: by force, or with good data in reach (I-G5).
@@ -358,7 +367,8 @@ impl World {
         }
         let [a, b] = [0, 1].map(|node| self.nodes[node].volumes[volume].data.cached());
         if self.nodes.iter().all(|state| state.volumes[volume].attached && state.in_flight(volume) == 0)
-            && let Some(sector) = (0..a.len()).find(|sector| a[*sector] != b[*sector])
+            && let Some(sector) = (0..a.len())
+                .find(|sector| a[*sector] != b[*sector] && !self.is_excused(volume, *sector, a[*sector], b[*sector]))
             && self.network.live_session(0) == self.network.live_session(1)
             && self.covering(volume).is_some()
         {

@@ -56,7 +56,7 @@ impl World {
             return self.stuck();
         }
         match self.operator.heal_stage {
-            0 if self.is_converged() => self.read_everything(),
+            0 if self.is_converged() && !self.has_planted() => self.read_everything(),
             0 => self.repair(round),
             1 if self.is_at_rest() => self.judge_rest(),
             _ => {}
@@ -87,6 +87,7 @@ impl World {
             }
             self.resume(node);
         }
+        self.mend_planted();
         let states = [0, 1].map(|node| self.snapshot(node).map(|snapshot| snapshot.connection));
         let apart = |state| matches!(state, Some(ConnectionState::SplitBrain | ConnectionState::UnrelatedData));
         if self.history.forked && states.into_iter().any(apart) {

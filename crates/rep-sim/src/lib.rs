@@ -37,6 +37,7 @@ pub mod swarm;
 pub mod theme;
 pub mod trace;
 mod truth;
+pub mod verify;
 pub mod wire;
 pub mod world;
 

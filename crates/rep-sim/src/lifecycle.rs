@@ -62,6 +62,7 @@ impl World {
         self.orphan_requests(node);
         self.forget_commands(node);
         self.forget_victims(node);
+        self.verify_forgets(node);
         let state = &mut self.nodes[node];
         state.engine = None;
         state.payloads.clear();

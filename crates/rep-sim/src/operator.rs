@@ -108,8 +108,12 @@ impl World {
                 _ => {}
             }
         }
-        if let (Some(Command::Outdate { volume }), Ok(_)) = (&pending.command, &result) {
-            self.check_outdated(node, volume.0 as usize);
+        match (&pending.command, &result) {
+            (Some(Command::Outdate { volume }), Ok(_)) => self.check_outdated(node, volume.0 as usize),
+            (Some(Command::Verify { volume, repair_from }), Ok(_)) => {
+                self.verify_granted(node, volume.0 as usize, *repair_from);
+            }
+            _ => {}
         }
         if matches!(pending.command, Some(Command::Demote | Command::Shutdown)) {
             self.nodes[node].closing = false;
@@ -236,9 +240,14 @@ impl World {
         } else {
             node
         };
-        self.operator.giving_up.resize(self.swarm.volumes, [0; 2]);
-        self.operator.giving_up[volume][told] = self.now + GIVING_UP_LASTS;
+        self.will_be_given_up(told, volume);
         self.command(node, command);
+    }
+
+    /// A node's copy is about to be given up on the operator's word.
+    pub(crate) fn will_be_given_up(&mut self, node: usize, volume: usize) {
+        self.operator.giving_up.resize(self.swarm.volumes, [0; 2]);
+        self.operator.giving_up[volume][node] = self.now + GIVING_UP_LASTS;
     }
 
     /// Does a step of the plan, if it makes sense now.

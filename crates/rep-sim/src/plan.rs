@@ -105,6 +105,7 @@ impl Plan {
             steps.push((at, draw.step()));
         }
         crate::rare::add(&mut steps, &swarm);
+        crate::verify::add(&mut steps, &swarm);
         Plan { swarm, steps }
     }
 }

@@ -62,7 +62,10 @@ impl World {
                 self.nodes[node].volumes[volume.0 as usize].attached = false;
                 self.disk_away(node, volume.0 as usize);
             }
-            Action::Send { session, message, payload } => self.send(node, session.0, &message, payload),
+            Action::Send { session, message, payload } => {
+                self.verify_sends(node, session.0, &message);
+                self.send(node, session.0, &message, payload);
+            }
             Action::WantLink { wanted } => self.want_link(node, wanted),
             Action::CloseLink { session, cause } => self.close_link(node, session.0, cause),
             Action::Complete { request, result, payload } => self.complete(node, request.0, result, payload),
@@ -115,6 +118,7 @@ impl World {
     fn notice(&mut self, node: usize, notice: Notice) {
         self.line(|| format!("node {node} notice {notice:?}"));
         self.fence_notice(node, &notice);
+        self.verify_notice(node, &notice);
         match notice {
             Notice::Role { to: Role::Primary, .. } => {
                 self.spoil_image(node);
@@ -154,12 +158,7 @@ impl World {
                 self.resync_finished(node, volume.0 as usize, copied_bytes);
             }
             Notice::VerifyFinished { volume, different_bytes } => {
-                self.seen(Sometimes::VerifyFinished);
-                if different_bytes > 0 {
-                    let detail =
-                        format!("node {node} volume {volume}: a verify found {different_bytes} bytes to differ");
-                    self.fail(Kind::WrongData, "I-B9", detail);
-                }
+                self.verify_finished(node, volume.0 as usize, different_bytes);
             }
             _ => {}
         }

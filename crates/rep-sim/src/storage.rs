@@ -87,6 +87,9 @@ impl World {
         };
         op.done = Some(result);
         let volume = op.volume;
+        if let (OpKind::Read { sectors, values, digests: true, .. }, Ok(())) = (&op.kind, result) {
+            self.digests_read(node, volume, *sectors, values);
+        }
         let meta = match &op.kind {
             OpKind::Meta { offset, .. } => Some(*offset),
             _ => None,

@@ -135,6 +135,7 @@ pub struct Swarm {
     pub one_word_heals: bool,
     pub fence: FencePlan,
     pub rare: crate::rare::RareFaults,
+    pub verify: crate::verify::VerifyPlan,
     pub shell_bug: Option<ShellBug>,
     /// The operation of a node's disks (data and metadata, counted from 1) that fails.
     pub fails_nth: Option<(usize, u64)>,
@@ -188,6 +189,7 @@ impl Swarm {
             archive_fails: archiving.pick(&[0, 0, 20, 200]),
             fence: FencePlan::of(seed),
             rare: crate::rare::RareFaults::of(seed),
+            verify: crate::verify::VerifyPlan::default(),
             shell_bug: None,
             fails_nth: None,
         };
@@ -195,6 +197,7 @@ impl Swarm {
             swarm.steps *= LONG_RUN_FACTOR;
         }
         crate::theme::draw(&mut swarm);
+        crate::verify::draw(&mut swarm);
         swarm
     }
 }

@@ -49,6 +49,7 @@ pub enum Due {
     ArchiveStep(crate::archive::ArchiveOp),
     FenceActs { node: usize, life: u32, id: rep_engine::FenceId },
     FenceLooks { node: usize, life: u32, id: rep_engine::FenceId },
+    LookAtMarks { volume: usize, changes: u64, looks: u32 },
     Heal { round: u32 },
 }
 
@@ -114,6 +115,8 @@ pub struct World {
     pub truth: Truth,
     /// Nodes' volumes whose data are about to be given up in a split brain.
     pub victims: [Vec<Option<crate::archive::Victim>>; 2],
+    /// What was changed behind the engines, and their verifies.
+    pub verifies: crate::verify::Verifies,
     /// Old images of metadata.
     pub rollback: crate::rollback::Rollback,
     /// The operator.
@@ -166,6 +169,7 @@ impl World {
             truth: Truth::new(swarm.volumes),
             clients: Clients::new(swarm.volumes),
             victims: [vec![None; swarm.volumes], vec![None; swarm.volumes]],
+            verifies: crate::verify::Verifies::new(swarm.volumes),
             rollback: crate::rollback::Rollback::default(),
             operator: Operator::default(),
             counters: Counters::default(),
@@ -231,6 +235,7 @@ impl World {
             Due::ArchiveStep(op) => self.archive_step(op),
             Due::FenceActs { node, life, id } => self.fence_acts(node, life, id),
             Due::FenceLooks { node, life, id } => self.fence_looks(node, life, id),
+            Due::LookAtMarks { volume, changes, looks } => self.look_at_marks(volume, changes, looks),
             Due::Heal { round } => self.heal(round),
         }
     }

@@ -75,6 +75,14 @@ bugs! {
     "finish-with-bits": "a resync ends with bits left",
     "target-keeps-generation": "a target ends without its source's generations",
     "resync-of-everything": "a resync by bitmap copies all there is",
+    // ---- verify ----
+    "verify-beside-writes": "a verify compares ranges with writes in flight",
+    "verify-unlocks-early": "a verify's follower unlocks a range when it has told its digests",
+    "verify-misses-last-block": "a verify passes over the last block of each range",
+    "verify-marks-beside": "a verify marks the block before the one that differs",
+    "verify-resumes-late": "a verify goes on behind the ranges that were under way when it was interrupted",
+    "verify-unmarked-by-follower": "a verify's follower doesn't mark what differs",
+    "repair-the-wrong-side": "a repair gives up the side it was to copy from",
     // ---- metadata ----
     "superblock-durable-early": "a superblock counts as durable when its write begins",
     "full-page-read-clean": "a page of which every block is marked is read as one without marks",

@@ -9,4 +9,5 @@ mod leave;
 mod pair;
 mod promotion;
 mod resync_order;
+mod verify;
 mod writes;

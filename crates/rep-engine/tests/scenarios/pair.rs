@@ -318,6 +318,14 @@ impl Pair {
         self.run();
     }
 
+    /// Of what is held, the newest is done.
+    pub fn let_newest_go(&mut self, node: usize, kind: Kind, volume: usize) {
+        let at = self.nodes[node].ops.iter().rposition(|op| (op.kind, op.volume) == (kind, volume));
+        let op = at.and_then(|at| self.nodes[node].ops.remove(at)).expect("something is held");
+        self.report(node, op, Ok(()));
+        self.run();
+    }
+
     /// What is held fails, and nothing is held any more.
     pub fn fail_held(&mut self, node: usize, kind: Kind, volume: usize) {
         self.nodes[node].held.retain(|held| *held != (kind, volume));
