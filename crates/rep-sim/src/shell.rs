@@ -115,6 +115,7 @@ impl World {
     fn notice(&mut self, node: usize, notice: Notice) {
         self.line(|| format!("node {node} notice {notice:?}"));
         self.fence_notice(node, &notice);
+        self.note_starved(node, &notice);
         match notice {
             Notice::Role { to: Role::Primary, .. } => {
                 self.spoil_image(node);
