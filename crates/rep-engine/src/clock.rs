@@ -68,6 +68,7 @@ impl Engine {
                 // a flush isn't anybody's leg.
                 if io.purpose.is_flush() {
                     self.note_cache_lost(index);
+                    self.note_flush_lost(index);
                 }
                 return self.local_disk_failed(index, Why::DiskError);
             }

@@ -1,7 +1,7 @@
 //! The engine: holds the parts, hands each event to the feature it belongs to, and keeps the rare work moving.
 //!
 //! Nothing is decided here. Features are files: `write_path`, `read_path`, `epoch`, `peer_requests`, `metadata`,
-//! `attach`, `link`, `handshake`, `resync/…`, `role`, `fencing`, `generation`, `loss`, `operator`.
+//! `attach`, `link`, `handshake`, `resync/…`, `role`, `fencing`, `generation`, `loss`, `starved`, `operator`.
 //!
 //! Rare work (attach, handshake, start and end of a resync, change of role) is written as steps that look at the state
 //! and go on when what they wait for has become true. `progress` polls them after every event; nobody registers a
@@ -30,6 +30,8 @@ use std::collections::VecDeque;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Held {
     pub request: RequestId,
+    /// The operation, where it stays in the table until it is answered: it may have to be done again (`starved`).
+    pub key: Option<Key>,
     /// The volume it is about; `None` for a request that names none.
     pub volume: Option<usize>,
     pub result: Result<(), IoError>,
@@ -184,6 +186,7 @@ impl Engine {
                 moved |= self.progress_resync(index);
                 moved |= self.progress_verify(index);
                 moved |= self.progress_repair(index);
+                moved |= self.progress_starved(index);
             }
             moved |= self.progress_handshake();
             moved |= self.progress_transition();
@@ -271,7 +274,7 @@ impl Engine {
         // That something failed needn't wait for the peer: it promises nothing.
         let waits = self.recording > 0 || (result.is_ok() && self.answers_wait());
         if waits && !planted!("answer-not-held") {
-            self.held.push(Held { request, volume, result, payload });
+            self.held.push(Held { request, key: None, volume, result, payload });
         } else {
             self.out.push(Action::Complete { request, result, payload });
         }

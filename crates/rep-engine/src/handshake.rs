@@ -298,6 +298,7 @@ impl Engine {
         volume.logical_block_bytes = volume.logical_block_bytes.max(peer.logical_block_bytes);
         if volume.local.is_none() {
             volume.exposed = peer.generations.current;
+            volume.served_last = GenerationId::NONE;
         }
         self.agree_on_size(index, peer);
         let volume = &self.volumes[index];

@@ -37,6 +37,7 @@ mod resync;
 mod role;
 mod slab;
 mod snapshot;
+mod starved;
 mod status;
 mod sync_decision;
 mod verify;

@@ -85,6 +85,8 @@ pub(crate) enum Stage {
     UnderWay,
     /// Both disks have it; it waits for the flush that FUA asks for.
     Flushing,
+    /// Done; its answer waits, and should the data go before that, it is done again (`starved`).
+    Answering,
 }
 
 /// An operation.

@@ -115,6 +115,7 @@ impl Engine {
             Command::SuspendIo { suspended } => {
                 if !suspended && !self.suspended {
                     self.waive_fence();
+                    self.let_starved_fail();
                 }
                 self.suspended = suspended;
                 self.open_gate();

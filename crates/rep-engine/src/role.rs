@@ -279,6 +279,9 @@ impl Engine {
         if (self.fence_held || self.suspended) && !(self.held.is_empty() && self.gated.is_empty()) {
             return refused(Refusal::IoSuspended);
         }
+        if self.volumes.iter().any(|volume| volume.starved.waits()) {
+            return refused(Refusal::IoSuspended);
+        }
         if self.handshake_under_way() {
             return refused(Refusal::HandshakeUnderWay);
         }
@@ -289,6 +292,8 @@ impl Engine {
     /// Takes no more client requests.
     pub(crate) fn stop_serving(&mut self) {
         self.demoting = true;
+        // Nobody is left to answer them later.
+        self.let_starved_fail();
         for volume in &self.volumes {
             self.out.push(Action::Export { volume: volume.number, size_bytes: None });
         }

@@ -14,6 +14,8 @@ pub enum IoSuspension {
     RecordingLoss,
     /// The peer is gone and isn't known to be unable to go on (`fencing = "resource-and-stonith"`).
     Fencing,
+    /// No good data is in reach (`on-no-data = "suspend-io"`).
+    NoData,
     /// The metadata is being written for a change of role or generation.
     Metadata,
 }
@@ -63,6 +65,8 @@ pub struct VolumeSnapshot {
     pub disk: DiskState,
     /// The peer's disk.
     pub peer_disk: DiskState,
+    /// Whether its clients wait because no good data is in reach.
+    pub waits_for_data: bool,
     /// What runs between the disks.
     pub replication: ReplicationState,
     /// Bytes known to differ, or to be possibly different.

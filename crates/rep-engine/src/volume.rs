@@ -9,6 +9,7 @@ use crate::overlap::OverlapTable;
 use crate::resync::Resync;
 use crate::slab::Key;
 use crate::snapshot::Counters;
+use crate::starved::Starved;
 use crate::verify::{Verify, VerifyRecord};
 use rep_meta::{BootId, Divergence, PrimaryMark, Superblock};
 use rep_types::planted;
@@ -155,6 +156,8 @@ pub(crate) struct Volume {
     pub finish_in_doubt: bool,
     /// The peer was lost with writes it lacks; the generation for that begins once it is known not to go on.
     pub owes_generation: bool,
+    /// What waits for good data.
+    pub starved: Starved,
     /// The peer, a Primary, told us that its disk is gone and waits for our word.
     pub owes_disk_lost_answer: bool,
     pub resync: Option<Resync>,
@@ -177,6 +180,9 @@ pub(crate) struct Volume {
     pub cache_lost: bool,
     /// Without a disk: the generation of the data this node, as Primary, has shown to clients; `NONE` when unknown.
     pub exposed: GenerationId,
+    /// Without a disk, as Primary: the disk of this generation is the one clients were served from last, and nobody has
+    /// taken a write since; `NONE`: there is none such.
+    pub served_last: GenerationId,
     /// The boot the disk was attached in.
     pub boot: BootId,
     /// The operator's word on a split brain, for the next handshake only (I-G4).
@@ -211,6 +217,7 @@ impl Volume {
             recording: None,
             finish_in_doubt: false,
             owes_generation: false,
+            starved: Starved::default(),
             owes_disk_lost_answer: false,
             resync: None,
             verify: None,
@@ -225,6 +232,7 @@ impl Volume {
             prior_end: PriorEnd::Clean,
             cache_lost: false,
             exposed: GenerationId::NONE,
+            served_last: GenerationId::NONE,
             boot: BootId::NONE,
             word: SplitBrainWord::None,
             last_decision: None,

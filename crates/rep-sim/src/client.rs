@@ -27,6 +27,8 @@ pub struct Outstanding {
     pub began: Tick,
     /// When, on the simulation's.
     pub at: u64,
+    /// It waits, or has waited, for good data.
+    pub starved: bool,
     write: Option<WriteRef>,
     values: Rc<Vec<u32>>,
 }
@@ -88,8 +90,16 @@ impl World {
         self.clients.next_request += 1;
         let number = self.clients.next_request;
         let request = RequestId(number);
-        let mut asked =
-            Outstanding { node, volume, op, began: 0, at: self.now, write: None, values: Rc::new(Vec::new()) };
+        let mut asked = Outstanding {
+            node,
+            volume,
+            op,
+            began: 0,
+            at: self.now,
+            starved: false,
+            write: None,
+            values: Rc::new(Vec::new()),
+        };
         let name = Self::number(volume);
         let event = match op {
             ClientOp::Read { first, count } => {
@@ -141,6 +151,7 @@ impl World {
         }
         self.count_blocks(&asked);
         self.check_answered_alone(&asked, result);
+        self.check_starved_answer(&asked, result);
         if result.is_err() {
             self.seen(Sometimes::RequestFailed);
             self.check_error(&asked, result);

@@ -81,6 +81,10 @@ sometimes! {
     PromotedAfterFence = "promoted without the peer, which was fenced",
     LastWordLost = "a handshake's last word lost with the link",
     Unfenced = "a fenced peer followed again",
+    NoDataWaits = "clients waited for good data",
+    NoDataServed = "a request that waited for good data answered well",
+    NoDataFailed = "a request that waited for good data failed by the operator's word",
+    BackAlone = "a disk came back to a Primary whose peer is gone",
     TwoPrimaries = "two Primaries at once",
     Healed = "converged at the end",
 }

@@ -85,7 +85,7 @@ impl World {
             for volume in 0..self.swarm.volumes {
                 self.attach(node, volume);
             }
-            self.resume(node);
+            self.resume(node, round >= DEMOTE_AFTER);
         }
         self.mend_planted();
         let states = [0, 1].map(|node| self.snapshot(node).map(|snapshot| snapshot.connection));
@@ -108,9 +108,11 @@ impl World {
         }
     }
 
-    fn resume(&mut self, node: usize) {
+    /// `gives_up`: also what waits for data that don't come.
+    fn resume(&mut self, node: usize, gives_up: bool) {
         let Some(snapshot) = self.snapshot(node) else { return };
-        if snapshot.io_suspended == Some(rep_engine::IoSuspension::Operator) {
+        let waits_for_data = snapshot.io_suspended == Some(rep_engine::IoSuspension::NoData);
+        if snapshot.io_suspended == Some(rep_engine::IoSuspension::Operator) || waits_for_data && gives_up {
             self.command(node, Command::SuspendIo { suspended: false });
         }
         for volume in snapshot.volumes {

@@ -31,6 +31,7 @@ mod rollback;
 pub mod rot;
 pub mod runner;
 mod shell;
+mod starved;
 mod storage;
 mod storm;
 pub mod swarm;

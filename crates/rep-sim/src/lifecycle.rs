@@ -19,6 +19,7 @@ impl World {
             stable: swarm.stable,
             resync_rate_max: swarm.resync_rate_max,
             fencing: swarm.fence.fencing,
+            on_no_data: swarm.on_no_data,
             split_brain: swarm.split_brain,
             archive: swarm.archive,
             ..EngineConfig::new(node == 0, self.dice.life.bits())

@@ -119,6 +119,7 @@ impl World {
         self.line(|| format!("node {node} notice {notice:?}"));
         self.fence_notice(node, &notice);
         self.verify_notice(node, &notice);
+        self.note_starved(node, &notice);
         match notice {
             Notice::Role { to: Role::Primary, .. } => {
                 self.spoil_image(node);

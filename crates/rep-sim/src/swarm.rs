@@ -4,7 +4,7 @@
 use crate::fence::FencePlan;
 use crate::rng::Rng;
 use rep_engine::ArchiveScope;
-use rep_types::{AfterOnePrimary, AfterZeroPrimaries, BLOCK_SIZE, EXTENT_SIZE, SplitBrainPolicies};
+use rep_types::{AfterOnePrimary, AfterZeroPrimaries, BLOCK_SIZE, EXTENT_SIZE, OnNoData, SplitBrainPolicies};
 
 /// Nanoseconds in a microsecond.
 pub const US: u64 = 1_000;
@@ -134,6 +134,7 @@ pub struct Swarm {
     /// A split brain is settled by one word at the survivor instead of a connect on both nodes.
     pub one_word_heals: bool,
     pub fence: FencePlan,
+    pub on_no_data: OnNoData,
     pub rare: crate::rare::RareFaults,
     pub verify: crate::verify::VerifyPlan,
     pub shell_bug: Option<ShellBug>,
@@ -188,6 +189,7 @@ impl Swarm {
             ]),
             archive_fails: archiving.pick(&[0, 0, 20, 200]),
             fence: FencePlan::of(seed),
+            on_no_data: Rng::new(seed).fork(23).pick(&[OnNoData::IoError, OnNoData::SuspendIo]),
             rare: crate::rare::RareFaults::of(seed),
             verify: crate::verify::VerifyPlan::default(),
             shell_bug: None,

@@ -8,6 +8,7 @@
 
 mod calendar;
 mod decision;
+mod disk_policy;
 mod error;
 mod fencing;
 mod generation;
@@ -20,6 +21,7 @@ mod units;
 
 pub use calendar::civil_date;
 pub use decision::{ByBitmapOrFull, SyncDecision, SyncRefusal, SyncRule, SyncVerdict};
+pub use disk_policy::OnNoData;
 pub use error::{IoError, LinkCause, Refusal};
 pub use fencing::{FenceAnswer, Fencing};
 pub use generation::{GENERATION_HISTORY_LENGTH, GenerationId, Generations};

@@ -100,6 +100,10 @@ bugs! {
     "late-fence-answer-counts": "an answer counts that came after the peer was met",
     "fence-knowledge-kept": "what was known of the peer counts after it was met",
     "generation-before-fence": "losing the peer starts a generation before the peer is fenced",
+    // ---- no data in reach ----
+    "starved-forgotten": "what waits for data is not taken up when there is some",
+    "starved-write-dropped": "a write that waited for data is answered without being written",
+    "starved-answered": "a write no disk takes is a success",
     // ---- the link ----
     "payload-crc-unchecked": "the data in a frame are taken as they come",
     "body-crc-unchecked": "what a frame says is believed as it comes",

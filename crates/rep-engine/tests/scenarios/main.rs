@@ -6,6 +6,7 @@ mod detach;
 mod fencing;
 mod handshake;
 mod leave;
+mod no_data;
 mod pair;
 mod promotion;
 mod resync_order;

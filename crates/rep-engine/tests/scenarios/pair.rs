@@ -62,7 +62,7 @@ pub struct Node {
     boot: u128,
     /// How often the daemon has been started.
     lives: u64,
-    fencing: Fencing,
+    options: EngineConfig,
     /// The question to the fence-peer handler that isn't answered.
     fence_asked: Option<FenceId>,
     wants_link: bool,
@@ -110,13 +110,13 @@ fn fresh_metadata(node: usize, volume: usize) -> MemoryStorage {
 }
 
 impl Node {
-    fn new(node: usize, volumes: usize, fencing: Fencing) -> Node {
+    fn new(node: usize, volumes: usize, options: &EngineConfig) -> Node {
         Node {
-            engine: Node::engine(node, volumes, 1, fencing),
+            engine: Node::engine(node, volumes, 1, options),
             metas: (0..volumes).map(|volume| fresh_metadata(node, volume)).collect(),
             boot: 1,
             lives: 1,
-            fencing,
+            options: options.clone(),
             fence_asked: None,
             wants_link: false,
             ops: VecDeque::new(),
@@ -129,11 +129,12 @@ impl Node {
         }
     }
 
-    fn engine(node: usize, volumes: usize, life: u64, fencing: Fencing) -> Engine {
+    fn engine(node: usize, volumes: usize, life: u64, options: &EngineConfig) -> Engine {
         let config = EngineConfig {
             volumes: (0..volumes).map(|volume| VolumeNumber(volume as u16)).collect(),
-            fencing,
-            ..EngineConfig::new(node == 0, life * 1000 + node as u64)
+            sorts_first: node == 0,
+            seed: life * 1000 + node as u64,
+            ..options.clone()
         };
         Engine::new(config)
     }
@@ -152,15 +153,15 @@ impl Node {
 impl Pair {
     /// Both nodes connected, Secondary, with disks that were just created.
     pub fn just_created(volumes: usize) -> Pair {
-        Pair::created(volumes, Fencing::DontCare)
+        Pair::created(volumes, &EngineConfig::new(false, 0))
     }
 
-    fn created(volumes: usize, fencing: Fencing) -> Pair {
+    fn created(volumes: usize, options: &EngineConfig) -> Pair {
         let mut pair = Pair {
             now: 1_000_000_000,
             session: 0,
             volumes,
-            nodes: [Node::new(0, volumes, fencing), Node::new(1, volumes, fencing)],
+            nodes: [Node::new(0, volumes, options), Node::new(1, volumes, options)],
             wires: [VecDeque::new(), VecDeque::new()],
             wire_held: [false; 2],
         };
@@ -182,7 +183,12 @@ impl Pair {
 
     /// The same, with fencing.
     pub fn fenced(volumes: usize, fencing: Fencing) -> Pair {
-        let mut pair = Pair::created(volumes, fencing);
+        Pair::configured(volumes, &EngineConfig { fencing, ..EngineConfig::new(false, 0) })
+    }
+
+    /// The same, with this configuration.
+    pub fn configured(volumes: usize, options: &EngineConfig) -> Pair {
+        let mut pair = Pair::created(volumes, options);
         pair.take_for_equal();
         pair
     }
@@ -257,7 +263,7 @@ impl Pair {
         self.feed(1 - node, Event::LinkDown { session: SessionId(self.session), cause: LinkCause::Failed });
         let state = &mut self.nodes[node];
         state.lives += 1;
-        state.engine = Node::engine(node, self.volumes, state.lives, state.fencing);
+        state.engine = Node::engine(node, self.volumes, state.lives, &state.options);
         state.fence_asked = None;
         state.ops.clear();
         state.held.clear();

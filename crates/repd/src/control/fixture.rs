@@ -11,6 +11,7 @@ pub fn volume() -> VolumeSnapshot {
         openers: 0,
         disk: DiskState::UpToDate,
         peer_disk: DiskState::UpToDate,
+        waits_for_data: false,
         replication: ReplicationState::Established,
         out_of_sync_bytes: 0,
         resync: None,

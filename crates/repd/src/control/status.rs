@@ -100,6 +100,7 @@ pub fn suspension_words(suspension: IoSuspension) -> String {
     match suspension {
         IoSuspension::Operator => "suspended by the operator",
         IoSuspension::Fencing => "the peer is gone and isn't known to be unable to go on",
+        IoSuspension::NoData => "no good data is in reach",
         IoSuspension::RecordingLoss => "the loss of the peer or of a disk is being made durable",
         IoSuspension::Metadata => "the metadata is being written",
     }
