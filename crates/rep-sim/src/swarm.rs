@@ -135,6 +135,8 @@ pub struct Swarm {
     pub one_word_heals: bool,
     pub fence: FencePlan,
     pub rare: crate::rare::RareFaults,
+    /// Disks that grow, and with them the volumes.
+    pub grow: Option<crate::grow::GrowPlan>,
     pub shell_bug: Option<ShellBug>,
     /// The operation of a node's disks (data and metadata, counted from 1) that fails.
     pub fails_nth: Option<(usize, u64)>,
@@ -188,6 +190,7 @@ impl Swarm {
             archive_fails: archiving.pick(&[0, 0, 20, 200]),
             fence: FencePlan::of(seed),
             rare: crate::rare::RareFaults::of(seed),
+            grow: crate::grow::GrowPlan::of(seed),
             shell_bug: None,
             fails_nth: None,
         };
@@ -195,6 +198,7 @@ impl Swarm {
             swarm.steps *= LONG_RUN_FACTOR;
         }
         crate::theme::draw(&mut swarm);
+        crate::grow::fit(&mut swarm);
         swarm
     }
 }

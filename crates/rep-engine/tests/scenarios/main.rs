@@ -8,5 +8,6 @@ mod handshake;
 mod leave;
 mod pair;
 mod promotion;
+mod resize;
 mod resync_order;
 mod writes;
