@@ -10,6 +10,7 @@ mod a_reconnect_copies_only_what_changed;
 mod a_reinstalled_node_is_filled;
 mod a_resync_is_interrupted;
 mod a_verify_finds_what_differs;
+mod a_volume_grows;
 mod an_archive_gives_back_what_was_given_up;
 mod an_operator_s_bad_days;
 mod bad_configuration;

@@ -33,6 +33,8 @@ mod operator;
 mod overlap;
 mod page_set;
 mod peer_requests;
+mod relocation;
+mod resize;
 mod resync;
 mod role;
 mod slab;

@@ -121,6 +121,7 @@ impl Engine {
         volume.finish_in_doubt = false;
         volume.adopting = None;
         volume.settling = None;
+        volume.growth.forget_disk();
         volume.detaching = false;
         let attaching = volume.attaching.take();
         let waiters: Vec<LogWaiter> = volume.log_waiters.drain(..).collect();

@@ -163,6 +163,8 @@ pub(crate) enum MetaPurpose {
     Bitmap,
     /// A transaction of the activity log.
     Log,
+    /// Zeroes, where metadata stood that have moved.
+    Wipe,
 }
 
 /// A disk operation under way.

@@ -168,6 +168,7 @@ impl Engine {
     }
 
     fn record_promotion(&mut self, force: bool) -> PromotionStage {
+        self.take_up_remembered_size();
         let mut tickets = Vec::new();
         let divergence = Divergence { as_primary: false, ..self.divergence() };
         for index in 0..self.volumes.len() {
@@ -230,7 +231,8 @@ impl Engine {
         }
         self.promoted_alone = !self.is_connected();
         self.set_role(Role::Primary, Why::Operator);
-        for volume in &self.volumes {
+        for volume in &mut self.volumes {
+            volume.offered_bytes = Some(volume.size_bytes);
             self.out.push(Action::Export { volume: volume.number, size_bytes: Some(volume.size_bytes) });
         }
         if self.is_connected() {
@@ -294,7 +296,8 @@ impl Engine {
         self.demoting = true;
         // Nobody is left to answer them later.
         self.let_starved_fail();
-        for volume in &self.volumes {
+        for volume in &mut self.volumes {
+            volume.offered_bytes = None;
             self.out.push(Action::Export { volume: volume.number, size_bytes: None });
         }
     }

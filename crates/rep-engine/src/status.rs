@@ -41,6 +41,9 @@ fn volume_snapshot(volume: &Volume, waits_for_data: bool, now: Timestamp) -> Vol
     VolumeSnapshot {
         number: volume.number,
         size_bytes: volume.size_bytes,
+        room: local.map(|local| local.room()),
+        peer_room: volume.growth.peer_room,
+        growing: volume.growth.is_under_way(),
         openers: volume.openers,
         disk: volume.disk,
         peer_disk: volume.peer_disk,

@@ -52,6 +52,11 @@ impl FlushSets {
         FlushSets { current: DirtyBitmap::new(blocks), closing: DirtyBitmap::new(blocks) }
     }
 
+    fn grow(&mut self, blocks: u64) {
+        self.current.resize(blocks);
+        self.closing.resize(blocks);
+    }
+
     pub fn clear_all(&mut self) {
         self.current.clear_all();
         self.closing.clear_all();
@@ -75,6 +80,12 @@ impl InSyncSets {
             current: DirtyBitmap::new(blocks),
             closing: DirtyBitmap::new(blocks),
             peer_flush: DirtyBitmap::new(blocks),
+        }
+    }
+
+    fn grow(&mut self, blocks: u64) {
+        for set in [&mut self.current, &mut self.closing, &mut self.peer_flush] {
+            set.resize(blocks);
         }
     }
 
@@ -129,6 +140,10 @@ pub(crate) struct Volume {
     pub replication: ReplicationState,
     /// What clients see; 0 while nothing is known.
     pub size_bytes: u64,
+    /// What they were last told, while the device is offered.
+    pub offered_bytes: Option<u64>,
+    /// How far growing is.
+    pub growth: crate::resize::Growth,
     pub logical_block_bytes: u32,
     pub openers: u32,
     /// Present while a disk is attached.
@@ -201,6 +216,8 @@ impl Volume {
             peer_disk: DiskState::DUnknown,
             replication: ReplicationState::Off,
             size_bytes: 0,
+            offered_bytes: None,
+            growth: crate::resize::Growth::default(),
             logical_block_bytes: 512,
             openers: 0,
             local: None,
@@ -246,10 +263,17 @@ impl Volume {
         if self.size_bytes == size_bytes {
             return;
         }
+        let grows = size_bytes > self.size_bytes;
         self.size_bytes = size_bytes;
         let blocks = size_bytes.div_ceil(rep_types::BLOCK_SIZE);
-        self.unflushed = FlushSets::new(blocks);
-        self.in_sync = InSyncSets::new(blocks);
+        if grows {
+            // It may be in use.
+            self.unflushed.grow(blocks);
+            self.in_sync.grow(blocks);
+        } else {
+            self.unflushed = FlushSets::new(blocks);
+            self.in_sync = InSyncSets::new(blocks);
+        }
     }
 
     /// The local disk, if it takes client writes and writes from the peer now.

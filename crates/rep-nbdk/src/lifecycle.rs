@@ -17,6 +17,7 @@ use crate::sysfs::Sysfs;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use rep_types::SECTOR_SIZE;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -145,6 +146,14 @@ fn take_over(driver: &mut Driver, sysfs: &Sysfs, index: u32, options: &DeviceOpt
         }
         sleep(RETRY_PAUSE);
     }
+}
+
+/// Has a device that is bound for a backend grow, under whoever has it open.
+pub fn grow(index: u32, backend: &Backend, size_bytes: u64) -> Result<(), NbdkError> {
+    Driver::open()?.resize(index, backend, size_bytes)?;
+    let sysfs = Sysfs::new();
+    let has_grown = || sysfs.size_bytes(index) >= size_bytes / SECTOR_SIZE * SECTOR_SIZE;
+    if within(NODE_PATIENCE, has_grown) { Ok(()) } else { Err(NbdkError::KeepsSize(index)) }
 }
 
 /// Ends a device that is bound for a backend, and waits until it has gone. One that has gone already is no error.

@@ -14,6 +14,7 @@ pub mod counters;
 pub mod disk;
 pub mod failure;
 pub mod fence;
+mod grow;
 mod heal;
 pub mod history;
 mod lifecycle;

@@ -142,7 +142,9 @@ impl World {
         self.bury(node, false);
         self.line(|| format!("node {node} is installed anew"));
         for volume in 0..self.swarm.volumes {
-            self.nodes[node].volumes[volume] = new_volume(node, volume, &self.swarm, &mut self.dice);
+            let old = &self.nodes[node].volumes[volume];
+            let grown = old.device_bytes == old.geometry.after.device_bytes;
+            self.nodes[node].volumes[volume] = new_volume(node, volume, &self.swarm, &mut self.dice, grown);
             self.truth_reset(node, volume);
             self.knows_less(node, volume);
         }

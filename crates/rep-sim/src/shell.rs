@@ -57,6 +57,10 @@ impl World {
             }
             Action::Archive { io, volume, step } => self.archive(node, io, volume.0 as usize, step),
             Action::DropArchive { volume } => self.drop_archive(node, volume.0 as usize),
+            Action::MeasureDisk { volume } => {
+                let (life, volume) = (self.nodes[node].life, volume.0 as usize);
+                self.after(MS, Due::Measured { node, life, volume });
+            }
             Action::CloseDisk { volume } => {
                 self.note_unsettled(node);
                 self.nodes[node].volumes[volume.0 as usize].attached = false;
@@ -107,6 +111,7 @@ impl World {
 
     fn export(&mut self, node: usize, volume: usize, size_bytes: Option<u64>) {
         self.line(|| format!("node {node} vol {volume}: export {size_bytes:?}"));
+        self.check_offered(node, volume, size_bytes);
         self.nodes[node].volumes[volume].exported = size_bytes;
         if size_bytes.is_some() {
             self.after(MS, Due::Open { node, volume });
@@ -153,6 +158,7 @@ impl World {
                     self.seen(Sometimes::HotAtCrash);
                 }
             }
+            Notice::Grown { .. } => self.seen(Sometimes::Grown),
             Notice::MetadataDamaged { volume } => self.check_damaged(node, volume.0 as usize),
             Notice::ResyncFinished { volume, copied_bytes } => {
                 self.seen(Sometimes::ResyncFinished);

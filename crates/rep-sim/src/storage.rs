@@ -177,6 +177,7 @@ impl World {
 
     fn do_op(&mut self, node: usize, op: &mut DiskOp) -> Result<(), IoError> {
         let bug = self.swarm.shell_bug;
+        let internal = self.swarm.internal_metadata;
         let rng = &mut self.dice.disk;
         let disk = &mut self.nodes[node].volumes[op.volume];
         match &mut op.kind {
@@ -186,6 +187,9 @@ impl World {
                 }
                 let durable = *durable && bug != Some(ShellBug::IgnoreDurable);
                 let beside = bug == Some(ShellBug::Misdirect) && rng.chance(30);
+                if internal {
+                    sectors.indices().for_each(|sector| disk.meta.overwrite(sector));
+                }
                 for (at, value) in values.iter().enumerate() {
                     let sector = (sectors.first as usize + at + usize::from(beside)) % disk.data.cached().len();
                     disk.data.put(sector, *value, durable, rng);
@@ -193,6 +197,9 @@ impl World {
             }
             OpKind::Zero { sectors, durable } => {
                 for sector in sectors.indices() {
+                    if internal {
+                        disk.meta.overwrite(sector);
+                    }
                     disk.data.put(sector, 0, *durable, rng);
                 }
             }

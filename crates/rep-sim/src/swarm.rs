@@ -137,6 +137,8 @@ pub struct Swarm {
     pub on_no_data: OnNoData,
     pub rare: crate::rare::RareFaults,
     pub verify: crate::verify::VerifyPlan,
+    /// Disks that grow, and with them the volumes.
+    pub grow: Option<crate::grow::GrowPlan>,
     pub shell_bug: Option<ShellBug>,
     /// The operation of a node's disks (data and metadata, counted from 1) that fails.
     pub fails_nth: Option<(usize, u64)>,
@@ -192,6 +194,7 @@ impl Swarm {
             on_no_data: Rng::new(seed).fork(23).pick(&[OnNoData::IoError, OnNoData::SuspendIo]),
             rare: crate::rare::RareFaults::of(seed),
             verify: crate::verify::VerifyPlan::default(),
+            grow: crate::grow::GrowPlan::of(seed),
             shell_bug: None,
             fails_nth: None,
         };
@@ -200,6 +203,7 @@ impl Swarm {
         }
         crate::theme::draw(&mut swarm);
         crate::verify::draw(&mut swarm);
+        crate::grow::fit(&mut swarm);
         swarm
     }
 }

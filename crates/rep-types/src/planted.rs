@@ -66,6 +66,14 @@ bugs! {
     "clients-view-ignored": "a Primary without a disk is shown older data than its clients have seen",
     "node-crash-for-daemon-crash": "a crash of the node is taken for one of the daemon",
     "promote-inconsistent": "any disk will do to be promoted",
+    // ---- growing ----
+    "grown-area-unmarked": "the new area of a volume that grew isn't marked",
+    "grown-before-marked": "the new size is remembered before the marks of the new area are durable",
+    "grows-without-peer": "a node grows before the peer's metadata have room",
+    "former-end-not-wiped": "metadata that moved stay at their former place as well",
+    "move-forgets-hot": "metadata that move lose the hot extents",
+    "move-counts-early": "the metadata's new place counts before all of them are there",
+    "grown-offered-early": "clients are offered the new size before both nodes remember it",
     // ---- resync ----
     "target-not-inconsistent": "a target isn't durably Inconsistent",
     "victim-not-archived": "what a split brain's victim loses is not archived",

@@ -9,6 +9,7 @@ mod leave;
 mod no_data;
 mod pair;
 mod promotion;
+mod resize;
 mod resync_order;
 mod verify;
 mod writes;

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 /// Bytes of a volume: four extents.
-const DEVICE_BYTES: u64 = 4 * EXTENT_SIZE;
+pub const DEVICE_BYTES: u64 = 4 * EXTENT_SIZE;
 
 /// What a disk operation is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -59,6 +59,8 @@ enum Sent {
 pub struct Node {
     engine: Engine,
     metas: Vec<MemoryStorage>,
+    /// Bytes of each of its disks.
+    device_bytes: u64,
     boot: u128,
     /// How often the daemon has been started.
     lives: u64,
@@ -114,6 +116,7 @@ impl Node {
         Node {
             engine: Node::engine(node, volumes, 1, options),
             metas: (0..volumes).map(|volume| fresh_metadata(node, volume)).collect(),
+            device_bytes: DEVICE_BYTES,
             boot: 1,
             lives: 1,
             options: options.clone(),
@@ -276,8 +279,9 @@ impl Pair {
 
     /// Gives a node's engine a disk.
     pub fn attach(&mut self, node: usize, volume: usize) {
+        let device_bytes = self.nodes[node].device_bytes;
         let storage = &mut self.nodes[node].metas[volume];
-        let loaded = rep_meta::load(storage, &identity(node, volume), Placement::External, DEVICE_BYTES);
+        let loaded = rep_meta::load(storage, &identity(node, volume), Placement::External, device_bytes);
         let loaded = Box::new(loaded.expect("good metadata"));
         let (id, boot) = (self.nodes[node].next_number(), BootId(self.nodes[node].boot));
         let volume = VolumeNumber(volume as u16);
@@ -290,6 +294,11 @@ impl Pair {
         let id = self.nodes[node].next_number();
         self.feed(node, Event::Command { id: CommandId(id), command });
         id
+    }
+
+    /// A node's disks get twice their size.
+    pub fn grow_disks(&mut self, node: usize) {
+        self.nodes[node].device_bytes = 2 * DEVICE_BYTES;
     }
 
     /// The operator no longer waits for a command.
@@ -414,8 +423,9 @@ impl Pair {
 
     /// A volume's superblock as it is on a node's disk.
     pub fn superblock(&mut self, node: usize, volume: usize) -> Superblock {
+        let device_bytes = self.nodes[node].device_bytes;
         let storage = &mut self.nodes[node].metas[volume].clone();
-        let loaded = rep_meta::load(storage, &identity(node, volume), Placement::External, DEVICE_BYTES);
+        let loaded = rep_meta::load(storage, &identity(node, volume), Placement::External, device_bytes);
         loaded.expect("good metadata").superblock
     }
 
@@ -474,6 +484,10 @@ impl Pair {
                 assert_eq!(state.outcomes.insert(id.0, result), None, "command {} ends twice", id.0);
             }
             Action::FencePeer { id } => state.fence_asked = Some(id),
+            Action::MeasureDisk { volume } => {
+                let (device_bytes, metadata_device_bytes) = (state.device_bytes, 1 << 20);
+                self.feed(node, Event::DiskMeasured { volume, device_bytes, metadata_device_bytes });
+            }
             Action::Notice(notice) => state.notices.push(notice),
             Action::CloseDisk { .. } | Action::DropArchive { .. } | Action::Release { .. } | Action::Export { .. } => {}
         }

@@ -169,8 +169,8 @@ fn refuse_metadata(disk: &mut Disk, volume: &VolumeConfig, resource: &str) -> Re
                 let (other, node, number) =
                     (&former.superblock.resource, &former.superblock.node, former.superblock.volume);
                 let what = format!(
-                    "has grown: the metadata of {other}/{number} on node {node} is where a disk of {} bytes ended; make it \
-                     that size again to keep what it knows",
+                    "has grown: the metadata of {other}/{number} on node {node} is where a disk of {} bytes ended, and still \
+                     counts; 'repctl up' attaches it as it was",
                     former.device_bytes
                 );
                 refuse("DiskHasGrown", what)

@@ -8,6 +8,9 @@ pub fn volume() -> VolumeSnapshot {
     VolumeSnapshot {
         number: VolumeNumber(0),
         size_bytes: 1 << 30,
+        room: None,
+        peer_room: None,
+        growing: false,
         openers: 0,
         disk: DiskState::UpToDate,
         peer_disk: DiskState::UpToDate,

@@ -47,6 +47,7 @@ fn check_options(verb: Verb, request: &VerbRequest) -> Result<(), ApiError> {
         ("clear_bitmap", request.clear_bitmap, verb == Verb::NewGeneration),
         ("stop", request.stop, verb == Verb::Verify),
         ("keep", request.keep.is_some(), verb == Verb::SplitBrainResolve),
+        ("assume_clean", request.assume_clean, verb == Verb::Resize),
         ("repair_from", request.repair_from.is_some(), verb == Verb::Verify),
     ];
     match misused.iter().find(|(_, given, useful)| *given && !useful) {
@@ -133,15 +134,34 @@ impl Call<'_> {
                 Some(keep) => self.one(Command::ResolveSplitBrain { keep }).await,
                 None => Err(ApiError::usage("BadOption", format!("{} needs the option \"keep\": a node", self.verb))),
             },
-            Verb::Resize => Err(self.not_supported()),
+            Verb::Resize => {
+                let assume_clean = self.request.assume_clean;
+                self.resize(|volume| Command::Resize { volume, assume_clean }).await
+            }
         }
     }
 
-    fn not_supported(&self) -> ApiError {
-        let name = self.resource.name();
-        let error = ApiError::refused(Refusal::NotSupported, name);
-        let message = "growing a volume isn't supported by this version of repd".to_owned();
-        ApiError { message, ..error }.with_hint("the volume keeps the size both nodes agreed on")
+    /// Grows each volume, and says how large it is then.
+    async fn resize(&self, command: impl Fn(VolumeNumber) -> Command) -> Result<VerbAnswer, ApiError> {
+        let running = self.resource.running()?;
+        let done = self.each(command).await;
+        let report = running.report().await;
+        if let Err(error) = done {
+            return Err(self.explained(error, &running));
+        }
+        let Report::Fresh(report) = report else { return Ok(VerbAnswer::default()) };
+        let grown = report.engine.volumes.iter().filter(|volume| self.volumes.contains(&volume.number));
+        let sizes: Vec<_> =
+            grown.map(|volume| format!("volume {} has {} bytes", volume.number, volume.size_bytes)).collect();
+        let problem = report.volumes.iter().find_map(|volume| volume.export_problem.clone());
+        if let Some(problem) = problem {
+            let message = format!("{} on both nodes, but the device here doesn't: {problem}", sizes.join(", "));
+            return Err(ApiError::failed("DeviceNotGrown", message).with_hint(format!(
+                "at the next opportunity run 'repctl secondary {0}' and 'repctl primary {0}': the device is then made anew",
+                self.resource.name()
+            )));
+        }
+        Ok(VerbAnswer { message: Some(sizes.join(", ")), ..VerbAnswer::default() })
     }
 
     /// A command about the whole resource.

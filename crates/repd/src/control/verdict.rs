@@ -216,7 +216,7 @@ fn connected(engine: &Snapshot, names: &Names<'_>) -> String {
     for volume in &engine.volumes {
         let part = numbered(volume);
         match (volume.disk, volume.peer_disk) {
-            (DiskState::UpToDate, DiskState::UpToDate) if volume.out_of_sync_bytes == 0 => {}
+            (DiskState::UpToDate, DiskState::UpToDate) if volume.out_of_sync_bytes == 0 || volume.growing => {}
             (DiskState::Inconsistent, DiskState::Inconsistent) => {
                 return format!(
                     "{part}neither disk has data yet: run 'repctl new-generation {name} --clear-bitmap' if both are blank, \
@@ -239,7 +239,13 @@ fn connected(engine: &Snapshot, names: &Names<'_>) -> String {
             (own, other) => return format!("{part}this disk is {own}, that of {peer} is {other}"),
         }
     }
-    "in sync".into()
+    let can_grow = |volume: &VolumeSnapshot| volume.can_grow_to_bytes().map(|size| (numbered(volume), size));
+    match engine.volumes.iter().find_map(can_grow) {
+        Some((part, size)) => {
+            format!("in sync; {part}both disks have room for {}: run 'repctl resize {name}'", format_bytes(size))
+        }
+        None => "in sync".into(),
+    }
 }
 
 fn out_of_sync(engine: &Snapshot) -> u64 {

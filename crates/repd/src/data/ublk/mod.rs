@@ -116,7 +116,7 @@ impl UblkPort {
         self.volumes.iter().any(|own| own.number == volume)
     }
 
-    /// Offers a volume. A device that stands keeps its size until it is offered anew.
+    /// Offers a volume, or offers it larger: a device that stands grows where the driver can do that.
     pub fn export(&mut self, volume: VolumeNumber, size_bytes: u64, logical_block_bytes: u32) {
         let Some(index) = self.index(volume) else { return };
         let limits = DeviceLimits { size_bytes, logical_block_bytes, volatile_cache: self.volatile_cache };
@@ -232,6 +232,16 @@ impl UblkPort {
                 }
                 State::Live(serving)
             }
+            (state, Outcome::Grown(result)) => {
+                match result {
+                    Ok(size_bytes) => info!(volume = %volume.number, "device: has {size_bytes} bytes now"),
+                    Err(error) => {
+                        warn!(volume = %volume.number, "the device doesn't grow: {error}");
+                        volume.problem = Some(error.to_string());
+                    }
+                }
+                state
+            }
             (State::Starting(serving), Outcome::Begun(Err(error))) => {
                 warn!(volume = %volume.number, "no device: {error}");
                 volume.problem = Some(error.to_string());
@@ -270,6 +280,11 @@ impl UblkPort {
                 link::remove(&volume.link, &node(serving.id()));
                 self.channel.start(volume.number, Job::Stop(serving.id()));
                 State::Stopping(serving)
+            }
+            (State::Live(mut serving), Some(limits)) if serving.size_bytes() < limits.size_bytes => {
+                serving.grow(limits.size_bytes);
+                self.channel.start(volume.number, Job::Grow(serving.id(), limits.size_bytes));
+                State::Live(serving)
             }
             (State::Closing(serving), _) if serving.is_idle() => {
                 let id = serving.id();

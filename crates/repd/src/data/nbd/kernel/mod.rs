@@ -93,11 +93,14 @@ impl KernelDevices {
         self.volumes.iter().position(|own| own.number == volume)
     }
 
-    /// Offers a volume. A device that stands keeps its size until it is offered anew.
+    /// Offers a volume, or offers it larger: a device that stands grows where the driver can do that.
     pub fn offer(&mut self, volume: VolumeNumber, export: &Export) {
         if let Some(index) = self.index(volume) {
             self.volumes[index].offered = Some(export.clone());
             self.volumes[index].problem = None;
+            if let Some(job) = self.volumes[index].grow() {
+                return self.start(volume, Some(job));
+            }
             self.proceed(index);
         }
     }
@@ -182,6 +185,14 @@ impl Volume {
         }
     }
 
+    /// The command that has a device that stands follow its volume; one that is being made has its size already.
+    fn grow(&self) -> Option<Job> {
+        match (self.state, &self.offered) {
+            (State::Live(index), Some(export)) => Some(Job::Grow(index, self.backend.clone(), export.size_bytes())),
+            _ => None,
+        }
+    }
+
     /// The connection has ended.
     fn lost(&mut self, goodbye: bool) -> Option<Job> {
         // Any other state has its worker under way, which will tell.
@@ -202,6 +213,11 @@ impl Volume {
         match outcome {
             Outcome::Attached(Ok(attached)) => return Some(self.attached(attached)),
             Outcome::Attached(Err(error)) => self.not_attached(error.to_string()),
+            Outcome::Grown(Ok(size_bytes)) => info!(volume = %self.number, "device: has {size_bytes} bytes now"),
+            Outcome::Grown(Err(error)) => {
+                warn!(volume = %self.number, "the device doesn't grow: {error}");
+                self.problem = Some(error.to_string());
+            }
             Outcome::Detached(result) => self.detached(result.map_err(|error| error.to_string())),
         }
         None
