@@ -475,7 +475,8 @@ impl Engine {
             .as_ref()
             .is_none_or(|local| local.superblock_settled() && local.superblock().agreed_bytes >= to_bytes);
         let there = volume.growth.peer_agreed_bytes >= to_bytes;
-        if !(here && there) && !planted!("grown-offered-early") {
+        let both_remember = (here && there) || planted!("grown-offered-early");
+        if !both_remember {
             return false;
         }
         volume.offered_bytes = Some(to_bytes);
