@@ -196,7 +196,9 @@ impl Engine {
             });
         }
         let volume = volume.number;
-        self.send(ControlMessage::Resize { volume, step: ResizeStep::Prepare { size_bytes } }, None);
+        if !planted!("grows-without-peer") {
+            self.send(ControlMessage::Resize { volume, step: ResizeStep::Prepare { size_bytes } }, None);
+        }
         self.make_room(index, size_bytes);
         Ok(size_bytes)
     }
@@ -224,6 +226,9 @@ impl Engine {
 
     pub(crate) fn resize_answered(&mut self, number: VolumeNumber, answer: ResizeAnswer) {
         let Some(index) = self.volume_index(number) else { return };
+        if let ResizeAnswer::Room(room) = answer {
+            self.volumes[index].growth.peer_room = Some(room);
+        }
         let Some(stage) = self.resize_stage(index) else { return };
         match (answer, stage) {
             (ResizeAnswer::Room(room), ResizeStage::Measure { peer_room, .. }) => *peer_room = Some(room),
@@ -393,6 +398,9 @@ impl Engine {
         local.set_size(size_bytes);
         let ticket = local.update_superblock(|superblock| superblock.agreed_bytes = size_bytes);
         volume.growth.adopting = Some(ticket);
+        if planted!("grown-offered-early") {
+            volume.set_size(size_bytes);
+        }
         true
     }
 
@@ -467,7 +475,8 @@ impl Engine {
             .as_ref()
             .is_none_or(|local| local.superblock_settled() && local.superblock().agreed_bytes >= to_bytes);
         let there = volume.growth.peer_agreed_bytes >= to_bytes;
-        if !(here && there) && !planted!("grown-offered-early") {
+        let both_remember = (here && there) || planted!("grown-offered-early");
+        if !both_remember {
             return false;
         }
         volume.offered_bytes = Some(to_bytes);

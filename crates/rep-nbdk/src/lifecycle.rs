@@ -128,7 +128,6 @@ fn is_taken(error: &io::Error) -> bool {
 
 fn take_over(driver: &mut Driver, sysfs: &Sysfs, index: u32, options: &DeviceOptions) -> Result<Attached, NbdkError> {
     let (device_bytes, volume_bytes) = (sysfs.size_bytes(index), options.size_bytes);
-    // A volume that has grown keeps its device's size until it is offered anew.
     if device_bytes > volume_bytes {
         return Err(NbdkError::Size { index, device_bytes, volume_bytes });
     }
@@ -138,6 +137,10 @@ fn take_over(driver: &mut Driver, sysfs: &Sysfs, index: u32, options: &DeviceOpt
         driver.reconnect(index, &options.backend, kernels.as_fd())?;
         drop(kernels);
         if !hung_up(&own)? {
+            if device_bytes < volume_bytes {
+                // It grew while nobody served it. A driver that can't tell the device leaves it as usable as it was.
+                let _ = driver.resize(index, &options.backend, volume_bytes);
+            }
             return Ok(Attached { index, origin: Origin::TakenOver, socket: own, slow_resend: None });
         }
         // Its server is on its way out, or still there.

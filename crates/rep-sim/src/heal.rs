@@ -56,11 +56,7 @@ impl World {
             return self.stuck();
         }
         match self.operator.heal_stage {
-            0 if self.is_converged() && !self.has_planted() => {
-                if !self.grow_at_end() {
-                    self.read_everything();
-                }
-            }
+            0 if self.is_converged() && !self.has_planted() => self.grow_or_read(),
             0 => self.repair(round),
             1 if self.is_at_rest() => self.judge_rest(),
             _ => {}
@@ -68,6 +64,13 @@ impl World {
         if !self.finished {
             let span = if self.operator.heal_stage == 0 { ROUND } else { SECOND };
             self.after(span, Due::Heal { round: round + 1 });
+        }
+    }
+
+    /// What has still to grow does; then comes the reading.
+    fn grow_or_read(&mut self) {
+        if !self.grow_at_end() {
+            self.read_everything();
         }
     }
 

@@ -6,7 +6,7 @@ use rep_control::api::{
     ApiError, ErrorKind, VERB_TIMEOUT_MS_DEFAULT, VERB_TIMEOUT_MS_MAX, Verb, VerbAnswer, VerbRequest,
 };
 use rep_engine::{Command, CommandOutcome, Side};
-use rep_types::{ConnectionState, Refusal, VolumeNumber};
+use rep_types::{ConnectionState, Refusal, Role, VolumeNumber};
 use std::time::{Duration, Instant};
 
 /// The pause between two looks at whether the device is usable.
@@ -145,23 +145,32 @@ impl Call<'_> {
     async fn resize(&self, command: impl Fn(VolumeNumber) -> Command) -> Result<VerbAnswer, ApiError> {
         let running = self.resource.running()?;
         let done = self.each(command).await;
-        let report = running.report().await;
         if let Err(error) = done {
+            running.report().await;
             return Err(self.explained(error, &running));
         }
-        let Report::Fresh(report) = report else { return Ok(VerbAnswer::default()) };
+        let report = loop {
+            let Report::Fresh(report) = running.report().await else { return Ok(VerbAnswer::default()) };
+            // The driver of a block device may take a moment, or not be able to.
+            let waits = report.engine.role == Role::Primary && !report.volumes.iter().all(|volume| volume.exported);
+            let problem = report.volumes.iter().find_map(|volume| volume.export_problem.clone());
+            match problem {
+                Some(problem) if report.engine.role == Role::Primary => return Err(self.device_not_grown(&problem)),
+                _ if waits && Instant::now() < self.deadline => tokio::time::sleep(EXPORT_PAUSE).await,
+                _ => break report,
+            }
+        };
         let grown = report.engine.volumes.iter().filter(|volume| self.volumes.contains(&volume.number));
-        let sizes: Vec<_> =
-            grown.map(|volume| format!("volume {} has {} bytes", volume.number, volume.size_bytes)).collect();
-        let problem = report.volumes.iter().find_map(|volume| volume.export_problem.clone());
-        if let Some(problem) = problem {
-            let message = format!("{} on both nodes, but the device here doesn't: {problem}", sizes.join(", "));
-            return Err(ApiError::failed("DeviceNotGrown", message).with_hint(format!(
-                "at the next opportunity run 'repctl secondary {0}' and 'repctl primary {0}': the device is then made anew",
-                self.resource.name()
-            )));
-        }
-        Ok(VerbAnswer { message: Some(sizes.join(", ")), ..VerbAnswer::default() })
+        let sizes = grown.map(|volume| format!("volume {} has {} bytes", volume.number, volume.size_bytes));
+        Ok(VerbAnswer { message: Some(sizes.collect::<Vec<_>>().join(", ")), ..VerbAnswer::default() })
+    }
+
+    fn device_not_grown(&self, problem: &str) -> ApiError {
+        let message = format!("the volume has grown on both nodes, but not the device here: {problem}");
+        ApiError::failed("DeviceNotGrown", message).with_hint(format!(
+            "at the next opportunity run 'repctl secondary {0}' and 'repctl primary {0}': the device is made anew then",
+            self.resource.name()
+        ))
     }
 
     /// A command about the whole resource.

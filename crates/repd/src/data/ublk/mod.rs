@@ -76,6 +76,8 @@ struct Volume {
     link: PathBuf,
     offered: Option<DeviceLimits>,
     state: State,
+    /// The driver is having the device grow.
+    growing: bool,
     problem: Option<String>,
 }
 
@@ -101,6 +103,7 @@ impl UblkPort {
             link: link::path(resource, number),
             offered: None,
             state: State::Absent,
+            growing: false,
             problem: None,
         };
         let volumes: Vec<_> = volumes.map(volume).collect();
@@ -144,7 +147,7 @@ impl UblkPort {
             State::Live(serving) => Some(format!("/dev/{}", node(serving.id()))),
             _ => None,
         };
-        let usable = device.is_some() && volume.offered.is_some() && volume.problem.is_none();
+        let usable = device.is_some() && volume.offered.is_some() && !volume.growing && volume.problem.is_none();
         (device, usable, volume.problem.clone())
     }
 
@@ -233,6 +236,7 @@ impl UblkPort {
                 State::Live(serving)
             }
             (state, Outcome::Grown(result)) => {
+                volume.growing = false;
                 match result {
                     Ok(size_bytes) => info!(volume = %volume.number, "device: has {size_bytes} bytes now"),
                     Err(error) => {
@@ -283,6 +287,7 @@ impl UblkPort {
             }
             (State::Live(mut serving), Some(limits)) if serving.size_bytes() < limits.size_bytes => {
                 serving.grow(limits.size_bytes);
+                volume.growing = true;
                 self.channel.start(volume.number, Job::Grow(serving.id(), limits.size_bytes));
                 State::Live(serving)
             }
