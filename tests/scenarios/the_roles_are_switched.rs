@@ -7,11 +7,14 @@
 //! ```
 //! "--via env" runs on this machine what ssh would run on the other. What needs block devices is in tools/lab.
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use rep_tests::net::NetworkKind;
 use rep_tests::tools::{self, Outcome, root_or_not_run};
 use rep_tests::{Cluster, ClusterOptions, Node, binaries};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// `repctl switchover vz` on a node, whose words for the other are `via`.
@@ -128,6 +131,28 @@ fn what_was_done_is_undone_when_a_step_fails() {
     assert!(said.contains("NotUndone") && said.contains("repctl status"), "{said}");
     assert_primary(&cluster, "beta");
     cluster.assert_identical();
+}
+
+/// Ctrl-C in the middle: the step under way ends, then all goes back.
+#[test]
+fn an_interrupted_switchover_goes_back() {
+    let cluster = Cluster::in_sync(&ClusterOptions::default());
+    cluster.beta.ok("primary");
+    let begun = cluster.path("begun");
+    let wait = format!("touch {0}; while [ -e {0} ]; do sleep 0.05; done", begun.display());
+    let slow = program(&cluster, "slow", &format!("case \"$*\" in *\" secondary \"*) {wait} ;; esac; exec \"$@\""));
+    let mut command = Command::new(binaries::repctl());
+    command.arg("--socket").arg(cluster.alpha.control_socket()).args(["switchover", "vz", "--via"]).arg(&slow);
+    command.arg("--peer-socket").arg(cluster.beta.control_socket()).arg("--config").arg(cluster.config_path());
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("repctl");
+    rep_tests::wait::until_true("beta is told to be Secondary", rep_tests::node::SOON, || begun.exists());
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).expect("a signal");
+    std::fs::remove_file(&begun).expect("it goes on");
+    let done = child.wait_with_output().expect("its end");
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(said.contains("Interrupted") && said.contains("all is as it was"), "{done:?}");
+    assert_eq!(done.status.code(), Some(10));
+    assert_primary(&cluster, "beta");
 }
 
 #[test]

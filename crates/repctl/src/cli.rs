@@ -71,7 +71,8 @@ pub enum Command {
     Secondary(TargetArgument),
     /// Change the roles of the two nodes, and move a mounted file system along
     ///
-    /// Each step is shown; when one fails, those before it are undone. It may be run on either node.
+    /// Each step is shown; when one fails, or Ctrl-C ends it, those before it are undone. It may be run on either node.
+    /// --timeout is for each step.
     Switchover(SwitchoverArguments),
     /// What a node does of a switchover; for repctl itself
     #[command(hide = true)]

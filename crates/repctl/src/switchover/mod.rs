@@ -28,7 +28,7 @@ use crate::output::{print, print_json, tell};
 use node::{Here, Node, There};
 use rep_control::api::{ApiError, ErrorKind, ResourceStatus, VolumeStatus};
 use rep_types::{ConnectionState, DiskState, Refusal, Role};
-use run::{Act, Plan, Step};
+use run::{Act, Interruption, Plan, Step};
 use serde::Serialize;
 use step::Facts;
 
@@ -59,7 +59,7 @@ pub fn run(arguments: &SwitchoverArguments, options: &Options) -> Result<(), Fai
         // Only whether it answers, before anything is taken from anybody.
         there.status()?;
     }
-    let plan = Plan { nodes: [from, to], steps: steps(arguments, facts) };
+    let plan = Plan { nodes: [from, to], steps: steps(arguments, facts), interruption: Interruption::watch() };
     if !options.json {
         print(&format!("{}: {} gives, {} takes\n", status.name, from.name(), to.name()))?;
     }

@@ -1,9 +1,27 @@
 //! A row of steps, carried out or undone.
 
 use super::node::Node;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rep_control::api::{ApiError, ErrorKind};
 use serde::Serialize;
 use std::time::Instant;
+
+/// Whether somebody wants it to end. Ctrl-C and the like end no step in the middle: they wait until it is asked for them.
+pub struct Interruption(Option<SignalFd>);
+
+impl Interruption {
+    /// From now on they wait. Called before any other thread starts, so that no thread takes them.
+    pub fn watch() -> Self {
+        let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
+        let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
+        Interruption(signals.thread_block().and_then(|()| SignalFd::with_flags(&signals, flags)).ok())
+    }
+
+    fn came(&self) -> bool {
+        self.0.as_ref().is_some_and(|signals| matches!(signals.read_signal(), Ok(Some(_))))
+    }
+}
 
 /// What a node does. Doing it again does no harm.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,6 +82,8 @@ pub struct Plan<'a> {
     pub nodes: [&'a dyn Node; 2],
     /// In order.
     pub steps: Vec<Step>,
+    /// Who may end it before its end.
+    pub interruption: Interruption,
 }
 
 impl Plan<'_> {
@@ -71,7 +91,11 @@ impl Plan<'_> {
     pub fn carry_out(&self, mut show: impl FnMut(&str)) -> Result<Vec<StepReport>, ApiError> {
         let mut done = Vec::new();
         for (index, step) in self.steps.iter().enumerate() {
-            match self.take(*step, &mut show) {
+            let taken = match self.interruption.came() {
+                true => Err(ApiError::new(ErrorKind::Refused, "Interrupted", "interrupted before this step")),
+                false => self.take(*step, &mut show),
+            };
+            match taken {
                 Ok(report) => done.push(report),
                 Err(error) => {
                     // Where it isn't known how far it came, it is undone as well.
@@ -162,7 +186,7 @@ mod tests {
         let steps = [(0, RemoveLinks), (0, Unmount), (0, Secondary), (1, Primary), (1, Mount), (1, MakeLinks)];
         let steps = steps.map(|(node, act)| Step { node, act }).to_vec();
         let mut lines = 0;
-        let result = Plan { nodes: [&from, &to], steps }.carry_out(|_| lines += 1);
+        let result = Plan { nodes: [&from, &to], steps, interruption: Interruption(None) }.carry_out(|_| lines += 1);
         (notes.into_inner(), result, lines)
     }
 
