@@ -24,6 +24,7 @@ mod the_demo;
 mod the_link_is_lost;
 mod the_packaging;
 mod the_readme_tells_the_truth;
+mod the_roles_are_switched;
 mod the_tools_of_others;
 mod the_two_went_apart;
 mod volumes_stand_alone_and_wait_in_one_order;
