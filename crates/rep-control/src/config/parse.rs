@@ -125,6 +125,7 @@ fn resource(name: &str, mut t: Table<'_>, all: &mut Parsed, problems: &mut Vec<P
         resync,
         split_brain,
         archive,
+        links,
         nodes,
     };
     (problems.len() == before).then_some(resource)
