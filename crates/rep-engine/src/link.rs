@@ -107,6 +107,7 @@ impl Engine {
             self.set_replication(index, ReplicationState::Off, why);
             self.set_peer_disk(index, DiskState::DUnknown, why);
             self.volumes[index].resync_paused_there = false;
+            self.volumes[index].growth.forget_peer();
             self.replica_lost(index);
         }
         self.try_settle_epoch();
@@ -197,6 +198,9 @@ impl Engine {
             }
             ControlMessage::NewGenerationDone { volume } => self.peer_started_generation(volume),
             ControlMessage::PauseSync { volume, paused } => self.peer_pauses(volume, paused),
+            ControlMessage::Resize { volume, step } => self.resize_asked(volume, step),
+            ControlMessage::ResizeAnswer { volume, answer } => self.resize_answered(volume, answer),
+            ControlMessage::Size { volume, agreed_bytes, room } => self.peer_size(volume, agreed_bytes, room),
             ControlMessage::View { .. }
             | ControlMessage::Decision { .. }
             | ControlMessage::State { .. }
