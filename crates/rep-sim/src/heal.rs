@@ -55,7 +55,8 @@ impl World {
         if round > ROUNDS_MAX {
             return self.stuck();
         }
-        match self.operator.heal_stage {
+        let stage = self.operator.heal_stage;
+        match stage {
             0 if self.is_converged() && !self.has_planted() => self.grow_or_read(),
             0 => self.repair(round),
             1 if self.is_at_rest() => self.judge_rest(),
