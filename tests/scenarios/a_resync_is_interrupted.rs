@@ -256,8 +256,9 @@ fn survives(source: &str, phases: &[Phase], troubles: &[Trouble]) {
             let data = rep_tests::random::bytes(seed, ROUND as usize);
             cluster.node(source).ok("disconnect");
             cluster.node(source).write(8 * MIB, &data);
-            cluster.node(source).ok("connect");
+            // The other waits for it to come back: they meet at once.
             let before = cluster.node(target).log().len();
+            cluster.node(source).ok("connect");
             cluster.node(target).ok("connect");
             phase.wait(cluster.node(target), before);
             match trouble {
