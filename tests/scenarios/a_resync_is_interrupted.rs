@@ -193,3 +193,122 @@ fn and_an_invalidated_node_is_filled_anew() {
     cluster.alpha.refused("invalidate", "NotConnected");
     assert!(cluster.alpha.read(0, data.len()) == data);
 }
+
+/// Where a resync is when the trouble begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    /// The direction has been decided; bitmaps travel, or the target makes durable what they say.
+    Exchange,
+    /// Blocks are copied.
+    Copying,
+    /// The last ones are, or the generations are taken over.
+    End,
+}
+
+/// What happens then.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Trouble {
+    SourceDies,
+    TargetDies,
+    BothDie,
+    LinkLost,
+}
+
+/// Written in each round, all of it out-of-sync at its beginning: two seconds at the rate of these clusters.
+const ROUND: u64 = 4 * MIB;
+
+impl Phase {
+    /// Waits until the target is that far. The exchange takes milliseconds: that it isn't over when the trouble comes is
+    /// likely, not certain. The ends of all rounds are judged alike.
+    fn wait(self, target: &Node, log_before: usize) {
+        match self {
+            Phase::Exchange => rep_tests::until("the direction is decided", SOON, || {
+                let log = target.log();
+                let decided = log.get(log_before..).is_some_and(|new| new.contains("replication: Off -> SyncTarget"));
+                if decided { Ok(()) } else { Err("not yet".to_owned()) }
+            }),
+            Phase::Copying => drop(target.wait_until("copying", SOON, |vz| {
+                let left = vz.volume().out_of_sync_bytes;
+                vz.volume().replication == "SyncTarget" && left > 0 && left < ROUND * 3 / 4
+            })),
+            Phase::End => {
+                drop(target.wait_until("nearly done", SOON, |vz| vz.volume().out_of_sync_bytes < ROUND / 8));
+            }
+        }
+    }
+}
+
+/// One node fills the other, in trouble, at each phase: it ends with the source's data on both. `source` is the node
+/// that is Primary and wrote alone.
+fn survives(source: &str, phases: &[Phase], troubles: &[Trouble]) {
+    let target = if source == "alpha" { "beta" } else { "alpha" };
+    let options = ClusterOptions {
+        disk_bytes: [32 * MIB; 2],
+        resync_lines: vec!["max-rate = \"2M\"".to_owned()],
+        ..ClusterOptions::default()
+    };
+    let mut cluster = Cluster::in_sync(&options);
+    cluster.node(source).ok("primary");
+    let mut seed = 100;
+    for phase in phases {
+        for trouble in troubles {
+            seed += 1;
+            let data = rep_tests::random::bytes(seed, ROUND as usize);
+            cluster.node(source).ok("disconnect");
+            cluster.node(source).write(8 * MIB, &data);
+            cluster.node(source).ok("connect");
+            let before = cluster.node(target).log().len();
+            cluster.node(target).ok("connect");
+            phase.wait(cluster.node(target), before);
+            match trouble {
+                Trouble::SourceDies => cluster.node(source).kill9(),
+                Trouble::TargetDies => cluster.node(target).kill9(),
+                Trouble::BothDie => {
+                    cluster.node(source).kill9();
+                    cluster.node(target).kill9();
+                }
+                Trouble::LinkLost => cluster.node(target).ok("disconnect --force").clear(),
+            }
+            for node in [target, source] {
+                if !cluster.node(node).is_started() {
+                    cluster.node(node).start();
+                }
+            }
+            cluster.node(target).ok("connect");
+            cluster.node(source).wait_connection("Connected");
+            let whole = cluster.node(source).resource();
+            assert_eq!(whole.volume().disk, "UpToDate", "{phase:?}, {trouble:?}: the source stays what it is");
+            cluster.node(source).ok("primary");
+            cluster.node(source).wait_in_sync();
+            cluster.node(target).wait_in_sync();
+            assert!(
+                cluster.node(source).read(8 * MIB, data.len()) == data,
+                "{phase:?}, {trouble:?}: the wrong data won"
+            );
+            cluster.assert_identical();
+            cluster.node(source).wait_until("closed", SOON, |vz| !vz.volume().open);
+        }
+    }
+}
+
+const PHASES: [Phase; 3] = [Phase::Exchange, Phase::Copying, Phase::End];
+
+#[test]
+fn at_any_phase_from_alpha_to_beta_by_a_death() {
+    survives("alpha", &PHASES, &[Trouble::SourceDies, Trouble::TargetDies]);
+}
+
+#[test]
+fn at_any_phase_from_beta_to_alpha_by_a_death() {
+    survives("beta", &PHASES, &[Trouble::SourceDies, Trouble::TargetDies]);
+}
+
+#[test]
+fn at_any_phase_from_alpha_to_beta_by_both_deaths_and_a_lost_link() {
+    survives("alpha", &PHASES, &[Trouble::BothDie, Trouble::LinkLost]);
+}
+
+#[test]
+fn at_any_phase_from_beta_to_alpha_by_both_deaths_and_a_lost_link() {
+    survives("beta", &PHASES, &[Trouble::BothDie, Trouble::LinkLost]);
+}

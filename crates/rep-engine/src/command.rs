@@ -117,6 +117,13 @@ pub enum Command {
         /// Clear both bitmaps.
         clear_bitmap: bool,
     },
+    /// Make the volume as large as the smaller of both disks allows (R34).
+    Resize {
+        /// Which volume.
+        volume: VolumeNumber,
+        /// The new area is the same on both disks already and isn't resynced.
+        assume_clean: bool,
+    },
     /// Leave everything cleanly: the daemon ends. Demotes even while the device is open (the shell has stopped
     /// taking requests), leaves the peer, detaches.
     Shutdown,
@@ -144,6 +151,8 @@ pub struct PlannedSync {
     pub local_dirty_bytes: u64,
     /// Bytes the peer has written since both last agreed.
     pub peer_dirty_bytes: u64,
+    /// Whether what may differ is compared first, and only what does is copied.
+    pub compares: bool,
 }
 
 /// Why a command failed.

@@ -101,7 +101,7 @@ impl Engine {
 
     /// Tells operators when client I/O begins to wait, and when it goes on.
     pub(crate) fn tell_suspension(&mut self) {
-        let suspended = self.answers_wait();
+        let suspended = self.answers_wait() || self.data_is_awaited();
         if std::mem::replace(&mut self.told_suspended, suspended) != suspended {
             self.notice(Notice::IoSuspended { suspended });
         }
@@ -111,7 +111,10 @@ impl Engine {
     pub(crate) fn release_held(&mut self) {
         let held = std::mem::take(&mut self.held);
         for held in &held {
-            self.answer(held.request, held.volume, held.result, held.payload);
+            match held.key {
+                Some(key) => self.end_operation(key, held.result),
+                None => self.answer(held.request, held.volume, held.result, held.payload),
+            }
         }
     }
 

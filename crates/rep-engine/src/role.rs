@@ -168,6 +168,7 @@ impl Engine {
     }
 
     fn record_promotion(&mut self, force: bool) -> PromotionStage {
+        self.take_up_remembered_size();
         let mut tickets = Vec::new();
         let divergence = Divergence { as_primary: false, ..self.divergence() };
         for index in 0..self.volumes.len() {
@@ -231,7 +232,8 @@ impl Engine {
         }
         self.promoted_alone = !self.is_connected();
         self.set_role(Role::Primary, Why::Operator);
-        for volume in &self.volumes {
+        for volume in &mut self.volumes {
+            volume.offered_bytes = Some(volume.size_bytes);
             self.out.push(Action::Export { volume: volume.number, size_bytes: Some(volume.size_bytes) });
         }
         if self.is_connected() {
@@ -280,6 +282,9 @@ impl Engine {
         if (self.fence_held || self.suspended) && !(self.held.is_empty() && self.gated.is_empty()) {
             return refused(Refusal::IoSuspended);
         }
+        if self.volumes.iter().any(|volume| volume.starved.waits()) {
+            return refused(Refusal::IoSuspended);
+        }
         if self.handshake_under_way() {
             return refused(Refusal::HandshakeUnderWay);
         }
@@ -290,7 +295,10 @@ impl Engine {
     /// Takes no more client requests.
     pub(crate) fn stop_serving(&mut self) {
         self.demoting = true;
-        for volume in &self.volumes {
+        // Nobody is left to answer them later.
+        self.let_starved_fail();
+        for volume in &mut self.volumes {
+            volume.offered_bytes = None;
             self.out.push(Action::Export { volume: volume.number, size_bytes: None });
         }
     }

@@ -155,10 +155,7 @@ impl Engine {
 
     fn begin_verify(&mut self, index: usize, repair_from: Option<Side>) {
         let (serial, now) = (self.next_serial(), self.now);
-        let mut key = DigestKey::default();
-        for part in key.chunks_exact_mut(8) {
-            part.copy_from_slice(&self.generations.make().0.to_le_bytes());
-        }
+        let Some(key) = self.link.as_ref().map(|link| link.digest_key) else { return };
         let volume = &mut self.volumes[index];
         let left = std::mem::take(&mut volume.last_verify);
         let different_blocks = if left.resume_at > 0 { left.different_blocks } else { 0 };
@@ -478,7 +475,7 @@ impl Engine {
 }
 
 /// Bytes of the digests of a range; the volume's last block may be shorter than the others.
-fn digests_length(range: ByteRange, size_bytes: u64) -> usize {
+pub(crate) fn digests_length(range: ByteRange, size_bytes: u64) -> usize {
     debug_assert!(range.end() <= size_bytes);
     range.blocks_touched().count as usize * DIGEST_LENGTH
 }

@@ -53,11 +53,11 @@ impl World {
             return false;
         }
         let Some(sectors) = kind.sectors().filter(|_| kind.writes_data()) else { return true };
-        if sectors.end() as usize > self.nodes[node].volumes[volume].data.cached().len() {
-            self.fail(Kind::WrongData, "I-F7", format!("node {node} writes {sectors:?}, beyond the disk"));
+        let Some(own) = self.durable(node, volume) else { return false };
+        if u64::from(sectors.end()) * rep_types::SECTOR_SIZE > own.layout.available_bytes {
+            self.fail(Kind::WrongData, "I-F7", format!("node {node} writes {sectors:?}, beyond its place for data"));
             return false;
         }
-        let Some(own) = self.durable(node, volume) else { return false };
         if own.superblock.attached_boot == rep_meta::BootId::NONE {
             let detail = format!("node {node} writes {sectors:?} while its metadata call it cleanly detached");
             self.fail(Kind::WrongData, "I-D8", detail);
@@ -199,7 +199,11 @@ impl World {
     pub(crate) fn check_coverage(&mut self, when: &str) {
         for volume in 0..self.swarm.volumes {
             let Some(pair) = self.covering(volume) else { continue };
-            if let Some((sector, why)) = self.uncovered(volume, &pair) {
+            if pair[0].superblock.agreed_bytes != pair[1].superblock.agreed_bytes {
+                self.seen(Sometimes::GrownByOne);
+            }
+            let end = self.agreed_sectors(volume);
+            if let Some((sector, why)) = self.uncovered(volume, &pair, end) {
                 let block = sector / u64::from(SECTORS_PER_BLOCK);
                 let detail = format!("after {when}: volume {volume} block {block} sector {sector} {why}, unmarked");
                 self.fail(Kind::WrongData, "I-B1", detail);
@@ -207,14 +211,15 @@ impl World {
         }
     }
 
-    fn uncovered(&self, volume: usize, pair: &[Rc<Loaded>; 2]) -> Option<(u64, String)> {
+    fn uncovered(&self, volume: usize, pair: &[Rc<Loaded>; 2], end: usize) -> Option<(u64, String)> {
         let [a, b] = [0, 1].map(|node| &self.nodes[node].volumes[volume].data);
         let bare = |sector: usize| {
             let block = sector as u64 / u64::from(SECTORS_PER_BLOCK);
             !pair.iter().any(|loaded| marks(loaded, block))
         };
-        if a.cached() != b.cached() {
-            let mut pairs = a.cached().iter().zip(b.cached()).enumerate();
+        let [mine, theirs] = [a, b].map(|disk| &disk.cached()[..end]);
+        if mine != theirs {
+            let mut pairs = mine.iter().zip(theirs).enumerate();
             let excused = |sector, x, y| self.is_excused(volume, sector, x, y);
             let differs = |x: &u32, y: &u32, sector| x != y && bare(sector) && !excused(sector, *x, *y);
             if let Some((sector, (x, y))) = pairs.find(|(sector, (x, y))| differs(x, y, *sector)) {
@@ -238,7 +243,8 @@ impl World {
             let synced = volume.disk == DiskState::UpToDate && volume.peer_disk == DiskState::UpToDate;
             let settled = synced && volume.replication == ReplicationState::Established;
             let excused = self.found_bytes_max(volume.number.0 as usize);
-            if mine.connection == ConnectionState::Connected && settled && volume.out_of_sync_bytes > excused {
+            let marked = volume.out_of_sync_bytes > excused && !volume.growing;
+            if mine.connection == ConnectionState::Connected && settled && marked {
                 let detail = format!("node {node} is in sync with {} bytes out-of-sync", volume.out_of_sync_bytes);
                 self.fail(Kind::WrongData, "I-B10", detail);
             }
@@ -274,7 +280,15 @@ impl World {
 
     /// Both nodes call their disks equal: they are, but for what clients are writing just now (I-B10).
     fn check_equal(&mut self, volume: usize) {
-        let [a, b] = [0, 1].map(|node| self.nodes[node].volumes[volume].data.cached());
+        // While it grows, the new area is marked and differs.
+        if self.snapshot(0).is_some_and(|state| state.volumes[volume].growing)
+            || self.snapshot(1).is_some_and(|state| state.volumes[volume].growing)
+        {
+            return;
+        }
+        let sizes = [0, 1].map(|node| self.snapshot(node).map_or(0, |state| state.volumes[volume].size_bytes));
+        let end = (sizes[0].min(sizes[1]) / rep_types::SECTOR_SIZE) as usize;
+        let [a, b] = [0, 1].map(|node| &self.nodes[node].volumes[volume].data.cached()[..end]);
         if a == b || self.history.forked || (0..2).any(|node| self.has_unreported_failure(node, volume)) {
             return;
         }
@@ -365,7 +379,8 @@ impl World {
         if self.history.forked || self.clients.outstanding.values().any(|asked| asked.volume == volume) {
             return;
         }
-        let [a, b] = [0, 1].map(|node| self.nodes[node].volumes[volume].data.cached());
+        let end = self.agreed_sectors(volume);
+        let [a, b] = [0, 1].map(|node| &self.nodes[node].volumes[volume].data.cached()[..end]);
         if self.nodes.iter().all(|state| state.volumes[volume].attached && state.in_flight(volume) == 0)
             && let Some(sector) = (0..a.len())
                 .find(|sector| a[*sector] != b[*sector] && !self.is_excused(volume, *sector, a[*sector], b[*sector]))

@@ -180,6 +180,15 @@ impl MetaDisk {
         }
     }
 
+    /// The device has grown to so many bytes.
+    pub fn grow(&mut self, size_bytes: u64) {
+        if size_bytes > self.size_bytes {
+            self.bytes.resize((size_bytes - self.base) as usize, 0);
+            self.size_bytes = size_bytes;
+            self.version += 1;
+        }
+    }
+
     /// Makes all of it zeroes.
     pub fn wipe(&mut self) {
         self.version += 1;

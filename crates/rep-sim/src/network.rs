@@ -67,7 +67,9 @@ impl World {
             connection.ends[node] = End::Up;
         }
         self.line(|| format!("node {node} <- LinkUp {session}"));
-        self.feed(node, Event::LinkUp { session: SessionId(session) });
+        let features = crate::comparing::features_of(self.swarm.seed);
+        let digest_key = Box::new([crate::rng::mix(session << 1 | node as u64) as u8; 32]);
+        self.feed(node, Event::LinkUp { session: SessionId(session), features, digest_key });
     }
 
     /// A new connection took an old one's place on this side. What had arrived on the old one may still be told.

@@ -104,6 +104,9 @@ impl World {
             self.seen(Sometimes::CommandRefused);
             match (refusal, &pending.command) {
                 (Refusal::DeviceIsOpen, _) => self.seen(Sometimes::DemoteWhileOpen),
+                (Refusal::DiskNotGrown | Refusal::PeerDiskNotGrown | Refusal::DisksNotGrown, _) => {
+                    self.seen(Sometimes::NotGrown);
+                }
                 (_, Some(Command::Promote { .. })) => self.seen(Sometimes::PromoteRefused),
                 _ => {}
             }
@@ -114,6 +117,9 @@ impl World {
                 self.verify_granted(node, volume.0 as usize, *repair_from);
             }
             _ => {}
+        }
+        if let (Some(Command::Resize { .. }), Ok(_)) = (&pending.command, &result) {
+            self.seen(Sometimes::Resized);
         }
         if matches!(pending.command, Some(Command::Demote | Command::Shutdown)) {
             self.nodes[node].closing = false;
@@ -301,6 +307,8 @@ impl World {
     fn volume_step(&mut self, step: Step) {
         match step {
             Step::Attach { node, volume } => self.attach(node, volume),
+            Step::GrowDisk { node, volume } => self.grow_disk(node, volume),
+            Step::Resize { node, volume } => self.resize(node, volume),
             Step::Detach { node, volume } => self.command(node, Command::Detach { volume: Self::number(volume) }),
             Step::Resync { node, volume } => self.command(node, Command::Resync { volume: Self::number(volume) }),
             Step::ResyncFull { node, volume } => {

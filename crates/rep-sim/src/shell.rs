@@ -57,12 +57,17 @@ impl World {
             }
             Action::Archive { io, volume, step } => self.archive(node, io, volume.0 as usize, step),
             Action::DropArchive { volume } => self.drop_archive(node, volume.0 as usize),
+            Action::MeasureDisk { volume } => {
+                let (life, volume) = (self.nodes[node].life, volume.0 as usize);
+                self.after(MS, Due::Measured { node, life, volume });
+            }
             Action::CloseDisk { volume } => {
                 self.note_unsettled(node);
                 self.nodes[node].volumes[volume.0 as usize].attached = false;
                 self.disk_away(node, volume.0 as usize);
             }
             Action::Send { session, message, payload } => {
+                self.note_comparison(node, &message);
                 self.verify_sends(node, session.0, &message);
                 self.send(node, session.0, &message, payload);
             }
@@ -107,6 +112,7 @@ impl World {
 
     fn export(&mut self, node: usize, volume: usize, size_bytes: Option<u64>) {
         self.line(|| format!("node {node} vol {volume}: export {size_bytes:?}"));
+        self.check_offered(node, volume, size_bytes);
         self.nodes[node].volumes[volume].exported = size_bytes;
         if size_bytes.is_some() {
             self.after(MS, Due::Open { node, volume });
@@ -119,6 +125,7 @@ impl World {
         self.line(|| format!("node {node} notice {notice:?}"));
         self.fence_notice(node, &notice);
         self.verify_notice(node, &notice);
+        self.note_starved(node, &notice);
         match notice {
             Notice::Role { to: Role::Primary, .. } => {
                 self.spoil_image(node);
@@ -152,8 +159,9 @@ impl World {
                     self.seen(Sometimes::HotAtCrash);
                 }
             }
+            Notice::Grown { .. } => self.seen(Sometimes::Grown),
             Notice::MetadataDamaged { volume } => self.check_damaged(node, volume.0 as usize),
-            Notice::ResyncFinished { volume, copied_bytes } => {
+            Notice::ResyncFinished { volume, copied_bytes, .. } => {
                 self.seen(Sometimes::ResyncFinished);
                 self.resync_finished(node, volume.0 as usize, copied_bytes);
             }

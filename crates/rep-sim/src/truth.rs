@@ -270,6 +270,7 @@ impl World {
     /// The first sector of some content that doesn't hold what it must.
     pub(crate) fn misses(&self, volume: usize, content: &[u32], ok: impl Fn(u32, u32) -> bool) -> Option<u32> {
         let initial = self.history.initial(volume);
+        let content = &content[..initial.len()];
         if content != initial {
             let differs = content.iter().zip(initial).enumerate().filter(|(_, (a, b))| a != b);
             for (sector, (value, _)) in differs {

@@ -451,13 +451,15 @@ impl World {
 
     // ---- the end ----
 
-    fn differs(&self, volume: usize) -> bool {
-        let [a, b] = [0, 1].map(|node| self.nodes[node].volumes[volume].data.cached());
+    /// Whether the disks differ, as far as both nodes agreed to use them.
+    fn differs(&mut self, volume: usize) -> bool {
+        let end = self.agreed_sectors(volume);
+        let [a, b] = [0, 1].map(|node| &self.nodes[node].volumes[volume].data.cached()[..end]);
         a != b
     }
 
     /// Whether something that was planted is still to be found.
-    pub(crate) fn has_planted(&self) -> bool {
+    pub(crate) fn has_planted(&mut self) -> bool {
         !self.history.forked && (0..self.swarm.volumes).any(|volume| self.differs(volume))
     }
 
