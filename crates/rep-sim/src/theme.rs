@@ -13,7 +13,7 @@ use rep_engine::Command;
 use rep_types::{Fencing, Role};
 
 /// Per mille of seeds that have the theme.
-const THEMED: u32 = 180;
+const THEMED: u32 = 220;
 /// The blocks clients use then, at most.
 const FOCUS_MAX: usize = 10;
 /// Per mille of the steps that are the busy operator's.
@@ -93,6 +93,8 @@ pub fn step(rng: &mut Rng, swarm: &Swarm) -> Option<Step> {
     let volume = rng.below(swarm.volumes as u64) as usize;
     let after_ns = rng.span(10 * MS, 2 * SECOND);
     let step = match rng.chance(reconnects) {
+        // Most of these are to be together, in a resync.
+        true if reconnects > 500 => BusyStep::Reconnect { node, after_ns: after_ns / 8 },
         true => BusyStep::Reconnect { node, after_ns },
         false => BusyStep::Reattach { node, volume, after_ns },
     };

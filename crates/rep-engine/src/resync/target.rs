@@ -9,8 +9,8 @@ use crate::{Engine, limits};
 use rep_meta::DataState;
 use rep_types::planted;
 use rep_types::{
-    BlockIndex, BlockRange, ByteRange, ConnectionState, DiskState, GENERATION_HISTORY_LENGTH, GenerationId, IoError,
-    LinkCause, PayloadId, ReplicationState, RequestId, VolumeNumber, ZeroMode,
+    BlockIndex, BlockRange, ByteRange, DiskState, GENERATION_HISTORY_LENGTH, GenerationId, IoError, LinkCause,
+    PayloadId, ReplicationState, RequestId, VolumeNumber, ZeroMode,
 };
 use rep_wire::{ControlMessage, Message, TransferId};
 use std::time::Duration;
@@ -346,10 +346,6 @@ impl Engine {
         });
         local.flush_bitmap();
         volume.adopting = Some(ticket);
-        if self.connection == ConnectionState::Disconnecting {
-            // A Primary has heard that we leave, and counts on it.
-            self.leave_outdated();
-        }
     }
 
     /// This disk is UpToDate, durably.

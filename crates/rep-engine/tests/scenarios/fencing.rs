@@ -3,7 +3,6 @@
 use crate::pair::{Kind, Pair};
 use rep_engine::{Command, CommandError, CommandOutcome, FenceSnapshot, IoSuspension, Notice};
 use rep_types::{ConnectionState, DiskState, FenceAnswer, Fencing, Refusal, Role, VolumeNumber};
-use rep_wire::ControlMessage;
 use std::time::Duration;
 
 const VOLUME: VolumeNumber = VolumeNumber(0);
@@ -245,35 +244,6 @@ fn who_has_said_that_it_leaves_a_primary_is_outdated_whatever_it_hears() {
     pair.run();
     assert_eq!((pair.answer(0, write), pair.fence_asked(0)), (Some(Ok(())), None));
     assert_eq!(pair.volume(1, 0).disk, DiskState::Outdated);
-}
-
-/// beta, a target, says that it leaves; then comes what makes its disk as good as alpha's, who goes on alone meanwhile. Found by
-/// seed 1461.
-#[test]
-fn a_target_that_leaves_a_primary_is_outdated_when_its_resync_ends() {
-    let mut pair = with_primary(Fencing::ResourceAndStonith);
-    pair.command(1, Command::Detach { volume: VOLUME });
-    pair.run();
-    pair.write(0, 0, 1);
-    pair.run();
-    pair.hold(1, Kind::Data, 0);
-    pair.attach(1, 0);
-    pair.run();
-    pair.hold_wire(0);
-    pair.let_go(1, Kind::Data, 0);
-    while !pair.is_next(0, |message| matches!(message, ControlMessage::ResyncGenerations { .. })) {
-        assert!(pair.deliver_one(0), "the resync comes to its end");
-        pair.run();
-    }
-    pair.command(1, Command::Disconnect { force: false });
-    assert_eq!(pair.volume(1, 0).disk, DiskState::Inconsistent);
-    pair.hold_wire(1);
-    pair.let_wire_go(0);
-    assert_eq!(pair.volume(1, 0).disk, DiskState::Outdated);
-    pair.let_wire_go(1);
-    let write = pair.write(0, 0, 1);
-    pair.run();
-    assert_eq!((pair.answer(0, write), pair.volume(1, 0).disk), (Some(Ok(())), DiskState::Outdated));
 }
 
 /// The peer goes while the mark of a Primary is being written: it is fenced before the promotion is done. Found by

@@ -532,12 +532,6 @@ impl Pair {
         true
     }
 
-    /// Whether the next frame a node sent is this.
-    pub fn is_next(&self, from: usize, is: impl Fn(&ControlMessage) -> bool) -> bool {
-        let next = self.wires[from].front().map(|(_, sent)| sent);
-        matches!(next, Some(Sent::Frame(Message::Control(message), _)) if is(message))
-    }
-
     fn work(&mut self, node: usize) -> bool {
         let state = &mut self.nodes[node];
         let free = |op: &DiskOp| !state.held.contains(&(op.kind, op.volume));
