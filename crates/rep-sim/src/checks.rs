@@ -243,7 +243,7 @@ impl World {
             let synced = volume.disk == DiskState::UpToDate && volume.peer_disk == DiskState::UpToDate;
             let settled = synced && volume.replication == ReplicationState::Established;
             let excused = self.found_bytes_max(volume.number.0 as usize);
-            let marked = volume.out_of_sync_bytes > excused && !volume.growing;
+            let marked = volume.out_of_sync_bytes > excused && !volume.growing && !self.is_detaching(node);
             if mine.connection == ConnectionState::Connected && settled && marked {
                 let detail = format!("node {node} is in sync with {} bytes out-of-sync", volume.out_of_sync_bytes);
                 self.fail(Kind::WrongData, "I-B10", detail);
@@ -256,6 +256,12 @@ impl World {
                 self.fail(Kind::WrongData, "I-G6", "both nodes are Primary; nobody forced one".into());
             }
         }
+    }
+
+    /// Whether a node was told to let go of a disk, and hasn't yet.
+    fn is_detaching(&self, node: usize) -> bool {
+        let detaches = |command: &Option<Command>| matches!(command, Some(Command::Detach { .. } | Command::Shutdown));
+        self.operator.pending.values().any(|pending| pending.node == node && detaches(&pending.command))
     }
 
     fn note_equal(&mut self, mine: &rep_engine::Snapshot, node: usize) {
@@ -376,6 +382,10 @@ impl World {
 
     /// A handshake found nothing to do: then nothing differs that no hot extent covers.
     fn check_nothing(&mut self, node: usize, volume: usize) {
+        // Its peer had joined already, and leaves: what it wrote since is marked, and the leave on its way.
+        if self.snapshot(1 - node).is_some_and(|shown| shown.connection == ConnectionState::Disconnecting) {
+            return;
+        }
         if self.history.forked || self.clients.outstanding.values().any(|asked| asked.volume == volume) {
             return;
         }

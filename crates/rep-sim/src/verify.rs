@@ -102,6 +102,10 @@ pub fn draw(swarm: &mut Swarm) {
         let whole = rng.span(100 * MS, 10 * SECOND) / MS;
         swarm.resync_rate_max = (swarm.data_bytes * 1000 / whole).max(64 << 10);
     }
+    if swarm.resync_rate_max > 0 {
+        // At the end all is verified, and copied, before the pair counts as stuck.
+        swarm.resync_rate_max = swarm.resync_rate_max.max(swarm.data_bytes / 20);
+    }
 }
 
 /// Puts a run's changes and verifies among its other steps.
