@@ -243,6 +243,10 @@ impl Engine {
         volume.owes_disk_lost_answer = true;
         let good = volume.local.is_some() && volume.disk == DiskState::UpToDate;
         if good && volume.generation_due() {
+            if self.view_is_told() {
+                // The generation comes first, and during a handshake none may begin (R17): as if the word had been lost.
+                return self.drop_link(LinkCause::Restart);
+            }
             self.begin_generation(index);
         }
         self.answer_disk_lost(index);
