@@ -102,6 +102,8 @@ impl Engine {
         self.fence_loses_peer(cause);
         self.set_peer_role(None, why);
         self.epoch_loses_peer();
+        // One volume may hold back another's answers: none goes out before each of them has begun to record its loss.
+        self.recording += 1;
         for index in 0..self.volumes.len() {
             self.stop_resync(index, why);
             self.set_replication(index, ReplicationState::Off, why);
@@ -110,6 +112,7 @@ impl Engine {
             self.volumes[index].growth.forget_peer();
             self.replica_lost(index);
         }
+        self.recording_ended();
         self.try_settle_epoch();
         self.transition_loses_link(cause);
         self.open_gate();
