@@ -105,8 +105,8 @@ pub const GROUPS: &[Group] = &[
     Group { name: "bounded", measure: bounded::measure },
 ];
 
-/// The options that all figures start from: disks in memory, metadata in files of their own.
-fn in_memory(disk_bytes: u64) -> rep_tests::ClusterOptions {
+/// What all of ours start from: disks in memory, metadata in files of their own.
+pub fn in_memory(disk_bytes: u64) -> rep_tests::ClusterOptions {
     rep_tests::ClusterOptions {
         disk_bytes: [disk_bytes; 2],
         external_metadata: true,
