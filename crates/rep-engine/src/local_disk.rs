@@ -77,6 +77,8 @@ pub(crate) struct LocalDisk {
     pub device_bytes: u64,
     /// Bytes of the metadata device then.
     pub metadata_device_bytes: u64,
+    /// What there is room for: follows from the layout and these two, and is asked for at every event.
+    room: Room,
     pub(super) bitmap: DirtyBitmap,
     pub store: BitmapStore,
     pub bitmap_job: Option<BitmapJob>,
@@ -107,6 +109,7 @@ impl LocalDisk {
             relocation: None,
             device_bytes: loaded.device_bytes,
             metadata_device_bytes: loaded.metadata_device_bytes,
+            room: rep_meta::room(&loaded.layout, loaded.device_bytes, loaded.metadata_device_bytes),
             bitmap: DirtyBitmap::from_loaded(&loaded.bitmap, size_bytes.div_ceil(BLOCK_SIZE)),
             store: BitmapStore::from_loaded(&loaded.bitmap, &loaded.layout),
             bitmap_job: None,
@@ -224,7 +227,19 @@ impl LocalDisk {
 
     /// What the disk has room for, as it was last measured.
     pub fn room(&self) -> Room {
-        rep_meta::room(&self.layout, self.device_bytes, self.metadata_device_bytes)
+        self.room
+    }
+
+    /// Disk and metadata device have been measured.
+    pub fn measured(&mut self, device_bytes: u64, metadata_device_bytes: u64) {
+        (self.device_bytes, self.metadata_device_bytes) = (device_bytes, metadata_device_bytes);
+        self.room = rep_meta::room(&self.layout, device_bytes, metadata_device_bytes);
+    }
+
+    /// From here on the metadata lie by this layout.
+    pub fn set_layout(&mut self, layout: Layout) {
+        self.layout = layout;
+        self.room = rep_meta::room(&layout, self.device_bytes, self.metadata_device_bytes);
     }
 
     pub fn set_size(&mut self, size_bytes: u64) {

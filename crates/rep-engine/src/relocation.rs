@@ -160,7 +160,7 @@ impl LocalDisk {
     /// From here on everything is written by this layout.
     fn take_layout(&mut self, layout: Layout, rewrites: bool) -> Content {
         let mut content = Content::default();
-        self.layout = layout;
+        self.set_layout(layout);
         self.log.take_layout(&layout, rewrites.then_some(&mut content.log));
         if !content.log.is_empty() {
             self.log_job = Some(LogJob::Moving { pending: content.log.len() as u32 });

@@ -321,7 +321,7 @@ impl Engine {
     pub(crate) fn disk_measured(&mut self, number: VolumeNumber, device_bytes: u64, metadata_device_bytes: u64) {
         let Some(index) = self.volume_index(number) else { return };
         let Some(local) = &mut self.volumes[index].local else { return };
-        (local.device_bytes, local.metadata_device_bytes) = (device_bytes, metadata_device_bytes);
+        local.measured(device_bytes, metadata_device_bytes);
         let room = local.room();
         if std::mem::take(&mut self.volumes[index].growth.asked) {
             let answer = ResizeAnswer::Room(room);

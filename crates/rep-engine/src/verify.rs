@@ -319,7 +319,7 @@ impl Engine {
         op.peer = Leg::Done;
         let op = *op;
         let volume = &mut self.volumes[op.volume];
-        let (number, size) = (volume.number, volume.size_bytes);
+        let size = volume.size_bytes;
         let Some(verify) = volume.verify.as_mut().filter(|verify| verify.serial == serial) else {
             return self.end_operation(key, Err(IoError::Io));
         };
@@ -335,10 +335,12 @@ impl Engine {
         if let Some(op) = self.ops.get_mut(key) {
             op.local = Leg::Open;
         }
-        self.digest(op, number, IoPurpose::VerifyRead(key), digest_key);
+        self.digest(op, IoPurpose::VerifyRead(key), digest_key);
     }
 
-    fn digest(&mut self, op: Operation, volume: VolumeNumber, purpose: IoPurpose, key: DigestKey) {
+    /// Reads a range for its digests.
+    pub(crate) fn digest(&mut self, op: Operation, purpose: IoPurpose, key: DigestKey) {
+        let volume = self.volumes[op.volume].number;
         let io = self.new_io(op.volume, purpose);
         self.out.push(Action::DigestDisk { io, volume, range: op.range, key: Box::new(key) });
     }
@@ -368,9 +370,7 @@ impl Engine {
         };
         let Some(position) = verify.answers.iter().position(|(answered, _)| *answered == key) else { return };
         let (_, theirs) = verify.answers.swap_remove(position);
-        let pairs = ours.chunks_exact(DIGEST_LENGTH).zip(theirs.chunks_exact(DIGEST_LENGTH));
-        let mut different: Vec<u16> =
-            (0u16..).zip(pairs).filter(|(_, (a, b))| a != b).map(|(block, _)| block).collect();
+        let mut different = different_blocks(ours, &theirs);
         if planted!("verify-misses-last-block")
             && different.last().is_some_and(|last| usize::from(*last) + 1 == ours.len() / DIGEST_LENGTH)
         {
@@ -448,14 +448,14 @@ impl Engine {
     pub(crate) fn verify_follow_locked(&mut self, key: Key, op: Operation) {
         let now = self.now;
         let volume = &self.volumes[op.volume];
-        let (number, digest_key, readable) = (volume.number, volume.verify_key, volume.local.is_some());
+        let (digest_key, readable) = (volume.verify_key, volume.local.is_some());
         if !readable {
             return self.end_operation(key, Err(IoError::Io));
         }
         if let Some(op) = self.ops.get_mut(key) {
             (op.local, op.peer, op.stage, op.started) = (Leg::Open, Leg::Open, Stage::UnderWay, now);
         }
-        self.digest(op, number, IoPurpose::VerifyRead(key), digest_key);
+        self.digest(op, IoPurpose::VerifyRead(key), digest_key);
     }
 
     /// The peer has compared a range.
@@ -472,6 +472,12 @@ impl Engine {
         }
         self.end_operation(key, Ok(()));
     }
+}
+
+/// The blocks whose digests differ, by their distance from the first.
+pub(crate) fn different_blocks(ours: &[u8], theirs: &[u8]) -> Vec<u16> {
+    let pairs = ours.chunks_exact(DIGEST_LENGTH).zip(theirs.chunks_exact(DIGEST_LENGTH));
+    (0u16..).zip(pairs).filter(|(_, (ours, theirs))| ours != theirs).map(|(block, _)| block).collect()
 }
 
 /// Bytes of the digests of a range; the volume's last block may be shorter than the others.
