@@ -90,9 +90,7 @@ impl Target {
 
 /// Writes the first `bytes` once, so that no line pays for first-time allocation.
 pub fn fill(target: &Target, bytes: u64) {
-    let arguments =
-        ["--rw=write".to_owned(), "--bs=1M".to_owned(), "--iodepth=4".to_owned(), format!("--size={bytes}")];
-    fio(&[target.arguments(), arguments.into()].concat(), 300);
+    once(target, &["--rw=write".to_owned(), "--bs=1M".to_owned(), "--iodepth=4".to_owned(), format!("--size={bytes}")]);
 }
 
 /// Measures a line of the table.
@@ -120,7 +118,8 @@ pub fn measure(targets: &[Target], load: &[String], seconds: u64) -> Sample {
 
 /// Runs a load once through.
 pub fn once(target: &Target, load: &[String]) {
-    fio(&[target.arguments(), load.to_vec()].concat(), 300);
+    let job = vec!["--name=bench".to_owned()];
+    fio(&[job, target.arguments(), load.to_vec()].concat(), 300);
 }
 
 /// A load that runs until it is dropped.
@@ -132,10 +131,8 @@ pub fn start(target: &Target, load: &[String], log: &Path) -> Running {
 }
 
 fn fio(arguments: &[String], patience_s: u64) -> String {
-    let named = arguments.iter().any(|argument| argument.starts_with("--name="));
     let head = ["--output-format=json", "--randrepeat=0"].map(str::to_owned);
-    let name = (!named).then(|| "--name=bench".to_owned());
-    let line: Vec<String> = head.into_iter().chain(name).chain(arguments.iter().cloned()).collect();
+    let line: Vec<String> = head.into_iter().chain(arguments.iter().cloned()).collect();
     tools::run("fio", &line, Duration::from_secs(patience_s)).ok()
 }
 

@@ -15,7 +15,7 @@ pub fn measure(effort: Effort) -> Vec<Figure> {
     let beside = |what: &str| format!("{what} of {client}, beside a resync");
     let mut p99 = Figure::against(beside("p99"), "without one", "µs", Bar::AtMost(1.5));
     let mut copied = Figure::alone("share of 4 GiB resynced meanwhile", "%", None);
-    // As many as the load needs, so that the resync never ends before it.
+    // A share of 100 % says that the resync ended before the load did, and that p99 is in part of a time without one.
     let load = words(&format!("rw=randwrite bs=4k iodepth=4 rate_iops=1000 size={BYTES}"));
     for _ in 0..effort.rounds {
         let without = fio::measure(std::slice::from_ref(&target), &load, effort.seconds);

@@ -16,7 +16,7 @@ mod job;
 mod serving;
 
 use super::{link, memory};
-use crate::data::worker::{WorkerChannel, WorkerResult};
+use crate::data::worker::{WorkerChannel, WorkerResult, device_grown};
 use crate::waking;
 use job::{Job, Outcome};
 use rep_engine::Event;
@@ -237,13 +237,7 @@ impl UblkPort {
             }
             (state, Outcome::Grown(result)) => {
                 volume.growing = false;
-                match result {
-                    Ok(size_bytes) => info!(volume = %volume.number, "device: has {size_bytes} bytes now"),
-                    Err(error) => {
-                        warn!(volume = %volume.number, "the device doesn't grow: {error}");
-                        volume.problem = Some(error.to_string());
-                    }
-                }
+                volume.problem = device_grown(volume.number, result).or(volume.problem.take());
                 state
             }
             (State::Starting(serving), Outcome::Begun(Err(error))) => {

@@ -18,7 +18,7 @@ mod job;
 
 use crate::data::limits::REATTACH_PAUSE;
 use crate::data::link;
-use crate::data::worker::{WorkerChannel, WorkerResult};
+use crate::data::worker::{WorkerChannel, WorkerResult, device_grown};
 use crate::waking;
 use job::{Job, Outcome};
 use rep_nbd::Export;
@@ -217,7 +217,10 @@ impl Volume {
         match outcome {
             Outcome::Attached(Ok(attached)) => return Some(self.attached(attached)),
             Outcome::Attached(Err(error)) => self.not_attached(error.to_string()),
-            Outcome::Grown(result) => self.grown(result.map_err(|error| error.to_string())),
+            Outcome::Grown(result) => {
+                self.growing = false;
+                self.problem = device_grown(self.number, result).or(self.problem.take());
+            }
             Outcome::Detached(result) => self.detached(result.map_err(|error| error.to_string())),
         }
         None
@@ -237,17 +240,6 @@ impl Volume {
         }
         self.state = State::Live(index);
         socket
-    }
-
-    fn grown(&mut self, result: Result<u64, String>) {
-        self.growing = false;
-        match result {
-            Ok(size_bytes) => info!(volume = %self.number, "device: has {size_bytes} bytes now"),
-            Err(error) => {
-                warn!(volume = %self.number, "the device doesn't grow: {error}");
-                self.problem = Some(error);
-            }
-        }
     }
 
     fn not_attached(&mut self, error: String) {
