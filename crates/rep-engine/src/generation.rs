@@ -64,8 +64,8 @@ impl Engine {
                 superblock.divergence = divergence;
             }
             advance(&mut superblock.generations, id);
+            superblock.finish_told = false;
         });
-        volume.finish_in_doubt = false;
         self.begin_recording(index, Recording::Superblock(ticket));
     }
 

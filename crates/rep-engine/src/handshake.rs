@@ -346,7 +346,6 @@ impl Engine {
     /// Both disks hold the same. If that is good data, this disk is UpToDate from now on.
     fn found_equal(&mut self, index: usize, peer: &VolumeView) {
         let volume = &mut self.volumes[index];
-        volume.finish_in_doubt = false;
         let good = volume.disk.is_consistent() && peer.disk.is_consistent();
         let boot = volume.boot;
         let Some(local) = &mut volume.local else { return };
@@ -355,6 +354,7 @@ impl Engine {
         }
         let ticket = local.update_superblock(|superblock| {
             crate::generation::settle(&mut superblock.generations);
+            superblock.finish_told = false;
             superblock.data = DataState::Consistent;
             superblock.peer_outdated = false;
             settle_crash(superblock, boot);

@@ -118,7 +118,6 @@ impl Engine {
         let flushes = std::mem::take(&mut volume.flushes);
         volume.in_sync.clear_all();
         volume.unflushed.clear_all();
-        volume.finish_in_doubt = false;
         volume.adopting = None;
         volume.settling = None;
         volume.growth.forget_disk();

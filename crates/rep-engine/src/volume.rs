@@ -166,9 +166,6 @@ pub(crate) struct Volume {
     /// The flush under way on the local disk, and those that wait for it.
     pub flushes: VecDeque<IoPurpose>,
     pub recording: Option<Recording>,
-    /// The target was told our generation and may have taken it over; whether it did isn't known. A write the peer
-    /// lacks needs a new generation then, although a bitmap generation is set.
-    pub finish_in_doubt: bool,
     /// The peer was lost with writes it lacks; the generation for that begins once it is known not to go on.
     pub owes_generation: bool,
     /// What waits for good data.
@@ -236,7 +233,6 @@ impl Volume {
             in_sync: InSyncSets::new(0),
             flushes: VecDeque::new(),
             recording: None,
-            finish_in_doubt: false,
             owes_generation: false,
             starved: Starved::default(),
             owes_disk_lost_answer: false,
@@ -365,9 +361,14 @@ impl Volume {
         self.save_resync_progress(now);
     }
 
-    /// Whether a write the peer lacks needs a new generation first (R13, R15).
+    /// Whether a write the peer lacks needs a new generation first (R13, R15): one has begun since both had the same,
+    /// save that the target of a resync was told ours and may have taken it over.
     pub fn generation_due(&self) -> bool {
-        self.local.as_ref().is_some_and(|local| local.superblock().generations.bitmap.is_none() || self.finish_in_doubt)
+        self.local.as_ref().is_some_and(|local| {
+            let superblock = local.superblock();
+            let in_doubt = superblock.finish_told && !planted!("told-finish-forgotten");
+            superblock.generations.bitmap.is_none() || in_doubt
+        })
     }
 
     /// Whether every block of the range may be read from the local disk (R27).

@@ -100,6 +100,7 @@ fn fresh_superblock(parameters: &CreateParameters, layout: &Layout) -> Superbloc
         primary: PrimaryMark::None,
         last_primary: false,
         peer_outdated: false,
+        finish_told: false,
         divergence: Divergence::default(),
         attached_boot: BootId::NONE,
         former_device_bytes: 0,

@@ -70,6 +70,9 @@ pub struct Superblock {
     pub last_primary: bool,
     /// Whether the peer is known not to have gone on (Outdated, or fenced).
     pub peer_outdated: bool,
+    /// Whether the peer may bear `generations.current`: as a resync's target it was told to, at the end. It counts while
+    /// there is a bitmap generation, which says then no more that the peer is older than that.
+    pub finish_told: bool,
     /// How this node's data began to differ from the peer's; counts while there is a bitmap generation.
     pub divergence: Divergence,
     /// The boot this volume is attached in; `NONE` after a clean detach.

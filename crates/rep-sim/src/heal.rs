@@ -11,7 +11,7 @@ use crate::swarm::{MS, SECOND};
 use crate::truth::marks;
 use crate::world::{Due, World};
 use rep_engine::{Command, Side, Snapshot};
-use rep_types::{ConnectionState, DiskState, ReplicationState, Role};
+use rep_types::{ConnectionState, DiskState, ReplicationState, Role, SyncRefusal, SyncVerdict};
 
 /// Healing rounds before a run counts as stuck.
 const ROUNDS_MAX: u32 = 60;
@@ -101,6 +101,13 @@ impl World {
         if self.history.forked && states.into_iter().any(apart) {
             return self.resolve();
         }
+        if self.history.forked
+            && let Some(larger) = (0..2).find(|node| self.peer_is_too_small_for(*node))
+        {
+            // One that was installed anew went its own way, and made its volume larger than the other's can be: nothing
+            // joins them but fresh metadata.
+            return self.reinstall(larger, 0);
+        }
         for (node, state) in states.into_iter().enumerate() {
             if state == Some(ConnectionState::StandAlone) || apart(state) {
                 self.command(node, Command::Connect { discard_my_data: false });
@@ -114,6 +121,16 @@ impl World {
                 self.demote(node, false);
             }
         }
+    }
+
+    /// Whether a node stands alone because the other has no room for a volume of its.
+    fn peer_is_too_small_for(&self, node: usize) -> bool {
+        let refused = |volume: &rep_engine::VolumeSnapshot| {
+            volume.last_decision.is_some_and(|last| last.verdict == SyncVerdict::Refuse(SyncRefusal::PeerDiskTooSmall))
+        };
+        self.snapshot(node).is_some_and(|snapshot| {
+            snapshot.connection == ConnectionState::StandAlone && snapshot.volumes.iter().any(refused)
+        })
     }
 
     /// `gives_up`: also what waits for data that don't come.

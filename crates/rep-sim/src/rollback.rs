@@ -13,9 +13,16 @@
 use crate::counters::Sometimes;
 use crate::disk::{DataDisk, MetaDisk};
 use crate::failure::Kind;
-use crate::world::{World, identity};
+use crate::swarm::SECOND;
+use crate::world::{Due, World, identity};
+use rep_engine::Command;
 use rep_meta::{DataState, PrimaryMark};
 use rep_types::{Role, SyncDecision, SyncRule, SyncVerdict};
+
+/// One in so many images that are history to the peer is taken for the good data.
+const GONE_ON_FROM: u64 = 6;
+/// How long a node goes on alone from an image.
+const ALONE: u64 = 20 * SECOND;
 
 /// A node's disks as they were.
 #[derive(Clone, Debug)]
@@ -80,6 +87,21 @@ impl World {
             disk.rot.unsettled = true;
             self.knows_less(node, volume);
             self.truth_refresh(node, volume);
+        }
+        if age == Age::ByHistory && (crate::rng::mix(self.now) >> 1).is_multiple_of(GONE_ON_FROM) {
+            self.go_on_from_image(node, down_ns);
+        }
+    }
+
+    /// The operator takes the image for the good data: nothing gets through to the peer, and clients go on from there.
+    /// What the two have in common then is older than anything a bitmap counts from.
+    fn go_on_from_image(&mut self, node: usize, down_ns: u64) {
+        self.swarm.may_fork = true;
+        (self.operator.forced, self.history.forked) = (true, true);
+        let apart_until = self.now + down_ns + ALONE;
+        self.network.muted_until = self.network.muted_until.map(|old| old.max(apart_until));
+        for at in [ALONE / 8, ALONE / 4] {
+            self.after(down_ns + at, Due::Command { node, command: Command::Promote { force: true } });
         }
     }
 

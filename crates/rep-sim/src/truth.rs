@@ -7,8 +7,8 @@
 use crate::counters::Sometimes;
 use crate::failure::Kind;
 use crate::world::{World, identity};
-use rep_meta::{BootId, DataState, Loaded, LoadedPage, MetaIoError, MetaStorage, PAGE_BLOCKS, Placement};
-use rep_types::GenerationId;
+use rep_meta::{BootId, DataState, Layout, Loaded, LoadedPage, MetaIoError, MetaStorage, PAGE_BLOCKS, Placement};
+use rep_types::{BLOCK_SIZE, DiskState, GenerationId, ReplicationState};
 use std::rc::Rc;
 
 /// A volume's lineage.
@@ -79,6 +79,17 @@ impl Truth {
     }
 }
 
+/// Whether no superblock is written there: neither one of these metadata nor one of those that take their place when a
+/// disk has grown.
+fn holds_log_or_bitmap(layout: &Layout, offset: u64) -> bool {
+    let parts = [
+        (layout.log_offset, layout.log_blocks),
+        (layout.summary_offset, layout.summary_blocks),
+        (layout.pages_offset, layout.pages),
+    ];
+    parts.iter().any(|(start, blocks)| (*start..*start + u64::from(*blocks) * BLOCK_SIZE).contains(&offset))
+}
+
 /// Whether a block is marked in a node's durable metadata: a bit, a hot extent, or damage that counts as either.
 pub fn marks(loaded: &Loaded, block: u64) -> bool {
     let extent = rep_types::BlockIndex(block).extent();
@@ -131,7 +142,7 @@ impl World {
     /// A metadata block of a node has changed on its disk.
     pub(crate) fn meta_changed(&mut self, node: usize, volume: usize, offset: Option<u64>) {
         let superblock = match (offset, &self.truth.parsed[volume][node]) {
-            (Some(offset), Some((_, loaded))) => loaded.layout.superblock_offsets.contains(&offset),
+            (Some(offset), Some((_, loaded))) => !holds_log_or_bitmap(&loaded.layout, offset),
             _ => true,
         };
         if superblock {
@@ -210,7 +221,8 @@ impl World {
             let failed_unnoticed = (0..2).all(|node| !now[node] || self.has_unreported_failure(node, volume));
             let lineage = &self.truth.lineages[volume];
             let out_of_reach = lineage.away[lost] && lineage.failed[1 - lost];
-            if both_failed || failed_unnoticed || out_of_reach || self.is_being_given_up(lost, volume) {
+            let source_died = self.begins_resync_from_dead_source(lost, volume);
+            if both_failed || failed_unnoticed || out_of_reach || source_died || self.is_being_given_up(lost, volume) {
                 // The last good copy failed, while the other failed as well, was out of reach or given up: what no flush
                 // covered may be gone.
                 return self.lose_all_unflushed(volume);
@@ -225,6 +237,19 @@ impl World {
     /// Whether a node's disk has failed and its engine doesn't know yet.
     pub(crate) fn has_unreported_failure(&self, node: usize, volume: usize) -> bool {
         self.nodes[node].ops.values().any(|op| op.volume == volume && matches!(op.done, Some(Err(_))))
+    }
+
+    /// Whether a node is the target of a resync whose source has lost its disk since they agreed on it, and the word of
+    /// that hasn't arrived yet. It was agreed on while the source's disk held everything; that the target's own copy
+    /// did, too, nobody can know, and it is given up for the first block that will arrive (R21).
+    fn begins_resync_from_dead_source(&self, target: usize, volume: usize) -> bool {
+        let [target, source] = [target, 1 - target].map(|node| self.snapshot(node));
+        let (Some(target), Some(source)) = (target, source) else { return false };
+        let (target, source) = (&target.volumes[volume], &source.volumes[volume]);
+        target.replication == ReplicationState::SyncTarget
+            && target.peer_disk == DiskState::UpToDate
+            && source.disk == DiskState::Diskless
+            && source.replication == ReplicationState::Established
     }
 
     /// A node's disk was replaced.

@@ -389,7 +389,8 @@ impl World {
         let target = if to.is_target() { node } else { 1 - node };
         if let Some(source) = known.repair_source.take() {
             self.seen(Sometimes::VerifyRepaired);
-            if source == target {
+            // One that has become Primary since the repair was asked for is never repaired.
+            if source == target && self.role(1 - source) != Role::Primary {
                 let detail = format!("volume {volume}: a repair from node {source} overwrites its data");
                 self.fail(Kind::WrongData, "I-B9", detail);
             }

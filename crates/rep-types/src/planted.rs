@@ -53,6 +53,7 @@ bugs! {
     "peer-acks-on-receipt": "the peer acknowledges a write when it arrives",
     // ---- losing a replica ----
     "open-writes-forgotten": "losing the peer doesn't mark what is under way",
+    "told-finish-forgotten": "a source that never heard of its resync's end begins no generation",
     "loss-without-generation": "losing the peer starts no generation",
     "lost-disk-not-recorded": "a Primary that loses its disk doesn't wait for the peer's word",
     "lost-peer-disk-unnoticed": "the peer's word that its disk is gone is passed over",

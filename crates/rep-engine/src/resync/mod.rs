@@ -97,6 +97,8 @@ pub(crate) struct Resync {
     pub serving: Vec<(TransferId, Key)>,
     /// Source: the target said that it is done.
     pub finish_asked: bool,
+    /// Source: that the target may bear our generation is being made durable, before it is told (R14).
+    pub finish_noted: Option<SuperblockTicket>,
     /// Target: where to look for the next run.
     pub cursor: BlockIndex,
     /// Target: requests under way.
@@ -130,6 +132,7 @@ impl Resync {
             flushed: false,
             serving: Vec::new(),
             finish_asked: false,
+            finish_noted: None,
             cursor: BlockIndex(0),
             requests: 0,
             settles_split_brain: false,

@@ -31,13 +31,22 @@ impl Engine {
         let generations = local.superblock().generations;
         // A bitmap generation that can be told apart lets an interrupted resync go on by its bitmap.
         let fresh_bitmap_generation = !generations.bitmap.is_none() && !generations.bitmap.is_real();
+        // The resync that this bitmap generation was for has ended there: what the peer will lack from now on it lacks
+        // of the generation both have (R14). Else one that isn't told yet would pass for as good.
+        let ended_there = volume.peer_disk.is_consistent()
+            && volume.peer_told.is_some_and(|peer| peer.generations.current == generations.current);
+        let settles = ended_there && generations.bitmap.is_real();
         let boot = volume.boot;
         let ticket = local.update_superblock(|superblock| {
             superblock.data = DataState::Consistent;
             superblock.peer_outdated = false;
+            superblock.finish_told = false;
             settle_crash(superblock, boot);
             if fresh_bitmap_generation {
                 superblock.generations.bitmap = made;
+            }
+            if settles {
+                generation::settle(&mut superblock.generations);
             }
         });
         volume.settling = Some(ticket);
@@ -211,14 +220,20 @@ impl Engine {
 
     fn source_may_finish(&mut self, index: usize) -> bool {
         let volume = &mut self.volumes[index];
-        let (Some(resync), Some(local)) = (&mut volume.resync, &volume.local) else { return false };
+        let (Some(resync), Some(local)) = (&mut volume.resync, &mut volume.local) else { return false };
         if !resync.finish_asked || !resync.serving.is_empty() {
             return false;
         }
         let number = volume.number;
         if local.bitmap().is_empty() || planted!("finish-with-bits") {
+            let Some(noted) = resync.finish_noted else {
+                resync.finish_noted = Some(local.update_superblock(|superblock| superblock.finish_told = true));
+                return true;
+            };
+            if !local.superblock_durable(noted) {
+                return false;
+            }
             (resync.stage, resync.finish_asked) = (Stage::SourceAwaitsFinished, false);
-            volume.finish_in_doubt = true;
             let generations = local.superblock().generations;
             let history = generations.history.iter().copied().filter(|id| id.is_real()).collect();
             let message = ControlMessage::ResyncGenerations { volume: number, current: generations.current, history };
@@ -253,9 +268,11 @@ impl Engine {
             return;
         }
         let Some(resync) = volume.resync.take() else { return };
-        volume.finish_in_doubt = false;
         if let Some(local) = &mut volume.local {
-            local.update_superblock(|superblock| generation::settle(&mut superblock.generations));
+            local.update_superblock(|superblock| {
+                generation::settle(&mut superblock.generations);
+                superblock.finish_told = false;
+            });
             local.flush_bitmap();
         }
         self.set_peer_disk(index, DiskState::UpToDate, Why::ResyncDone);

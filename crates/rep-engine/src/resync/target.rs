@@ -31,7 +31,6 @@ impl Engine {
             local.mark_all_out_of_sync();
         }
         volume.in_sync.clear_all();
-        volume.finish_in_doubt = false;
         let resync = Resync::new(Stage::TargetExchange, serial, full, before, now);
         let comparison = Comparison::new(compares);
         volume.resync = Some(Resync { settles_split_brain, comparison, ..resync });
@@ -101,6 +100,7 @@ impl Engine {
             superblock.peer_outdated = false;
             superblock.generations.current = generation;
             superblock.generations.bitmap = GenerationId::NONE;
+            superblock.finish_told = false;
             settle_crash(superblock, boot);
         });
         volume.settling = Some(ticket);

@@ -11,6 +11,7 @@ mod no_data;
 mod pair;
 mod promotion;
 mod resize;
+mod resync_end;
 mod resync_order;
 mod verify;
 mod writes;
