@@ -13,8 +13,11 @@ use crate::world::{Due, World};
 use rep_engine::{Command, Side, Snapshot};
 use rep_types::{ConnectionState, DiskState, ReplicationState, Role, SyncRefusal, SyncVerdict};
 
-/// Healing rounds before a run counts as stuck.
+/// Healing rounds in which nothing is copied, before a run counts as stuck.
 const ROUNDS_MAX: u32 = 60;
+/// The same for all rounds: what is copied over and over again is no progress. All of two volumes takes sixty at the
+/// slowest rates.
+const ALL_ROUNDS_MAX: u32 = 240;
 /// Between two rounds.
 const ROUND: u64 = 10 * SECOND;
 /// Rounds after which archives can be written again.
@@ -52,7 +55,7 @@ impl World {
         }
         // What can't be archived isn't given up: for a while a split brain stays one.
         self.operator.archives_mended |= round >= ARCHIVES_FAIL_UNTIL;
-        if round > ROUNDS_MAX {
+        if round > self.heal_progressed(round) + ROUNDS_MAX || round > ALL_ROUNDS_MAX {
             return self.stuck();
         }
         let stage = self.operator.heal_stage;
@@ -66,6 +69,16 @@ impl World {
             let span = if self.operator.heal_stage == 0 { ROUND } else { SECOND };
             self.after(span, Due::Heal { round: round + 1 });
         }
+    }
+
+    /// The last round in which less was left to be copied than in the one before.
+    fn heal_progressed(&mut self, round: u32) -> u32 {
+        let out_of_sync = |snapshot: Snapshot| snapshot.volumes.iter().map(|volume| volume.out_of_sync_bytes).sum();
+        let left = (0..2).map(|node| self.snapshot(node).map_or(0, out_of_sync)).sum();
+        let (before, progressed) = self.operator.heal_progress;
+        let progressed = if left < before { round } else { progressed };
+        self.operator.heal_progress = (left, progressed);
+        progressed
     }
 
     /// What has still to grow does; then comes the reading.

@@ -48,6 +48,8 @@ pub struct Operator {
     pub archives_mended: bool,
     /// How far the end has come.
     pub heal_stage: u32,
+    /// What the nodes called out-of-sync in the last round, and the last round in which it had become less.
+    pub heal_progress: (u64, u32),
     /// Whether any disk was ever told to fail.
     pub disks_failed: bool,
 }

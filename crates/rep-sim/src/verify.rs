@@ -368,8 +368,13 @@ impl World {
                     known.repair_source = None;
                 });
             }
-            Notice::Disk { volume, .. } | Notice::PeerDisk { volume, .. } => {
-                self.verifies.known[volume.0 as usize].changes += 1;
+            Notice::Disk { volume, to, .. } | Notice::PeerDisk { volume, to, .. } => {
+                let known = &mut self.verifies.known[volume.0 as usize];
+                known.changes += 1;
+                if !to.takes_writes() {
+                    // Without its disk the side to be repaired can't give its data up, and the next handshake decides.
+                    known.repair_source = None;
+                }
             }
             Notice::Decided { volume, decision, .. } if decision.verdict == rep_types::SyncVerdict::Nothing => {
                 // Nothing is marked.
