@@ -293,3 +293,54 @@ fn the_other_handlers_are_called_when_their_time_has_come() {
     fenced.told("alpha", "split-brain");
     fenced.told("beta", "split-brain");
 }
+
+/// ```text
+///   alpha Primary ===== beta Secondary      beta is to be filled anew
+///   alpha Primary ----- beta                before-resync-target: 1 ("I mind"): nothing is overwritten, StandAlone
+///   alpha Primary ====> beta SyncTarget     'repctl connect', the handler says 0
+/// ```
+#[test]
+fn a_target_s_handler_may_mind_being_overwritten() {
+    let mut fenced = fenced("dont-care", "before-resync-target = HANDLER");
+    fenced.cluster.expect_log("before-resync-target");
+    fenced.cluster.alpha.ok("primary");
+    fenced.cluster.alpha.ok("disconnect");
+    fenced.cluster.alpha.write(0, &[1; 4096]);
+    fenced.answers(1);
+    fenced.cluster.alpha.ok("connect");
+    fenced.cluster.beta.ok("connect");
+    let told = fenced.told("beta", "before-resync-target");
+    assert!(told.lines().any(|line| line == "REPD_VOLUME=0"), "{told}");
+    assert!(!fenced.was_called("alpha", "before-resync-target"), "the source isn't asked");
+    let shown = fenced.cluster.beta.wait_until("it stays apart", SOON, |vz| vz.connection == "StandAlone");
+    assert!(
+        shown.verdict.contains("before-resync-target") && shown.verdict.contains("repctl connect vz"),
+        "{}",
+        shown.verdict
+    );
+    assert_eq!(shown.volume().disk, "Outdated", "whole, and known to be old");
+    fenced.answers(0);
+    fenced.cluster.beta.ok("connect");
+    fenced.cluster.alpha.wait_in_sync();
+    fenced.cluster.beta.wait_in_sync();
+    fenced.cluster.assert_identical();
+}
+
+/// Beta was promoted by force while alpha was Primary and wrote nothing: at their meeting beta's data are the newer.
+#[test]
+fn a_primary_that_fell_behind_is_told() {
+    let mut fenced = fenced("dont-care", "pri-lost = HANDLER");
+    fenced.cluster.expect_log("newer: refused");
+    fenced.answers(0);
+    fenced.cluster.alpha.ok("primary");
+    fenced.cluster.alpha.ok("disconnect --force");
+    fenced.cluster.beta.ok("disconnect --force");
+    fenced.cluster.beta.ok("primary --force");
+    fenced.cluster.beta.write(0, &[2; 4096]);
+    fenced.cluster.beta.wait_until("closed", SOON, |vz| !vz.volume().open);
+    fenced.cluster.beta.ok("secondary");
+    fenced.cluster.alpha.ok("connect");
+    fenced.cluster.beta.ok("connect");
+    fenced.told("alpha", "pri-lost");
+    assert!(!fenced.was_called("beta", "pri-lost"));
+}

@@ -42,6 +42,8 @@ pub struct EngineConfig {
     pub split_brain: SplitBrainPolicies,
     /// What is saved of this node's data before they are given up in a split brain; `None`: nothing.
     pub archive: Option<ArchiveScope>,
+    /// Whether a before-resync-target handler is asked before this node's disk is overwritten by a resync.
+    pub asks_before_resync: bool,
     /// The wall clock at `Timestamp(0)`, in milliseconds since 1970; 0: not known. Only ever shown to people.
     pub clock_origin_unix_ms: u64,
 }
@@ -63,6 +65,7 @@ impl EngineConfig {
             on_no_data: OnNoData::IoError,
             split_brain: SplitBrainPolicies::default(),
             archive: None,
+            asks_before_resync: false,
             clock_origin_unix_ms: 0,
         }
     }

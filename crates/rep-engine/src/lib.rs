@@ -48,6 +48,6 @@ pub use action::{Action, ArchiveHead, ArchiveStep, Notice, ReadInto, Why};
 pub use command::{Command, CommandError, CommandOutcome, PlannedSync, Side};
 pub use config::{ArchiveScope, EngineConfig};
 pub use engine::Engine;
-pub use event::{ArchiveError, DiskSuccess, Event, FenceId, Timestamp};
+pub use event::{ArchiveError, DiskSuccess, Event, FenceId, ResyncId, Timestamp};
 pub use snapshot::{Counters, FenceSnapshot, IoSuspension, ResyncSnapshot, Snapshot, VerifySnapshot, VolumeSnapshot};
 pub use sync_decision::{SyncSide, decide_sync, explain};

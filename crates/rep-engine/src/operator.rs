@@ -34,6 +34,8 @@ pub(crate) enum Step {
     AwaitResync { index: usize },
     /// Start a generation on both nodes.
     NewGeneration { index: usize, state: crate::role::NewGenerationState },
+    /// Look whether the peer is really there before this node's data are marked Outdated.
+    AskBeforeOutdate { index: usize, asked: bool },
     /// Wait until being Outdated is durable.
     Outdate { index: usize, ticket: SuperblockTicket },
     /// Wait until the two have met and joined, and the data given up are saved.
@@ -204,6 +206,7 @@ impl Engine {
             Step::AwaitResync { index } => self.poll_await_resync(index),
             Step::NewGeneration { index, state } => self.poll_new_generation(index, state),
             Step::Plan { .. } => Progress::Waits,
+            Step::AskBeforeOutdate { index, asked } => self.poll_ask_before_outdate(index, asked),
             Step::Outdate { index, ticket } => self.poll_outdate(index, ticket),
             Step::AwaitConnection { met } => self.poll_await_connection(met),
         }
@@ -224,7 +227,9 @@ impl Engine {
             // What only waits for others is given up; what changes durable state goes on to its end.
             Some(Step::Plan { before, word_before }) => self.end_plan(before, word_before),
             Some(
-                Step::AwaitResync { .. } | Step::Promote(PromotionStage::Ask { .. } | PromotionStage::Fence { .. }),
+                Step::AwaitResync { .. }
+                | Step::AskBeforeOutdate { .. }
+                | Step::Promote(PromotionStage::Ask { .. } | PromotionStage::Fence { .. }),
             ) => {
                 self.transition = None;
             }

@@ -22,6 +22,7 @@ pub mod minimize;
 mod network;
 mod node;
 mod operator;
+mod permission;
 pub mod plan;
 #[cfg(feature = "planted-bugs")]
 pub mod planted;

@@ -142,6 +142,8 @@ pub struct VolumeDisk {
     pub device_bytes: u64,
     /// Whether the engine has it: from `Attached` to `CloseDisk`.
     pub attached: bool,
+    /// Whether the before-resync-target handler has allowed the resync decided last.
+    pub resync_allowed: bool,
     /// The size the engine offers to clients.
     pub exported: Option<u64>,
     /// Clients that have it open.

@@ -74,6 +74,7 @@ impl World {
             Action::Export { volume, size_bytes } => self.export(node, volume.0 as usize, size_bytes),
             Action::CommandDone { id, result } => self.command_done(node, id.0, result),
             Action::FencePeer { id } => self.fence_asked(node, id),
+            Action::AskBeforeResync { id, volume } => self.resync_asked(node, volume.0 as usize, id),
             Action::Notice(notice) => self.notice(node, notice),
         }
     }
@@ -134,6 +135,7 @@ impl World {
             Notice::Replication { volume, from, to, .. } => self.replication_changed(node, volume.0 as usize, from, to),
             Notice::Decided { volume, decision, .. } => {
                 self.counters.rule(decision.rule);
+                self.forget_permission(node, volume.0 as usize);
                 self.nodes[node].decided_at = self.now;
                 self.check_older(node, volume.0 as usize, decision);
                 self.note_victim(node, volume.0 as usize, decision);
@@ -149,6 +151,8 @@ impl World {
                     self.seen(Sometimes::HotAtCrash);
                 }
             }
+            Notice::ResyncNotAllowed { .. } => self.seen(Sometimes::ResyncNotAllowed),
+            Notice::PrimaryIsBehind => self.seen(Sometimes::PrimaryIsBehind),
             Notice::MetadataDamaged { volume } => self.check_damaged(node, volume.0 as usize),
             Notice::ResyncFinished { volume, copied_bytes } => {
                 self.seen(Sometimes::ResyncFinished);

@@ -135,6 +135,8 @@ pub struct Swarm {
     pub one_word_heals: bool,
     pub fence: FencePlan,
     pub on_no_data: OnNoData,
+    /// A before-resync-target handler is asked, and per mille of the times it says no.
+    pub asks_before_resync: Option<u32>,
     pub rare: crate::rare::RareFaults,
     pub shell_bug: Option<ShellBug>,
     /// The operation of a node's disks (data and metadata, counted from 1) that fails.
@@ -189,6 +191,7 @@ impl Swarm {
             archive_fails: archiving.pick(&[0, 0, 20, 200]),
             fence: FencePlan::of(seed),
             on_no_data: Rng::new(seed).fork(23).pick(&[OnNoData::IoError, OnNoData::SuspendIo]),
+            asks_before_resync: Rng::new(seed).fork(24).pick(&[None, None, None, Some(0), Some(200)]),
             rare: crate::rare::RareFaults::of(seed),
             shell_bug: None,
             fails_nth: None,

@@ -49,6 +49,7 @@ pub enum Due {
     ArchiveStep(crate::archive::ArchiveOp),
     FenceActs { node: usize, life: u32, id: rep_engine::FenceId },
     FenceLooks { node: usize, life: u32, id: rep_engine::FenceId },
+    ResyncAnswered { node: usize, life: u32, volume: usize, id: rep_engine::ResyncId },
     Heal { round: u32 },
 }
 
@@ -231,6 +232,7 @@ impl World {
             Due::ArchiveStep(op) => self.archive_step(op),
             Due::FenceActs { node, life, id } => self.fence_acts(node, life, id),
             Due::FenceLooks { node, life, id } => self.fence_looks(node, life, id),
+            Due::ResyncAnswered { node, life, volume, id } => self.resync_answered(node, life, volume, id),
             Due::Heal { round } => self.heal(round),
         }
     }
@@ -368,6 +370,7 @@ pub fn new_volume(node: usize, volume: usize, swarm: &Swarm, dice: &mut Dice) ->
         meta,
         device_bytes: layout.device_bytes,
         attached: false,
+        resync_allowed: false,
         exported: None,
         openers: 0,
         faults: Faults::default(),

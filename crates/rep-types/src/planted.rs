@@ -66,6 +66,7 @@ bugs! {
     "promote-inconsistent": "any disk will do to be promoted",
     // ---- resync ----
     "target-not-inconsistent": "a target isn't durably Inconsistent",
+    "resync-unasked": "a resync overwrites a disk before the handler that may mind was asked",
     "victim-not-archived": "what a split brain's victim loses is not archived",
     "archive-skips-blocks": "an archive leaves blocks out",
     "source-unlocks-early": "the source unlocks a range when it has sent it",

@@ -134,9 +134,11 @@ fn handlers(mut table: Table<'_>, problems: &mut Vec<Problem>) -> HandlersConfig
         fence_peer: command_line(&mut table, "fence-peer", problems),
         unfence_peer: command_line(&mut table, "unfence-peer", problems),
         split_brain: command_line(&mut table, "split-brain", problems),
+        before_resync_target: command_line(&mut table, "before-resync-target", problems),
         after_resync_target: command_line(&mut table, "after-resync-target", problems),
         local_io_error: command_line(&mut table, "local-io-error", problems),
         out_of_sync: command_line(&mut table, "out-of-sync", problems),
+        pri_lost: command_line(&mut table, "pri-lost", problems),
         timeout: duration(&mut table, "timeout", HandlersConfig::default().timeout, problems),
     };
     table.finish(problems);

@@ -8,6 +8,7 @@ mod handshake;
 mod leave;
 mod no_data;
 mod pair;
+mod permission;
 mod promotion;
 mod resync_order;
 mod writes;

@@ -5,7 +5,7 @@
 
 use rep_engine::{
     Action, ArchiveError, Command, CommandError, CommandOutcome, DiskSuccess, Engine, EngineConfig, Event, FenceId,
-    Notice, ReadInto, Snapshot, Timestamp, VolumeSnapshot,
+    Notice, ReadInto, ResyncId, Snapshot, Timestamp, VolumeSnapshot,
 };
 use rep_meta::{
     BootId, CreateParameters, Identity, InitialBitmap, LayoutOptions, MemoryStorage, MetaStorage, Placement, Superblock,
@@ -65,6 +65,8 @@ pub struct Node {
     options: EngineConfig,
     /// The question to the fence-peer handler that isn't answered.
     fence_asked: Option<FenceId>,
+    /// The same to the before-resync-target handler.
+    resync_asked: Option<ResyncId>,
     wants_link: bool,
     ops: VecDeque<DiskOp>,
     held: Vec<(Kind, usize)>,
@@ -118,6 +120,7 @@ impl Node {
             lives: 1,
             options: options.clone(),
             fence_asked: None,
+            resync_asked: None,
             wants_link: false,
             ops: VecDeque::new(),
             held: Vec::new(),
@@ -264,7 +267,7 @@ impl Pair {
         let state = &mut self.nodes[node];
         state.lives += 1;
         state.engine = Node::engine(node, self.volumes, state.lives, &state.options);
-        state.fence_asked = None;
+        (state.fence_asked, state.resync_asked) = (None, None);
         state.ops.clear();
         state.held.clear();
         for volume in 0..self.volumes {
@@ -382,6 +385,23 @@ impl Pair {
         self.run();
     }
 
+    /// The question a node's before-resync-target handler has to answer.
+    pub fn resync_asked(&self, node: usize) -> Option<ResyncId> {
+        self.nodes[node].resync_asked
+    }
+
+    /// A node's before-resync-target handler ends.
+    pub fn resync_answers(&mut self, node: usize, allowed: bool) {
+        let id = self.nodes[node].resync_asked.take().expect("nobody asked");
+        self.resync_answers_to(node, id, allowed);
+    }
+
+    /// The same, to that question.
+    pub fn resync_answers_to(&mut self, node: usize, id: ResyncId, allowed: bool) {
+        self.feed(node, Event::ResyncAnswered { id, allowed });
+        self.run();
+    }
+
     // ---- what the test looks at ----
 
     /// How a command ended, if it has.
@@ -466,6 +486,7 @@ impl Pair {
                 assert_eq!(state.outcomes.insert(id.0, result), None, "command {} ends twice", id.0);
             }
             Action::FencePeer { id } => state.fence_asked = Some(id),
+            Action::AskBeforeResync { id, .. } => state.resync_asked = Some(id),
             Action::Notice(notice) => state.notices.push(notice),
             Action::CloseDisk { .. } | Action::DropArchive { .. } | Action::Release { .. } | Action::Export { .. } => {}
         }

@@ -89,6 +89,8 @@ fn event(resource: &ResourceName, notice: &Notice) -> Event {
         Notice::FenceAnswered { answer } => {
             Event { reason: Some(answer.to_string()), ..blank(resource, "fence_answered") }
         }
+        Notice::ResyncNotAllowed { volume } => told("resync_not_allowed", *volume, None, None),
+        Notice::PrimaryIsBehind => blank(resource, "primary_is_behind"),
         Notice::PeerRejoined => blank(resource, "peer_rejoined"),
         Notice::IoSuspended { suspended } => Event {
             to: Some(suspended.to_string()),

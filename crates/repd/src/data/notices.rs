@@ -73,6 +73,10 @@ pub(super) fn log(notice: &Notice) {
         }
         Notice::FenceAnswered { answer } if answer.is_safe() => info!("fencing: {answer}, it can't go on"),
         Notice::FenceAnswered { answer } => warn!("fencing: {answer}; whether it goes on isn't known"),
+        Notice::ResyncNotAllowed { volume } => {
+            warn!(%volume, "resync: the before-resync-target handler said no; nothing is overwritten, the nodes stay apart");
+        }
+        Notice::PrimaryIsBehind => warn!("handshake: this node is Primary, and the peer's data are newer: refused"),
         Notice::PeerRejoined => info!("fencing: the peer follows again"),
         Notice::IoSuspended { suspended: true } => info!("client I/O: held back"),
         Notice::IoSuspended { suspended: false } => info!("client I/O: goes on"),

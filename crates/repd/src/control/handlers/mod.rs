@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  data thread ── question ─► fence-peer ── exit code ─► answer ─► data thread      (nobody else waits for it)
+//!              ── question ─► before-resync-target ── 0: yes, anything else: no ─► data thread
 //!              ── notice ──► unfence-peer, split-brain, after-resync-target, …      one after the other, each once
 //! ```
 //! They are exec'd with the words of the configuration, never by a shell, on the blocking pool of the control thread:
@@ -13,7 +14,7 @@ mod program;
 use super::resource::{Resource, Running};
 use program::{Ending, Program, Run};
 use rep_control::config::CommandLine;
-use rep_engine::{FenceId, Notice, Why};
+use rep_engine::{FenceId, Notice, ResyncId, Why};
 use rep_types::{ConnectionState, DiskState, FenceAnswer, VolumeNumber};
 use repd::resource::ControlRequest;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -126,6 +127,23 @@ async fn ask(resource: &Resource, cancelled: Arc<AtomicBool>) -> FenceAnswer {
     answer(&run(resource, "fence-peer", &words, None, cancelled).await)
 }
 
+/// Asks the before-resync-target handler, one question after the other, until the data thread ends.
+pub async fn before_resync(
+    resource: Weak<Resource>,
+    running: Weak<Running>,
+    mut questions: mpsc::UnboundedReceiver<(ResyncId, VolumeNumber)>,
+) {
+    while let Some((id, volume)) = questions.recv().await {
+        let Some(owner) = resource.upgrade() else { return };
+        let words = owner.config().handlers.before_resync_target.clone();
+        // One that was taken out of the configuration meanwhile minds nothing.
+        let allowed = words.is_empty()
+            || run(&owner, "before-resync-target", &words, Some(volume), Arc::default()).await == Ending::Exited(0);
+        let Some(running) = running.upgrade() else { return };
+        running.tell(ControlRequest::ResyncAnswered { id, allowed });
+    }
+}
+
 /// Runs the handlers a resource's notices call for, until its data thread ends.
 pub async fn follow(resource: Weak<Resource>, mut notices: broadcast::Receiver<Notice>) {
     loop {
@@ -153,6 +171,7 @@ fn called_for(notice: &Notice) -> Option<(&'static str, Option<VolumeNumber>)> {
     match notice {
         Notice::PeerRejoined => Some(("unfence-peer", None)),
         Notice::Connection { to: ConnectionState::SplitBrain, .. } => Some(("split-brain", None)),
+        Notice::PrimaryIsBehind => Some(("pri-lost", None)),
         Notice::Disk { volume, to: DiskState::UpToDate, why: Why::ResyncDone, .. } => {
             Some(("after-resync-target", Some(*volume)))
         }
@@ -192,6 +211,7 @@ mod tests {
         assert_eq!(called_for(&disk(DiskState::Failed, Why::DiskError)), Some(("local-io-error", volume)));
         assert_eq!(called_for(&disk(DiskState::UpToDate, Why::ResyncDone)), Some(("after-resync-target", volume)));
         assert_eq!(called_for(&disk(DiskState::UpToDate, Why::Handshake)), None);
+        assert_eq!(called_for(&Notice::PrimaryIsBehind), Some(("pri-lost", None)));
         let verified = |different_bytes| Notice::VerifyFinished { volume: VolumeNumber(3), different_bytes };
         assert_eq!(called_for(&verified(4096)), Some(("out-of-sync", volume)));
         assert_eq!(called_for(&verified(0)), None);
