@@ -75,6 +75,8 @@ impl Engine {
         let superblock = &loaded.superblock;
         let size = if superblock.agreed_bytes > 0 { superblock.agreed_bytes } else { superblock.available_bytes };
         let volume = &mut self.volumes[index];
+        // What clients were told once stays, also if this disk was away when the volume grew.
+        let size = if self.role == Role::Primary { size.max(volume.size_bytes) } else { size };
         if volume.size_bytes > 0 && superblock.available_bytes < volume.size_bytes && self.role == Role::Primary {
             return self.finish_command(id, Err(CommandError::Refused(Refusal::DiskTooSmall)));
         }
@@ -85,6 +87,7 @@ impl Engine {
         let attachment = volume.attachment;
         volume.detaching = false;
         volume.unmet = true;
+        volume.every_block = false;
         volume.adopting = None;
         volume.settling = None;
         volume.logical_block_bytes = logical_block_bytes;

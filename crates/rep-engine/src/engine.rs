@@ -1,7 +1,8 @@
 //! The engine: holds the parts, hands each event to the feature it belongs to, and keeps the rare work moving.
 //!
 //! Nothing is decided here. Features are files: `write_path`, `read_path`, `epoch`, `peer_requests`, `metadata`,
-//! `attach`, `link`, `handshake`, `resync/…`, `role`, `fencing`, `generation`, `loss`, `starved`, `operator`.
+//! `attach`, `link`, `handshake`, `resync/…`, `role`, `fencing`, `generation`, `loss`, `starved`, `resize`,
+//! `relocation`, `operator`.
 //!
 //! Rare work (attach, handshake, start and end of a resync, change of role) is written as steps that look at the state
 //! and go on when what they wait for has become true. `progress` polls them after every event; nobody registers a
@@ -67,6 +68,8 @@ pub struct Engine {
     pub(crate) generations: GenerationSource,
     pub(crate) unblocked: Vec<Key>,
     pub(crate) next_cooling: Timestamp,
+    /// When disks are measured next.
+    pub(crate) next_measure: Timestamp,
     /// We agreed to the peer's promotion; until then we don't promote ourselves.
     pub(crate) promotion_granted_until: Option<Timestamp>,
     /// Became Primary without the peer, and hasn't met it since.
@@ -118,6 +121,7 @@ impl Engine {
             generations,
             unblocked: Vec::new(),
             next_cooling: Timestamp(0),
+            next_measure: Timestamp(0),
             promotion_granted_until: None,
             promoted_alone: false,
             demoting: false,
@@ -163,7 +167,10 @@ impl Engine {
             Event::Digested { io, result } => self.digested(io, result),
             Event::Archived { io, result } => self.archived(io, result),
             Event::MetaDone { io, result } => self.meta_done(io, result),
-            Event::LinkUp { session } => self.link_up(session),
+            Event::DiskMeasured { volume, device_bytes, metadata_device_bytes } => {
+                self.disk_measured(volume, device_bytes, metadata_device_bytes)
+            }
+            Event::LinkUp { session, features, digest_key } => self.link_up(session, features, *digest_key),
             Event::LinkDown { session, cause } => self.link_down(session, cause),
             Event::LinkAlive { session } => self.link_alive(session),
             Event::PeerMessage { session, message, payload } => self.peer_message(session, message, payload),
@@ -187,6 +194,8 @@ impl Engine {
                 moved |= self.progress_recording(index);
                 moved |= self.answer_disk_lost(index);
                 moved |= self.progress_attach(index);
+                moved |= self.progress_relocation(index);
+                moved |= self.progress_growth(index);
                 moved |= self.progress_resync(index);
                 moved |= self.progress_verify(index);
                 moved |= self.progress_repair(index);

@@ -87,9 +87,13 @@ impl Engine {
 
     /// Lets client I/O and held answers go when the loss is durable.
     pub(crate) fn end_recording(&mut self, index: usize) {
-        if self.volumes[index].recording.take().is_none() {
-            return;
+        if self.volumes[index].recording.take().is_some() {
+            self.recording_ended();
         }
+    }
+
+    /// One reason less for answers to be held back.
+    pub(crate) fn recording_ended(&mut self) {
         self.recording -= 1;
         if self.recording == 0 {
             self.tell_suspension();

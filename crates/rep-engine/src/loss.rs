@@ -121,6 +121,7 @@ impl Engine {
         volume.finish_in_doubt = false;
         volume.adopting = None;
         volume.settling = None;
+        volume.growth.forget_disk();
         volume.detaching = false;
         let attaching = volume.attaching.take();
         let waiters: Vec<LogWaiter> = volume.log_waiters.drain(..).collect();
@@ -209,6 +210,8 @@ impl Engine {
                 OperationKind::Write { .. } | OperationKind::Zero { .. } => self.end_write_if_closed(key),
                 OperationKind::ResyncSource { .. }
                 | OperationKind::ResyncTarget { .. }
+                | OperationKind::ResyncCompare { .. }
+                | OperationKind::ResyncCompareFor { .. }
                 | OperationKind::VerifyLead { .. }
                 | OperationKind::VerifyFollow { .. } => self.end_operation(key, Err(IoError::Io)),
             }
@@ -240,6 +243,10 @@ impl Engine {
         volume.owes_disk_lost_answer = true;
         let good = volume.local.is_some() && volume.disk == DiskState::UpToDate;
         if good && volume.generation_due() {
+            if self.view_is_told() {
+                // The generation comes first, and during a handshake none may begin (R17): as if the word had been lost.
+                return self.drop_link(LinkCause::Restart);
+            }
             self.begin_generation(index);
         }
         self.answer_disk_lost(index);

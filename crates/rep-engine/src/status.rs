@@ -42,6 +42,9 @@ fn volume_snapshot(volume: &Volume, waits_for_data: bool, now: Timestamp) -> Vol
     VolumeSnapshot {
         number: volume.number,
         size_bytes: volume.size_bytes,
+        room: local.map(|local| local.room()),
+        peer_room: volume.growth.peer_room,
+        growing: volume.growth.is_under_way(),
         openers: volume.openers,
         disk: volume.disk,
         peer_disk: volume.peer_disk,
@@ -53,6 +56,7 @@ fn volume_snapshot(volume: &Volume, waits_for_data: bool, now: Timestamp) -> Vol
         verify: volume.verify_snapshot(now),
         verify_found_bytes: volume.last_verify.different_blocks * BLOCK_SIZE,
         last_decision: volume.last_decision,
+        compares: volume.compares,
         peer_generations: volume.peer_told.map(|told| told.generations),
         peer_out_of_sync_bytes: volume.peer_told.map_or(0, |told| told.out_of_sync_blocks * BLOCK_SIZE),
         divergence: local

@@ -111,9 +111,10 @@ impl Engine {
             started: self.now,
         });
         let blockers = self.volumes[index].table.insert(key, range, kind.is_exclusive());
-        if blockers == 0 {
+        if blockers == 0 || kind.runs_at_once() {
             self.runnable.push_back(key);
-        } else if let Some(op) = self.ops.get_mut(key) {
+        }
+        if let Some(op) = self.ops.get_mut(key) {
             op.blockers = blockers;
         }
         key
@@ -122,12 +123,14 @@ impl Engine {
     /// Starts an operation nothing earlier stands in the way of.
     pub(crate) fn start_operation(&mut self, key: Key) {
         let Some(op) = self.ops.get(key).copied() else { return };
-        if op.stage != Stage::Waiting || op.blockers > 0 {
+        if op.stage != Stage::Waiting || (op.blockers > 0 && !op.kind.runs_at_once()) {
             return;
         }
         match op.kind {
             OperationKind::ResyncSource { transfer } => return self.resync_source_locked(key, op, transfer),
             OperationKind::ResyncTarget { .. } => return self.resync_target_locked(key, op),
+            OperationKind::ResyncCompare { .. } => return self.resync_compare_locked(key, op),
+            OperationKind::ResyncCompareFor { .. } => return self.resync_compare_for_locked(key, op),
             OperationKind::VerifyLead { serial } => return self.verify_locked(key, op, serial),
             OperationKind::VerifyFollow { .. } => return self.verify_follow_locked(key, op),
             _ => {}

@@ -80,9 +80,27 @@ impl World {
     pub(crate) fn client(&mut self, volume: usize, client: u32, op: ClientOp) {
         if self.clients.outstanding.len() < OUTSTANDING_MAX
             && let Some(node) = self.serving(volume, client)
+            && let Some(op) = self.within_device(node, volume, op)
         {
             self.ask(node, volume, op);
         }
+    }
+
+    /// A request cut at the end of the device as it is offered now.
+    fn within_device(&self, node: usize, volume: usize, op: ClientOp) -> Option<ClientOp> {
+        let sectors = (self.nodes[node].volumes[volume].exported? / SECTOR_SIZE) as u32;
+        let cut = |first: u32, count: u32| count.min(sectors.saturating_sub(first));
+        let op = match op {
+            ClientOp::Read { first, count } => ClientOp::Read { first, count: cut(first, count) },
+            ClientOp::Write { first, count, fua } => ClientOp::Write { first, count: cut(first, count), fua },
+            ClientOp::Zero { first, count, mode, fua } => ClientOp::Zero { first, count: cut(first, count), mode, fua },
+            ClientOp::Flush => return Some(op),
+        };
+        let is_empty = matches!(
+            op,
+            ClientOp::Read { count: 0, .. } | ClientOp::Write { count: 0, .. } | ClientOp::Zero { count: 0, .. }
+        );
+        (!is_empty).then_some(op)
     }
 
     /// Sends a request to a node's engine.
@@ -115,6 +133,7 @@ impl World {
                 asked.write = Some(write);
                 asked.values = Rc::new((base..base + count).collect());
                 let payload = self.give(node, asked.values.clone(), false);
+                self.write_meets_comparison(volume, bytes(first, count));
                 Event::ClientWrite { request, volume: name, range: bytes(first, count), payload, fua }
             }
             ClientOp::Zero { first, count, mode, fua } => {

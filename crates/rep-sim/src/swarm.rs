@@ -138,6 +138,9 @@ pub struct Swarm {
     /// A before-resync-target handler is asked, and per mille of the times it says no.
     pub asks_before_resync: Option<u32>,
     pub rare: crate::rare::RareFaults,
+    pub verify: crate::verify::VerifyPlan,
+    /// Disks that grow, and with them the volumes.
+    pub grow: Option<crate::grow::GrowPlan>,
     pub shell_bug: Option<ShellBug>,
     /// The operation of a node's disks (data and metadata, counted from 1) that fails.
     pub fails_nth: Option<(usize, u64)>,
@@ -193,6 +196,8 @@ impl Swarm {
             on_no_data: Rng::new(seed).fork(23).pick(&[OnNoData::IoError, OnNoData::SuspendIo]),
             asks_before_resync: Rng::new(seed).fork(24).pick(&[None, None, None, Some(0), Some(200)]),
             rare: crate::rare::RareFaults::of(seed),
+            verify: crate::verify::VerifyPlan::default(),
+            grow: crate::grow::GrowPlan::of(seed),
             shell_bug: None,
             fails_nth: None,
         };
@@ -200,6 +205,8 @@ impl Swarm {
             swarm.steps *= LONG_RUN_FACTOR;
         }
         crate::theme::draw(&mut swarm);
+        crate::verify::draw(&mut swarm);
+        crate::grow::fit(&mut swarm);
         swarm
     }
 }

@@ -15,6 +15,7 @@ mod generation;
 mod name;
 pub mod planted;
 mod range;
+mod room;
 mod split_brain;
 mod state;
 mod units;
@@ -27,6 +28,7 @@ pub use fencing::{FenceAnswer, Fencing};
 pub use generation::{GENERATION_HISTORY_LENGTH, GenerationId, Generations};
 pub use name::{NameError, NodeName, ResourceName};
 pub use range::{BlockRange, ByteRange};
+pub use room::{Room, RoomLimit};
 pub use split_brain::{AfterOnePrimary, AfterZeroPrimaries, SplitBrainPolicies};
 pub use state::{ConnectionState, DiskState, ReplicationState, Role, ZeroMode};
 pub use units::{

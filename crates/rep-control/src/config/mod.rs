@@ -9,6 +9,7 @@
 
 mod check;
 mod difference;
+mod links;
 mod parse;
 mod problem;
 mod secret;
@@ -19,6 +20,7 @@ mod types;
 mod value;
 
 pub use difference::differences;
+pub use links::LinkConfig;
 pub use problem::{ConfigErrors, Problem, Severity};
 pub use secret::{Secret, SecretError, read_secret};
 pub use types::{

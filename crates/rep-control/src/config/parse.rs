@@ -10,7 +10,7 @@ use super::types::{
     NetConfig, NodeConfig, OnNoData, ResourceConfig, ResyncConfig, SplitBrainConfig, SplitBrainPolicy, StartMode,
     VolumeConfig,
 };
-use super::value;
+use super::{links, value};
 use rep_types::{NodeName, ResourceName, VolumeNumber};
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -109,6 +109,7 @@ fn resource(name: &str, mut t: Table<'_>, all: &mut Parsed, problems: &mut Vec<P
     let resync = t.table("resync", problems).map(|table| resync(table, problems)).unwrap_or_default();
     let split_brain = t.table("split-brain", problems).map(|table| split_brain(table, problems)).unwrap_or_default();
     let archive = archive(&mut t, problems);
+    let links = t.table("links", problems).map(|table| links::links(table, problems)).unwrap_or_default();
     let nodes = nodes(name, &mut t, &mut all.claims, problems);
     t.finish(problems);
     let nodes = nodes?;
@@ -124,6 +125,7 @@ fn resource(name: &str, mut t: Table<'_>, all: &mut Parsed, problems: &mut Vec<P
         resync,
         split_brain,
         archive,
+        links,
         nodes,
     };
     (problems.len() == before).then_some(resource)

@@ -79,6 +79,12 @@ impl Writer {
             out.key("max-rate", format_size(rate), Some(&rate_default));
         });
         self.section(&format!("resource.{name}.split-brain"), |out| out.split_brain(resource.split_brain));
+        self.section(&format!("resource.{name}.links"), |out| {
+            for link in &resource.links {
+                let path = toml::Value::String(link.path.display().to_string());
+                out.key(&path.to_string(), link.target.display(), None);
+            }
+        });
         for node in &resource.nodes {
             self.node(&name, node);
         }

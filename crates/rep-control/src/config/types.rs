@@ -1,5 +1,6 @@
 //! The configuration as values.
 
+use super::links::LinkConfig;
 use super::problem::Problem;
 use rep_types::{AfterOnePrimary, AfterZeroPrimaries, NodeName, ResourceName, SplitBrainPolicies, VolumeNumber};
 use std::fmt;
@@ -79,6 +80,8 @@ pub struct ResourceConfig {
     pub split_brain: SplitBrainConfig,
     /// What is saved of data that are given up in a split brain.
     pub archive: ArchiveConfig,
+    /// What leads into the mounted volume on the active node, by path.
+    pub links: Vec<LinkConfig>,
     /// The two nodes, by name.
     pub nodes: [NodeConfig; 2],
 }

@@ -2,6 +2,7 @@
 //! events that shows it. One test, one bug; its name says what must hold.
 
 mod attach;
+mod compare;
 mod detach;
 mod fencing;
 mod handshake;
@@ -10,5 +11,7 @@ mod no_data;
 mod pair;
 mod permission;
 mod promotion;
+mod resize;
 mod resync_order;
+mod verify;
 mod writes;

@@ -8,6 +8,9 @@ pub fn volume() -> VolumeSnapshot {
     VolumeSnapshot {
         number: VolumeNumber(0),
         size_bytes: 1 << 30,
+        room: None,
+        peer_room: None,
+        growing: false,
         openers: 0,
         disk: DiskState::UpToDate,
         peer_disk: DiskState::UpToDate,
@@ -19,6 +22,7 @@ pub fn volume() -> VolumeSnapshot {
         verify: None,
         verify_found_bytes: 0,
         last_decision: None,
+        compares: false,
         peer_generations: None,
         peer_out_of_sync_bytes: 0,
         divergence: None,

@@ -154,9 +154,16 @@ fn resync(engine: &Snapshot, names: &Names<'_>) -> Option<String> {
     let volume = engine.volumes.iter().find(|volume| volume.replication.is_resync())?;
     let percent = percent(volume);
     let peer = names.peer;
+    let equal = volume.resync.and_then(|resync| resync.compared).map_or_else(String::new, |compared| {
+        format!(
+            ", of {} compared {} were equal",
+            format_bytes(compared.compared_bytes),
+            format_bytes(compared.equal_bytes)
+        )
+    });
     Some(match volume.replication {
-        ReplicationState::SyncTarget => format!("resyncing from {peer}: {percent} %"),
-        ReplicationState::SyncSource => format!("resyncing {peer}: {percent} %"),
+        ReplicationState::SyncTarget => format!("resyncing from {peer}: {percent} %{equal}"),
+        ReplicationState::SyncSource => format!("resyncing {peer}: {percent} %{equal}"),
         _ => format!("resync paused at {percent} %: run 'repctl resume-sync {}'", names.resource),
     })
 }
@@ -166,6 +173,7 @@ fn percent(volume: &VolumeSnapshot) -> u64 {
         total_bytes: 0,
         done_bytes: 0,
         copied_bytes: 0,
+        compared: None,
         started: Default::default(),
         rate_bytes_per_s: 0,
     });
@@ -222,7 +230,7 @@ fn connected(engine: &Snapshot, names: &Names<'_>) -> String {
     for volume in &engine.volumes {
         let part = numbered(volume);
         match (volume.disk, volume.peer_disk) {
-            (DiskState::UpToDate, DiskState::UpToDate) if volume.out_of_sync_bytes == 0 => {}
+            (DiskState::UpToDate, DiskState::UpToDate) if volume.out_of_sync_bytes == 0 || volume.growing => {}
             (DiskState::Inconsistent, DiskState::Inconsistent) => {
                 return format!(
                     "{part}neither disk has data yet: run 'repctl new-generation {name} --clear-bitmap' if both are blank, \
@@ -245,7 +253,13 @@ fn connected(engine: &Snapshot, names: &Names<'_>) -> String {
             (own, other) => return format!("{part}this disk is {own}, that of {peer} is {other}"),
         }
     }
-    "in sync".into()
+    let can_grow = |volume: &VolumeSnapshot| volume.can_grow_to_bytes().map(|size| (numbered(volume), size));
+    match engine.volumes.iter().find_map(can_grow) {
+        Some((part, size)) => {
+            format!("in sync; {part}both disks have room for {}: run 'repctl resize {name}'", format_bytes(size))
+        }
+        None => "in sync".into(),
+    }
 }
 
 fn out_of_sync(engine: &Snapshot) -> u64 {
@@ -256,7 +270,7 @@ fn out_of_sync(engine: &Snapshot) -> u64 {
 mod tests {
     use super::*;
     use crate::control::fixture::{engine, volume};
-    use rep_engine::{ResyncSnapshot, Timestamp};
+    use rep_engine::{ComparedSnapshot, ResyncSnapshot, Timestamp};
     use rep_types::{SyncDecision, SyncRule};
     use std::collections::BTreeMap;
     use std::sync::Arc;
@@ -291,11 +305,19 @@ mod tests {
             total_bytes: 1000,
             done_bytes: 429,
             copied_bytes: 0,
+            compared: None,
             started: Timestamp(0),
             rate_bytes_per_s: 1,
         };
         let target = VolumeSnapshot { replication: ReplicationState::SyncTarget, resync: Some(resync), ..volume() };
         assert_eq!(said(report(ConnectionState::Connected, target.clone())), "resyncing from beta: 42 %");
+        let compared = ComparedSnapshot { compared_bytes: 8192, equal_bytes: 4096 };
+        let compares =
+            VolumeSnapshot { resync: Some(ResyncSnapshot { compared: Some(compared), ..resync }), ..target.clone() };
+        assert_eq!(
+            said(report(ConnectionState::Connected, compares)),
+            "resyncing from beta: 42 %, of 8.00 KiB compared 4.00 KiB were equal"
+        );
         let paused = VolumeSnapshot { replication: ReplicationState::PausedSyncT, ..target };
         assert_eq!(
             said(report(ConnectionState::Connected, paused)),
