@@ -8,7 +8,7 @@ use crate::rng::mix;
 use crate::swarm::MS;
 use crate::world::{Due, World};
 use rep_engine::{Action, Notice, ReadInto, Why};
-use rep_types::{ConnectionState, LinkCause, PayloadId, ReplicationState, Role};
+use rep_types::{ConnectionState, DiskState, LinkCause, PayloadId, ReplicationState, Role};
 use std::rc::Rc;
 
 impl World {
@@ -150,6 +150,9 @@ impl World {
                 self.check_older(node, volume.0 as usize, decision);
                 self.note_victim(node, volume.0 as usize, decision);
                 self.decided(node, volume.0 as usize, decision);
+            }
+            Notice::Disk { volume, from, to: DiskState::UpToDate, .. } => {
+                self.note_filled(node, volume.0 as usize, from);
             }
             Notice::DecisionMismatch { mine, peer, .. } => {
                 let detail = format!("node {node} decided {mine:?}, its peer {peer:?}");
