@@ -19,6 +19,7 @@ mod bad_disks;
 mod bad_peers;
 mod clients_wait_for_data;
 mod either_daemon_dies_at_any_moment;
+mod handlers_are_told_and_asked;
 mod nothing_that_hangs_hangs_repctl;
 mod the_command_line;
 mod the_demo;

@@ -20,7 +20,13 @@ use repd::resource::ControlRequest;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use tokio::sync::broadcast::{self, error::RecvError};
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
+
+/// Calls that wait for the handler that runs; more are dropped, and said so.
+const CALLS_WAITING_MAX: usize = 64;
+
+/// A handler to be run, and the volume it is about.
+type Call = (&'static str, Option<VolumeNumber>);
 
 /// What a handler is told, by name.
 fn environment(resource: &Resource, handler: &str, volume: Option<VolumeNumber>) -> Vec<(&'static str, String)> {
@@ -40,6 +46,8 @@ fn environment(resource: &Resource, handler: &str, volume: Option<VolumeNumber>)
     ];
     if let Some(volume) = volume {
         told.push(("REPD_VOLUME", volume.to_string()));
+        let disk = own.and_then(|node| node.volumes.iter().find(|of| of.number == volume)).map(|of| &of.disk);
+        told.push(("REPD_LL_DISK", disk.map(|disk| disk.display().to_string()).unwrap_or_default()));
     }
     told
 }
@@ -145,7 +153,24 @@ pub async fn before_resync(
 }
 
 /// Runs the handlers a resource's notices call for, until its data thread ends.
-pub async fn follow(resource: Weak<Resource>, mut notices: broadcast::Receiver<Notice>) {
+///
+/// What calls for one is picked out at once: a program that takes its time doesn't let the notices of others go by.
+pub async fn follow(resource: Weak<Resource>, notices: broadcast::Receiver<Notice>) {
+    let (calls, mut called) = mpsc::channel(CALLS_WAITING_MAX);
+    let picking = tokio::spawn(pick(notices, calls));
+    while let Some((handler, volume)) = called.recv().await {
+        let Some(resource) = resource.upgrade() else { break };
+        let config = resource.config();
+        let words =
+            config.handlers.all().into_iter().find(|(name, _)| *name == handler).map(|(_, words)| words.clone());
+        if let Some(words) = words.filter(|words| !words.is_empty()) {
+            run(&resource, handler, &words, volume, Arc::default()).await;
+        }
+    }
+    picking.abort();
+}
+
+async fn pick(mut notices: broadcast::Receiver<Notice>, calls: mpsc::Sender<Call>) {
     loop {
         let notice = match notices.recv().await {
             Ok(notice) => notice,
@@ -155,19 +180,19 @@ pub async fn follow(resource: Weak<Resource>, mut notices: broadcast::Receiver<N
             }
             Err(RecvError::Closed) => return,
         };
-        let Some(resource) = resource.upgrade() else { return };
-        let Some((handler, volume)) = called_for(&notice) else { continue };
-        let config = resource.config();
-        let words =
-            config.handlers.all().into_iter().find(|(name, _)| *name == handler).map(|(_, words)| words.clone());
-        if let Some(words) = words.filter(|words| !words.is_empty()) {
-            run(&resource, handler, &words, volume, Arc::default()).await;
+        let Some(call) = called_for(&notice) else { continue };
+        match calls.try_send(call) {
+            Ok(()) => {}
+            Err(TrySendError::Full((handler, _))) => {
+                tracing::warn!(handler, "handlers: {CALLS_WAITING_MAX} wait already, this one isn't run");
+            }
+            Err(TrySendError::Closed(_)) => return,
         }
     }
 }
 
 /// The handler a notice calls for, and the volume it is about.
-fn called_for(notice: &Notice) -> Option<(&'static str, Option<VolumeNumber>)> {
+fn called_for(notice: &Notice) -> Option<Call> {
     match notice {
         Notice::PeerRejoined => Some(("unfence-peer", None)),
         Notice::Connection { to: ConnectionState::SplitBrain, .. } => Some(("split-brain", None)),
