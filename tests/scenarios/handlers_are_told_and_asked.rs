@@ -64,6 +64,15 @@ fn fall_behind(fenced: &Fenced) {
     fenced.cluster.alpha.ok("connect");
     fenced.cluster.beta.ok("connect");
     fenced.cluster.alpha.wait_connection("StandAlone");
+    fenced.cluster.beta.wait_connection("StandAlone");
+}
+
+/// Alpha, which fell behind, gives way.
+fn give_way(fenced: &Fenced) {
+    fenced.cluster.alpha.ok("secondary");
+    fenced.cluster.alpha.ok("connect");
+    fenced.cluster.beta.ok("connect");
+    wait_in_sync(fenced);
 }
 
 // ---- before-resync-target: a question ----
@@ -163,7 +172,7 @@ fn both_hear_of_a_split_brain() {
     }
     fenced.cluster.beta.wait_until("closed", SOON, |vz| !vz.volume().open);
     fenced.cluster.beta.ok("secondary");
-    fenced.cluster.alpha.ok("split-brain vz resolve --keep alpha");
+    fenced.cluster.alpha.ok("split-brain resolve --keep alpha");
     wait_in_sync(&fenced);
 }
 
@@ -175,9 +184,7 @@ fn a_primary_that_fell_behind_hears_of_it() {
     fall_behind(&fenced);
     assert_told(&fenced.told("alpha", "pri-lost"), "REPD_NODE=alpha");
     assert!(!fenced.was_called("beta", "pri-lost"));
-    fenced.cluster.alpha.ok("secondary");
-    fenced.cluster.alpha.ok("connect");
-    wait_in_sync(&fenced);
+    give_way(&fenced);
 }
 
 /// Changes a byte of beta's disk behind its back; a verify finds it.
@@ -273,9 +280,7 @@ fn programs_that_are_not_there_are_missed_by_nobody() {
     fenced.cluster.alpha.ok("resync --wait");
     fall_behind(&fenced);
     missed(&fenced, "pri-lost");
-    fenced.cluster.alpha.ok("secondary");
-    fenced.cluster.alpha.ok("connect");
-    wait_in_sync(&fenced);
+    give_way(&fenced);
     fenced.cluster.alpha.ok("primary");
     go_apart(&fenced);
     missed(&fenced, "split-brain");
