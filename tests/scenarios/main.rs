@@ -1,5 +1,6 @@
 //! Real daemons, real tools: one file for each behaviour, named for it.
 
+mod a_bad_block_is_passed_on;
 mod a_clean_restart;
 mod a_disk_fails_and_is_replaced_under_load;
 mod a_file_system_on_the_pair;

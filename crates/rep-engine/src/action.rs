@@ -333,6 +333,14 @@ pub enum Notice {
     FenceAnswered {
         answer: FenceAnswer,
     },
+    /// The only good disk failed at a read or a write, and is kept: who asked hears of the error.
+    ErrorPassedOn {
+        volume: VolumeNumber,
+        /// A write, else a read.
+        write: bool,
+        /// Where; `None`: it isn't known any more.
+        range: Option<ByteRange>,
+    },
     /// The before-resync-target handler doesn't want this node's disk overwritten: the nodes stay apart.
     ResyncNotAllowed {
         volume: VolumeNumber,

@@ -14,6 +14,7 @@ mod clock;
 mod command;
 mod config;
 mod dirty_bitmap;
+mod disk_errors;
 mod engine;
 mod epoch;
 mod event;

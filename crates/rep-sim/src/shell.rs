@@ -164,6 +164,7 @@ impl World {
                     self.seen(Sometimes::HotAtCrash);
                 }
             }
+            Notice::ErrorPassedOn { volume, write, .. } => self.error_passed_on(node, volume.0 as usize, write),
             Notice::ResyncNotAllowed { .. } => self.seen(Sometimes::ResyncNotAllowed),
             Notice::PrimaryIsBehind => self.seen(Sometimes::PrimaryIsBehind),
             Notice::Grown { .. } => self.seen(Sometimes::Grown),
@@ -189,6 +190,7 @@ impl World {
     }
 
     fn replication_changed(&mut self, node: usize, volume: usize, from: ReplicationState, to: ReplicationState) {
+        self.strain_source(node, volume, to);
         if to.is_resync() && !from.is_resync() {
             self.seen(Sometimes::ResyncStarted);
             if self.snapshot(node).is_some_and(|s| s.role == Role::Primary) && to.is_target() {

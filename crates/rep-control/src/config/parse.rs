@@ -7,8 +7,8 @@ use super::source::SourceFile;
 use super::table::{Table, Value, clamp};
 use super::types::{
     ArchiveBlocks, ArchiveConfig, CommandLine, Config, Device, Durability, Fencing, HandlersConfig, MetaDisk,
-    NetConfig, NodeConfig, OnNoData, ResourceConfig, ResyncConfig, SplitBrainConfig, SplitBrainPolicy, StartMode,
-    VolumeConfig,
+    NetConfig, NodeConfig, OnIoError, OnNoData, ResourceConfig, ResyncConfig, SplitBrainConfig, SplitBrainPolicy,
+    StartMode, VolumeConfig,
 };
 use super::{links, value};
 use rep_types::{NodeName, ResourceName, VolumeNumber};
@@ -95,6 +95,7 @@ fn resource(name: &str, mut t: Table<'_>, all: &mut Parsed, problems: &mut Vec<P
     let start = word(&mut t, "start", StartMode::WORDS, problems);
     let durability = word(&mut t, "durability", Durability::WORDS, problems);
     let fencing = word(&mut t, "fencing", Fencing::WORDS, problems);
+    let on_io_error = word(&mut t, "on-io-error", OnIoError::WORDS, problems);
     let on_no_data = word(&mut t, "on-no-data", OnNoData::WORDS, problems);
     let place = t.place();
     let handlers = t.table("handlers", problems).map(|table| handlers(table, problems)).unwrap_or_default();
@@ -119,6 +120,7 @@ fn resource(name: &str, mut t: Table<'_>, all: &mut Parsed, problems: &mut Vec<P
         start,
         durability,
         fencing,
+        on_io_error,
         on_no_data,
         handlers,
         net,

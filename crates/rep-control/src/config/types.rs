@@ -68,6 +68,8 @@ pub struct ResourceConfig {
     pub durability: Durability,
     /// What must be known of an absent peer before promotion.
     pub fencing: Fencing,
+    /// What becomes of a disk that answers a read or a write with an error.
+    pub on_io_error: OnIoError,
     /// What becomes of client I/O while no good data is in reach.
     pub on_no_data: OnNoData,
     /// The link.
@@ -160,6 +162,26 @@ impl Fencing {
             Self::DontCare => rep_types::Fencing::DontCare,
             Self::ResourceOnly => rep_types::Fencing::ResourceOnly,
             Self::ResourceAndStonith => rep_types::Fencing::ResourceAndStonith,
+        }
+    }
+}
+
+words! {
+    /// What becomes of a disk that answers a read or a write with an error (R32).
+    OnIoError {
+        /// It is let go of.
+        #[default]
+        Detach = "detach",
+        /// While it is the only good copy in reach it is kept, and who asked hears of the error.
+        PassOn = "pass-on",
+    }
+}
+impl OnIoError {
+    /// As the engine takes it.
+    pub fn policy(self) -> rep_types::OnIoError {
+        match self {
+            Self::Detach => rep_types::OnIoError::Detach,
+            Self::PassOn => rep_types::OnIoError::PassOn,
         }
     }
 }

@@ -330,6 +330,15 @@ impl Pair {
         id
     }
 
+    /// A client's read of one block.
+    pub fn read(&mut self, node: usize, volume: usize, block: u64) -> u64 {
+        let (id, payload) = (self.nodes[node].next_number(), self.nodes[node].next_payload());
+        let range = ByteRange::new(block * BLOCK_SIZE, BLOCK_SIZE as u32);
+        let (request, volume) = (RequestId(id), VolumeNumber(volume as u16));
+        self.feed(node, Event::ClientRead { request, volume, range, payload });
+        id
+    }
+
     /// A client's flush.
     pub fn flush(&mut self, node: usize, volume: usize) -> u64 {
         let id = self.nodes[node].next_number();
@@ -353,6 +362,14 @@ impl Pair {
         let at = self.nodes[node].ops.iter().rposition(|op| (op.kind, op.volume) == (kind, volume));
         let op = at.and_then(|at| self.nodes[node].ops.remove(at)).expect("something is held");
         self.report(node, op, Ok(()));
+        self.run();
+    }
+
+    /// Of what is held, the newest fails.
+    pub fn let_newest_go_wrong(&mut self, node: usize, kind: Kind, volume: usize) {
+        let at = self.nodes[node].ops.iter().rposition(|op| (op.kind, op.volume) == (kind, volume));
+        let op = at.and_then(|at| self.nodes[node].ops.remove(at)).expect("something is held");
+        self.report(node, op, Err(IoError::Io));
         self.run();
     }
 

@@ -201,6 +201,7 @@ fn called_for(notice: &Notice) -> Option<Call> {
             Some(("after-resync-target", Some(*volume)))
         }
         Notice::Disk { volume, to: DiskState::Failed, .. } => Some(("local-io-error", Some(*volume))),
+        Notice::ErrorPassedOn { volume, .. } => Some(("local-io-error", Some(*volume))),
         Notice::VerifyFinished { volume, different_bytes } if *different_bytes > 0 => {
             Some(("out-of-sync", Some(*volume)))
         }
