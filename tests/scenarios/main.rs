@@ -1,5 +1,6 @@
 //! Real daemons, real tools: one file for each behaviour, named for it.
 
+mod a_bad_block_is_passed_on;
 mod a_clean_restart;
 mod a_disk_fails_and_is_replaced_under_load;
 mod a_file_system_on_the_pair;
@@ -19,6 +20,7 @@ mod bad_disks;
 mod bad_peers;
 mod clients_wait_for_data;
 mod either_daemon_dies_at_any_moment;
+mod handlers_are_told_and_asked;
 mod nothing_that_hangs_hangs_repctl;
 mod the_command_line;
 mod the_demo;

@@ -2,7 +2,7 @@
 
 use crate::command::{CommandError, CommandOutcome};
 use crate::config::ArchiveScope;
-use crate::event::FenceId;
+use crate::event::{FenceId, ResyncId};
 use rep_meta::MetaBlock;
 use rep_types::{
     ByteRange, CommandId, ConnectionState, DigestKey, DiskState, FenceAnswer, Generations, IoError, IoId, LinkCause,
@@ -206,6 +206,14 @@ pub enum Action {
         /// Named in `FenceAnswered`.
         id: FenceId,
     },
+    /// A resync is about to overwrite this node's disk: run the before-resync-target handler. Ends with
+    /// `ResyncAnswered`, in bounded time. Asked only where the configuration says so.
+    AskBeforeResync {
+        /// Named in `ResyncAnswered`.
+        id: ResyncId,
+        /// Which volume.
+        volume: VolumeNumber,
+    },
     /// Something operators want to know: one log line, one event.
     Notice(Notice),
 }
@@ -325,6 +333,20 @@ pub enum Notice {
     FenceAnswered {
         answer: FenceAnswer,
     },
+    /// The only good disk failed at a read or a write, and is kept: who asked hears of the error.
+    ErrorPassedOn {
+        volume: VolumeNumber,
+        /// A write, else a read.
+        write: bool,
+        /// Where; `None`: it isn't known any more.
+        range: Option<ByteRange>,
+    },
+    /// The before-resync-target handler doesn't want this node's disk overwritten: the nodes stay apart.
+    ResyncNotAllowed {
+        volume: VolumeNumber,
+    },
+    /// This node is Primary, and the peer's data are newer: a handshake refused to overwrite what its clients are served from.
+    PrimaryIsBehind,
     /// A peer that was kept from going on follows again, with the same data.
     PeerRejoined,
     /// Client I/O waits, or goes on.

@@ -65,15 +65,7 @@ impl Engine {
         let result = if ignored { Ok(result.unwrap_or_default()) } else { result };
         let success = match result {
             Ok(success) => success,
-            Err(_) => {
-                // The disk is detached (R32); that settles everything that hung on it, this operation included. Only
-                // a flush isn't anybody's leg.
-                if io.purpose.is_flush() {
-                    self.note_cache_lost(index);
-                    self.note_flush_lost(index);
-                }
-                return self.local_disk_failed(index, Why::DiskError);
-            }
+            Err(_) => return self.disk_error(index, io.purpose),
         };
         if io.purpose.is_flush() {
             self.flush_ended(index);

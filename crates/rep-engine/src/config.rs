@@ -1,6 +1,6 @@
 //! What the engine is told once, when it begins.
 
-use rep_types::{Fencing, OnNoData, SplitBrainPolicies, VolumeNumber};
+use rep_types::{Fencing, OnIoError, OnNoData, SplitBrainPolicies, VolumeNumber};
 use std::time::Duration;
 
 /// What is saved of a split brain's victim before its disk is overwritten.
@@ -38,10 +38,14 @@ pub struct EngineConfig {
     pub fencing: Fencing,
     /// What becomes of client I/O while no good data is in reach.
     pub on_no_data: OnNoData,
+    /// What becomes of a disk that answers a read or a write with an error.
+    pub on_io_error: OnIoError,
     /// What is done about a split brain without asking.
     pub split_brain: SplitBrainPolicies,
     /// What is saved of this node's data before they are given up in a split brain; `None`: nothing.
     pub archive: Option<ArchiveScope>,
+    /// Whether a before-resync-target handler is asked before this node's disk is overwritten by a resync.
+    pub asks_before_resync: bool,
     /// The wall clock at `Timestamp(0)`, in milliseconds since 1970; 0: not known. Only ever shown to people.
     pub clock_origin_unix_ms: u64,
 }
@@ -61,8 +65,10 @@ impl EngineConfig {
             resync_rate_max: 0,
             fencing: Fencing::DontCare,
             on_no_data: OnNoData::IoError,
+            on_io_error: OnIoError::Detach,
             split_brain: SplitBrainPolicies::default(),
             archive: None,
+            asks_before_resync: false,
             clock_origin_unix_ms: 0,
         }
     }

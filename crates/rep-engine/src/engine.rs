@@ -78,6 +78,8 @@ pub struct Engine {
     pub(crate) demoting: bool,
     /// A split brain's resolution came to nothing because this node's data could not be archived.
     pub(crate) archive_refused: bool,
+    /// The before-resync-target handler said no, and nobody has asked for a connection since.
+    pub(crate) resync_refused: bool,
     /// What is known of whether the peer can go on without us.
     pub(crate) fence: Fence,
     /// What the handler said last, since the peer was lost.
@@ -124,6 +126,7 @@ impl Engine {
             promoted_alone: false,
             demoting: false,
             archive_refused: false,
+            resync_refused: false,
             fence: Fence::Apart,
             fence_said: None,
             fence_held: false,
@@ -174,6 +177,7 @@ impl Engine {
             Event::Command { id, command } => self.command(id, command),
             Event::CommandAbandoned { id } => self.command_abandoned(id),
             Event::FenceAnswered { id, answer } => self.fence_answered(id, answer),
+            Event::ResyncAnswered { id, allowed } => self.resync_answered(id, allowed),
             Event::Timeout => self.check_timers(),
         }
     }

@@ -282,7 +282,11 @@ impl Engine {
     }
 
     fn fua_flushed(&mut self, key: Key, result: Result<(), IoError>) {
-        match (self.ops.get(key).is_some_and(|op| op.stage == Stage::Flushing), result) {
+        let op = self.ops.get(key);
+        if result.is_ok() && op.is_some_and(|op| op.passed_on) {
+            return self.end_operation(key, Err(IoError::Io));
+        }
+        match (op.is_some_and(|op| op.stage == Stage::Flushing), result) {
             (true, Ok(())) => self.end_operation(key, Ok(())),
             (true, Err(_)) => self.without_data(key),
             (false, _) => {}

@@ -47,6 +47,10 @@ pub enum ArchiveError {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct FenceId(pub u64);
 
+/// Names a question to the before-resync-target handler.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct ResyncId(pub u64);
+
 /// An event.
 #[derive(Debug)]
 pub enum Event {
@@ -210,6 +214,13 @@ pub enum Event {
         id: FenceId,
         /// What it found, or did.
         answer: FenceAnswer,
+    },
+    /// The before-resync-target handler has ended, or could not be run.
+    ResyncAnswered {
+        /// Which question it was for.
+        id: ResyncId,
+        /// Whether this node's disk may be overwritten.
+        allowed: bool,
     },
     /// The moment told by `Engine::next_timeout` has come. Harmless when early.
     Timeout,

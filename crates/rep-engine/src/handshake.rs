@@ -229,6 +229,11 @@ impl Engine {
         } else if peer.plan {
             // The planner parts; we go on waiting for a connection.
         } else if let Some(refused) = refused(&my) {
+            let behind =
+                |decision: &SyncDecision| decision.verdict == SyncVerdict::Refuse(SyncRefusal::WouldOverwritePrimary);
+            if my.iter().any(|(_, decision)| behind(decision)) {
+                self.notice(Notice::PrimaryIsBehind);
+            }
             match refused {
                 Refused::Apart(state) => self.refuse(state),
                 Refused::ForNow => self.drop_link(LinkCause::Refused),

@@ -14,6 +14,7 @@ type Answer = Result<CommandOutcome, CommandError>;
 
 impl Engine {
     pub(crate) fn connect(&mut self, word: SplitBrainWord) -> Option<Answer> {
+        self.resync_refused = false;
         match self.connection {
             ConnectionState::StandAlone | ConnectionState::SplitBrain | ConnectionState::UnrelatedData => {
                 self.set_connection(ConnectionState::Connecting, Why::Operator);
@@ -199,7 +200,8 @@ impl Engine {
             return refused(Refusal::IsPrimary);
         }
         if self.is_connected() {
-            return refused(Refusal::IsConnected);
+            // Who has lost us may have this done while we haven't noticed yet: the link is looked at first.
+            return self.begin_transition(id, [Step::AskBeforeOutdate { index, asked: false }]);
         }
         if self.volumes[index].local.is_none() {
             return refused(Refusal::Diskless);
@@ -212,6 +214,34 @@ impl Engine {
             // Whoever promotes the peer on our word relies on its being durable.
             Some(ticket) => self.begin_transition(id, [Step::Outdate { index, ticket }]),
             None => done(),
+        }
+    }
+
+    /// A peer that answers needs no outdating; one that doesn't is gone within `ping-timeout`.
+    pub(crate) fn poll_ask_before_outdate(&mut self, index: usize, asked: bool) -> Progress {
+        if self.is_connected() {
+            if !asked {
+                self.ping();
+                return Progress::Moved(Step::AskBeforeOutdate { index, asked: true });
+            }
+            let answered = self.link.as_ref().is_some_and(|link| !link.is_pinged());
+            return if answered {
+                Progress::Failed(CommandError::Refused(Refusal::IsConnected))
+            } else {
+                Progress::Waits
+            };
+        }
+        let volume = &self.volumes[index];
+        if volume.local.is_none() {
+            return Progress::Failed(CommandError::Refused(Refusal::Diskless));
+        }
+        if volume.attaching.is_some() {
+            return Progress::Waits;
+        }
+        self.restart_handshake_if_under_way();
+        match self.mark_outdated(index, Why::Operator) {
+            Some(ticket) => Progress::Moved(Step::Outdate { index, ticket }),
+            None => Progress::Done,
         }
     }
 

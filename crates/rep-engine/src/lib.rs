@@ -14,6 +14,7 @@ mod clock;
 mod command;
 mod config;
 mod dirty_bitmap;
+mod disk_errors;
 mod engine;
 mod epoch;
 mod event;
@@ -50,7 +51,7 @@ pub use action::{Action, ArchiveHead, ArchiveStep, Notice, ReadInto, Why};
 pub use command::{Command, CommandError, CommandOutcome, PlannedSync, Side};
 pub use config::{ArchiveScope, EngineConfig};
 pub use engine::Engine;
-pub use event::{ArchiveError, DiskSuccess, Event, FenceId, Timestamp};
+pub use event::{ArchiveError, DiskSuccess, Event, FenceId, ResyncId, Timestamp};
 pub use snapshot::{
     ComparedSnapshot, Counters, FenceSnapshot, IoSuspension, ResyncSnapshot, Snapshot, VerifySnapshot, VolumeSnapshot,
 };

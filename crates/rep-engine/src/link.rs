@@ -42,6 +42,13 @@ pub(crate) struct Link {
     next_stall_check: Timestamp,
 }
 
+impl Link {
+    /// Whether a ping is out that isn't answered.
+    pub fn is_pinged(&self) -> bool {
+        self.ping.is_some()
+    }
+}
+
 impl Engine {
     pub(crate) fn link_up(&mut self, session: SessionId, features: u64, digest_key: DigestKey) {
         if self.link.as_ref().is_some_and(|link| link.session >= session) {

@@ -119,6 +119,8 @@ pub(crate) struct Operation {
     pub peer: Leg,
     /// Whether it holds references on its extents in the activity log.
     pub holds_log: bool,
+    /// A write the only good disk failed at, and was kept: an error, whatever the peer answers.
+    pub passed_on: bool,
     /// When its legs opened.
     pub started: Timestamp,
 }

@@ -35,6 +35,8 @@ pub(crate) enum Step {
     AwaitResync { index: usize },
     /// Start a generation on both nodes.
     NewGeneration { index: usize, state: crate::role::NewGenerationState },
+    /// Look whether the peer is really there before this node's data are marked Outdated.
+    AskBeforeOutdate { index: usize, asked: bool },
     /// Wait until being Outdated is durable.
     Outdate { index: usize, ticket: SuperblockTicket },
     /// Wait until the two have met and joined, and the data given up are saved.
@@ -209,6 +211,7 @@ impl Engine {
             Step::AwaitResync { index } => self.poll_await_resync(index),
             Step::NewGeneration { index, state } => self.poll_new_generation(index, state),
             Step::Plan { .. } => Progress::Waits,
+            Step::AskBeforeOutdate { index, asked } => self.poll_ask_before_outdate(index, asked),
             Step::Outdate { index, ticket } => self.poll_outdate(index, ticket),
             Step::Resize { index, stage } => self.poll_resize(index, stage),
             Step::AwaitConnection { met } => self.poll_await_connection(met),
@@ -231,6 +234,7 @@ impl Engine {
             Some(Step::Plan { before, word_before }) => self.end_plan(before, word_before),
             Some(
                 Step::AwaitResync { .. }
+                | Step::AskBeforeOutdate { .. }
                 | Step::Resize { .. }
                 | Step::Promote(PromotionStage::Ask { .. } | PromotionStage::Fence { .. }),
             ) => {

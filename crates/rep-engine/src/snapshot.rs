@@ -45,6 +45,8 @@ pub struct Snapshot {
     pub connection: ConnectionState,
     /// Whether client I/O waits, and why.
     pub io_suspended: Option<IoSuspension>,
+    /// Whether the nodes are apart because the before-resync-target handler said no.
+    pub resync_refused: bool,
     /// What is known of an absent peer; `None`: it isn't absent, or nothing and nobody was asked.
     pub fence: Option<FenceSnapshot>,
     /// Why a promotion without force would be refused now; `None`: it is safe (R29).

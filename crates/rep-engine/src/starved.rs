@@ -86,7 +86,7 @@ impl Engine {
             return self.end_operation(key, Err(IoError::Io));
         }
         if let Some(op) = self.ops.get_mut(key) {
-            (op.local, op.peer, op.stage) = (Leg::Unused, Leg::Unused, Stage::Waiting);
+            (op.local, op.peer, op.stage, op.passed_on) = (Leg::Unused, Leg::Unused, Stage::Waiting, false);
         }
         self.volumes[index].starved.operations.push_back(key);
     }

@@ -27,6 +27,7 @@ impl Engine {
             peer_role: self.peer_role,
             connection: self.connection,
             io_suspended,
+            resync_refused: self.resync_refused,
             fence: self.fence_snapshot(),
             promotion_refused,
             volumes: (0..self.volumes.len())

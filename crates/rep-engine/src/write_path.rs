@@ -108,6 +108,7 @@ impl Engine {
             local: Leg::Unused,
             peer: Leg::Unused,
             holds_log: false,
+            passed_on: false,
             started: self.now,
         });
         let blockers = self.volumes[index].table.insert(key, range, kind.is_exclusive());
@@ -307,6 +308,9 @@ impl Engine {
         }
         let (local, peer) = (op.local == Leg::Done, op.peer == Leg::Done);
         self.note_completed(key, op);
+        if op.passed_on {
+            return self.answer_passed_on(key);
+        }
         // Only a disk with good data counts: what an Inconsistent one alone has would be overwritten by its source.
         let volume = &self.volumes[op.volume];
         let good_here = local && volume.disk == DiskState::UpToDate;

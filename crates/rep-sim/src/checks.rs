@@ -63,6 +63,9 @@ impl World {
             self.fail(Kind::WrongData, "I-D8", detail);
         }
         self.check_archived(node, volume);
+        if resync {
+            self.check_allowed(node, volume);
+        }
         if resync && own.superblock.data != DataState::Inconsistent {
             let detail = format!("node {node} takes resync data while stably {:?}", own.superblock.data);
             self.fail(Kind::WrongData, "I-B5", detail);

@@ -24,6 +24,8 @@ pub mod minimize;
 mod network;
 mod node;
 mod operator;
+mod pass_on;
+mod permission;
 pub mod plan;
 #[cfg(feature = "planted-bugs")]
 pub mod planted;

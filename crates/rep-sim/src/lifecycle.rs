@@ -20,6 +20,8 @@ impl World {
             resync_rate_max: swarm.resync_rate_max,
             fencing: swarm.fence.fencing,
             on_no_data: swarm.on_no_data,
+            on_io_error: swarm.on_io_error,
+            asks_before_resync: swarm.asks_before_resync.is_some(),
             split_brain: swarm.split_brain,
             archive: swarm.archive,
             ..EngineConfig::new(node == 0, self.dice.life.bits())

@@ -144,6 +144,8 @@ pub struct VolumeDisk {
     pub geometry: crate::grow::Geometry,
     /// Whether the engine has it: from `Attached` to `CloseDisk`.
     pub attached: bool,
+    /// Whether the before-resync-target handler has allowed the resync decided last.
+    pub resync_allowed: bool,
     /// The size the engine offers to clients.
     pub exported: Option<u64>,
     /// Clients that have it open.

@@ -17,7 +17,7 @@ use crate::swarm::SECOND;
 use crate::world::{Due, World, identity};
 use rep_engine::Command;
 use rep_meta::{DataState, PrimaryMark};
-use rep_types::{Role, SyncDecision, SyncRule, SyncVerdict};
+use rep_types::{DiskState, Role, SyncDecision, SyncRule, SyncVerdict};
 
 /// One in so many images that are history to the peer is taken for the good data.
 const GONE_ON_FROM: u64 = 6;
@@ -155,6 +155,15 @@ impl World {
         let current = mine.superblock.generations.current;
         let complete = mine.superblock.data == DataState::Consistent;
         complete && current.is_real() && current == peer.superblock.generations.current
+    }
+
+    /// A node's disk is UpToDate. At the end of a resync it has everything the source had: from here on it may go on, be the
+    /// newer of the two and a source again, also where the source was cut off in the middle of the last words and has
+    /// only its older generation to show. (Seed 4584, before it was looked at here.)
+    pub(crate) fn note_filled(&mut self, node: usize, volume: usize, before: DiskState) {
+        if before == DiskState::Inconsistent && self.is_older_volume(node, volume) && self.was_filled(node, volume) {
+            self.rollback.older[volume][node] = false;
+        }
     }
 
     /// A handshake decided: a node that knows less than it did is no source, and isn't taken for equal either.

@@ -8,7 +8,7 @@ use crate::rng::mix;
 use crate::swarm::MS;
 use crate::world::{Due, World};
 use rep_engine::{Action, Notice, ReadInto, Why};
-use rep_types::{ConnectionState, LinkCause, PayloadId, ReplicationState, Role};
+use rep_types::{ConnectionState, DiskState, LinkCause, PayloadId, ReplicationState, Role};
 use std::rc::Rc;
 
 impl World {
@@ -82,6 +82,7 @@ impl World {
             Action::Export { volume, size_bytes } => self.export(node, volume.0 as usize, size_bytes),
             Action::CommandDone { id, result } => self.command_done(node, id.0, result),
             Action::FencePeer { id } => self.fence_asked(node, id),
+            Action::AskBeforeResync { id, volume } => self.resync_asked(node, volume.0 as usize, id),
             Action::Notice(notice) => self.notice(node, notice),
         }
     }
@@ -144,10 +145,14 @@ impl World {
             Notice::Replication { volume, from, to, .. } => self.replication_changed(node, volume.0 as usize, from, to),
             Notice::Decided { volume, decision, .. } => {
                 self.counters.rule(decision.rule);
+                self.forget_permission(node, volume.0 as usize);
                 self.nodes[node].decided_at = self.now;
                 self.check_older(node, volume.0 as usize, decision);
                 self.note_victim(node, volume.0 as usize, decision);
                 self.decided(node, volume.0 as usize, decision);
+            }
+            Notice::Disk { volume, from, to: DiskState::UpToDate, .. } => {
+                self.note_filled(node, volume.0 as usize, from);
             }
             Notice::DecisionMismatch { mine, peer, .. } => {
                 let detail = format!("node {node} decided {mine:?}, its peer {peer:?}");
@@ -159,6 +164,9 @@ impl World {
                     self.seen(Sometimes::HotAtCrash);
                 }
             }
+            Notice::ErrorPassedOn { volume, write, .. } => self.error_passed_on(node, volume.0 as usize, write),
+            Notice::ResyncNotAllowed { .. } => self.seen(Sometimes::ResyncNotAllowed),
+            Notice::PrimaryIsBehind => self.seen(Sometimes::PrimaryIsBehind),
             Notice::Grown { .. } => self.seen(Sometimes::Grown),
             Notice::MetadataDamaged { volume } => self.check_damaged(node, volume.0 as usize),
             Notice::ResyncFinished { volume, copied_bytes, .. } => {
@@ -182,6 +190,7 @@ impl World {
     }
 
     fn replication_changed(&mut self, node: usize, volume: usize, from: ReplicationState, to: ReplicationState) {
+        self.strain_source(node, volume, to);
         if to.is_resync() && !from.is_resync() {
             self.seen(Sometimes::ResyncStarted);
             if self.snapshot(node).is_some_and(|s| s.role == Role::Primary) && to.is_target() {

@@ -4,7 +4,9 @@
 use crate::fence::FencePlan;
 use crate::rng::Rng;
 use rep_engine::ArchiveScope;
-use rep_types::{AfterOnePrimary, AfterZeroPrimaries, BLOCK_SIZE, EXTENT_SIZE, OnNoData, SplitBrainPolicies};
+use rep_types::{
+    AfterOnePrimary, AfterZeroPrimaries, BLOCK_SIZE, EXTENT_SIZE, OnIoError, OnNoData, SplitBrainPolicies,
+};
 
 /// Nanoseconds in a microsecond.
 pub const US: u64 = 1_000;
@@ -135,6 +137,9 @@ pub struct Swarm {
     pub one_word_heals: bool,
     pub fence: FencePlan,
     pub on_no_data: OnNoData,
+    pub on_io_error: OnIoError,
+    /// A before-resync-target handler is asked, and per mille of the times it says no.
+    pub asks_before_resync: Option<u32>,
     pub rare: crate::rare::RareFaults,
     pub verify: crate::verify::VerifyPlan,
     /// Disks that grow, and with them the volumes.
@@ -191,7 +196,9 @@ impl Swarm {
             ]),
             archive_fails: archiving.pick(&[0, 0, 20, 200]),
             fence: FencePlan::of(seed),
+            on_io_error: Rng::new(seed).fork(25).pick(&[OnIoError::Detach, OnIoError::PassOn]),
             on_no_data: Rng::new(seed).fork(23).pick(&[OnNoData::IoError, OnNoData::SuspendIo]),
+            asks_before_resync: Rng::new(seed).fork(24).pick(&[None, None, None, Some(0), Some(200)]),
             rare: crate::rare::RareFaults::of(seed),
             verify: crate::verify::VerifyPlan::default(),
             grow: crate::grow::GrowPlan::of(seed),

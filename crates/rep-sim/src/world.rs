@@ -52,6 +52,7 @@ pub enum Due {
     Resize { node: usize, volume: usize },
     FenceActs { node: usize, life: u32, id: rep_engine::FenceId },
     FenceLooks { node: usize, life: u32, id: rep_engine::FenceId },
+    ResyncAnswered { node: usize, life: u32, volume: usize, id: rep_engine::ResyncId },
     LookAtMarks { volume: usize, changes: u64, looks: u32 },
     Heal { round: u32 },
 }
@@ -246,6 +247,7 @@ impl World {
             Due::Resize { node, volume } => self.resize(node, volume),
             Due::FenceActs { node, life, id } => self.fence_acts(node, life, id),
             Due::FenceLooks { node, life, id } => self.fence_looks(node, life, id),
+            Due::ResyncAnswered { node, life, volume, id } => self.resync_answered(node, life, volume, id),
             Due::LookAtMarks { volume, changes, looks } => self.look_at_marks(volume, changes, looks),
             Due::Heal { round } => self.heal(round),
         }
@@ -388,6 +390,7 @@ pub fn new_volume(node: usize, volume: usize, swarm: &Swarm, dice: &mut Dice, gr
         device_bytes: layout.device_bytes,
         geometry,
         attached: false,
+        resync_allowed: false,
         exported: None,
         openers: 0,
         faults: Faults::default(),

@@ -22,7 +22,7 @@ mod units;
 
 pub use calendar::civil_date;
 pub use decision::{ByBitmapOrFull, SyncDecision, SyncRefusal, SyncRule, SyncVerdict};
-pub use disk_policy::OnNoData;
+pub use disk_policy::{OnIoError, OnNoData};
 pub use error::{IoError, LinkCause, Refusal};
 pub use fencing::{FenceAnswer, Fencing};
 pub use generation::{GENERATION_HISTORY_LENGTH, GenerationId, Generations};

@@ -77,6 +77,9 @@ bugs! {
     "grown-offered-early": "clients are offered the new size before both nodes remember it",
     // ---- resync ----
     "target-not-inconsistent": "a target isn't durably Inconsistent",
+    "passed-on-write-answered": "a write the kept disk failed at is answered as done",
+    "passed-on-write-unmarked": "a write the kept disk failed at and its target has is not marked",
+    "resync-unasked": "a resync overwrites a disk before the handler that may mind was asked",
     "victim-not-archived": "what a split brain's victim loses is not archived",
     "archive-skips-blocks": "an archive leaves blocks out",
     "source-unlocks-early": "the source unlocks a range when it has sent it",

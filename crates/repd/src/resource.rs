@@ -7,7 +7,7 @@
 
 use crate::data;
 use crate::waking::{self, WakingSender};
-use rep_engine::{Command, CommandError, CommandOutcome, EngineConfig, FenceId, Notice, Snapshot, Timestamp};
+use rep_engine::{Command, CommandError, CommandOutcome, EngineConfig, FenceId, Notice, ResyncId, Snapshot, Timestamp};
 use rep_types::{FenceAnswer, NodeName, ResourceName, VolumeNumber};
 use std::fmt;
 use std::net::SocketAddr;
@@ -139,6 +139,13 @@ pub enum ControlRequest {
         /// What it found, or did.
         answer: FenceAnswer,
     },
+    /// The before-resync-target handler has ended.
+    ResyncAnswered {
+        /// Which question it was for.
+        id: ResyncId,
+        /// Whether this node's disk may be overwritten.
+        allowed: bool,
+    },
     /// The state, answered at once.
     Snapshot {
         /// The answer.
@@ -262,6 +269,9 @@ pub enum SpawnError {
     System(#[from] std::io::Error),
 }
 
+/// Questions to the before-resync-target handler, each about a volume.
+pub type ResyncQuestions = mpsc::UnboundedReceiver<(ResyncId, VolumeNumber)>;
+
 /// A data thread, as others hold it. Cheap to clone.
 #[derive(Clone)]
 pub struct ResourceHandle {
@@ -269,6 +279,8 @@ pub struct ResourceHandle {
     notices: broadcast::Sender<Notice>,
     /// The questions to the fence-peer handler, until somebody takes them upon himself.
     questions: Arc<Mutex<Option<mpsc::UnboundedReceiver<FenceId>>>>,
+    /// The same of the before-resync-target handler.
+    resync_questions: Arc<Mutex<Option<ResyncQuestions>>>,
 }
 
 impl ResourceHandle {
@@ -276,6 +288,12 @@ impl ResourceHandle {
     /// [`ControlRequest::FenceAnswered`]; there is at most one unanswered that counts, the last. `None`: taken already.
     pub fn take_fence_questions(&self) -> Option<mpsc::UnboundedReceiver<FenceId>> {
         self.questions.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// The questions to the before-resync-target handler, for the one who runs it and answers with
+    /// [`ControlRequest::ResyncAnswered`]. `None`: taken already.
+    pub fn take_resync_questions(&self) -> Option<ResyncQuestions> {
+        self.resync_questions.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Hands a request over and wakes the data thread. Never blocks. When the thread has ended, the request is
@@ -306,7 +324,9 @@ pub fn spawn(options: ResourceOptions) -> Result<(ResourceHandle, JoinHandle<()>
     let (notices, _) = broadcast::channel(NOTICES_KEPT);
     let (fence, questions) = mpsc::unbounded_channel();
     let questions = Arc::new(Mutex::new(Some(questions)));
-    let handle = ResourceHandle { requests, notices: notices.clone(), questions };
-    let thread = data::start(options, data::Inbox { requests: inbox, wake, notices, fence })?;
+    let (resync, resync_questions) = mpsc::unbounded_channel();
+    let resync_questions = Arc::new(Mutex::new(Some(resync_questions)));
+    let handle = ResourceHandle { requests, notices: notices.clone(), questions, resync_questions };
+    let thread = data::start(options, data::Inbox { requests: inbox, wake, notices, fence, resync })?;
     Ok((handle, thread))
 }

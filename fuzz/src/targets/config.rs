@@ -31,6 +31,7 @@ start = "down"
 durability = "stable"
 fencing = "resource-only"
 on-no-data = "suspend-io"
+on-io-error = "pass-on"
 [resource.vz.net]
 timeout = "6s"
 ping-interval = "10s"

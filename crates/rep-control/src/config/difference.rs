@@ -21,7 +21,9 @@ pub fn differences(old: &ResourceConfig, new: &ResourceConfig, node: &str) -> Ve
 /// nothing to this one; where it can be reached is.
 fn needs_restart(key: &str, node: &str) -> bool {
     let Some(of_node) = key.strip_prefix("node.") else {
-        return key != "start" && !["handlers.", "links."].iter().any(|free| key.starts_with(free));
+        // Whether that one is asked at all the data thread is told when it starts.
+        return key == "handlers.before-resync-target"
+            || key != "start" && !["handlers.", "links."].iter().any(|free| key.starts_with(free));
     };
     let own = of_node.strip_prefix(node).is_some_and(|rest| rest.starts_with('.'));
     own || of_node.ends_with(".address")

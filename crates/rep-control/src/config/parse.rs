@@ -7,8 +7,8 @@ use super::source::SourceFile;
 use super::table::{Table, Value, clamp};
 use super::types::{
     ArchiveBlocks, ArchiveConfig, CommandLine, Config, Device, Durability, Fencing, HandlersConfig, MetaDisk,
-    NetConfig, NodeConfig, OnNoData, ResourceConfig, ResyncConfig, SplitBrainConfig, SplitBrainPolicy, StartMode,
-    VolumeConfig,
+    NetConfig, NodeConfig, OnIoError, OnNoData, ResourceConfig, ResyncConfig, SplitBrainConfig, SplitBrainPolicy,
+    StartMode, VolumeConfig,
 };
 use super::{links, value};
 use rep_types::{NodeName, ResourceName, VolumeNumber};
@@ -95,6 +95,7 @@ fn resource(name: &str, mut t: Table<'_>, all: &mut Parsed, problems: &mut Vec<P
     let start = word(&mut t, "start", StartMode::WORDS, problems);
     let durability = word(&mut t, "durability", Durability::WORDS, problems);
     let fencing = word(&mut t, "fencing", Fencing::WORDS, problems);
+    let on_io_error = word(&mut t, "on-io-error", OnIoError::WORDS, problems);
     let on_no_data = word(&mut t, "on-no-data", OnNoData::WORDS, problems);
     let place = t.place();
     let handlers = t.table("handlers", problems).map(|table| handlers(table, problems)).unwrap_or_default();
@@ -119,6 +120,7 @@ fn resource(name: &str, mut t: Table<'_>, all: &mut Parsed, problems: &mut Vec<P
         start,
         durability,
         fencing,
+        on_io_error,
         on_no_data,
         handlers,
         net,
@@ -136,9 +138,11 @@ fn handlers(mut table: Table<'_>, problems: &mut Vec<Problem>) -> HandlersConfig
         fence_peer: command_line(&mut table, "fence-peer", problems),
         unfence_peer: command_line(&mut table, "unfence-peer", problems),
         split_brain: command_line(&mut table, "split-brain", problems),
+        before_resync_target: command_line(&mut table, "before-resync-target", problems),
         after_resync_target: command_line(&mut table, "after-resync-target", problems),
         local_io_error: command_line(&mut table, "local-io-error", problems),
         out_of_sync: command_line(&mut table, "out-of-sync", problems),
+        pri_lost: command_line(&mut table, "pri-lost", problems),
         timeout: duration(&mut table, "timeout", HandlersConfig::default().timeout, problems),
     };
     table.finish(problems);

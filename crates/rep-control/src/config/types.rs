@@ -68,6 +68,8 @@ pub struct ResourceConfig {
     pub durability: Durability,
     /// What must be known of an absent peer before promotion.
     pub fencing: Fencing,
+    /// What becomes of a disk that answers a read or a write with an error.
+    pub on_io_error: OnIoError,
     /// What becomes of client I/O while no good data is in reach.
     pub on_no_data: OnNoData,
     /// The link.
@@ -165,6 +167,26 @@ impl Fencing {
 }
 
 words! {
+    /// What becomes of a disk that answers a read or a write with an error (R32).
+    OnIoError {
+        /// It is let go of.
+        #[default]
+        Detach = "detach",
+        /// While it is the only good copy in reach it is kept, and who asked hears of the error.
+        PassOn = "pass-on",
+    }
+}
+impl OnIoError {
+    /// As the engine takes it.
+    pub fn policy(self) -> rep_types::OnIoError {
+        match self {
+            Self::Detach => rep_types::OnIoError::Detach,
+            Self::PassOn => rep_types::OnIoError::PassOn,
+        }
+    }
+}
+
+words! {
     /// What becomes of client I/O while no good data is in reach (R32).
     OnNoData {
         /// It gets errors.
@@ -196,12 +218,16 @@ pub struct HandlersConfig {
     pub unfence_peer: CommandLine,
     /// Both nodes went on apart.
     pub split_brain: CommandLine,
+    /// This node's disk is about to be overwritten by a resync; says by its exit code whether it may be.
+    pub before_resync_target: CommandLine,
     /// This node's disk has been filled.
     pub after_resync_target: CommandLine,
     /// This node's disk, or its metadata, failed.
     pub local_io_error: CommandLine,
     /// A verify found blocks that differ.
     pub out_of_sync: CommandLine,
+    /// This node is Primary, and the peer's data are newer.
+    pub pri_lost: CommandLine,
     /// How long one may take; then it is killed.
     pub timeout: Duration,
 }
@@ -212,9 +238,11 @@ impl Default for HandlersConfig {
             fence_peer: Vec::new(),
             unfence_peer: Vec::new(),
             split_brain: Vec::new(),
+            before_resync_target: Vec::new(),
             after_resync_target: Vec::new(),
             local_io_error: Vec::new(),
             out_of_sync: Vec::new(),
+            pri_lost: Vec::new(),
             timeout: Duration::from_secs(60),
         }
     }
@@ -222,14 +250,16 @@ impl Default for HandlersConfig {
 
 impl HandlersConfig {
     /// Each handler's name and command line.
-    pub fn all(&self) -> [(&'static str, &CommandLine); 6] {
+    pub fn all(&self) -> [(&'static str, &CommandLine); 8] {
         [
             ("fence-peer", &self.fence_peer),
             ("unfence-peer", &self.unfence_peer),
             ("split-brain", &self.split_brain),
+            ("before-resync-target", &self.before_resync_target),
             ("after-resync-target", &self.after_resync_target),
             ("local-io-error", &self.local_io_error),
             ("out-of-sync", &self.out_of_sync),
+            ("pri-lost", &self.pri_lost),
         ]
     }
 }

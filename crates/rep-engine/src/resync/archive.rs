@@ -138,7 +138,7 @@ impl Engine {
     /// Whether nothing of the victim is still to be archived (A1).
     pub(super) fn all_are_archived(&self) -> bool {
         let resyncs = self.volumes.iter().filter_map(|volume| volume.resync.as_ref());
-        let open = |stage| matches!(stage, Stage::TargetExchange | Stage::TargetArchives(_));
+        let open = |stage| matches!(stage, Stage::TargetExchange | Stage::TargetAsks | Stage::TargetArchives(_));
         !resyncs.filter(|resync| resync.settles_split_brain).any(|resync| open(resync.stage))
     }
 

@@ -32,6 +32,7 @@
 mod archive;
 mod compare;
 mod exchange;
+mod permission;
 mod source;
 mod target;
 
@@ -65,6 +66,8 @@ pub(crate) enum Stage {
     SourceAwaitsFinished,
     /// Target: bitmaps travel, or the source's word to start is awaited.
     TargetExchange,
+    /// Target: the before-resync-target handler is asked.
+    TargetAsks,
     /// Target, a split brain's victim: what will be overwritten is being saved.
     TargetArchives(Archiving),
     /// Target, a split brain's victim: saved; other volumes aren't yet.
@@ -170,6 +173,7 @@ impl Resync {
         !matches!(
             self.stage,
             TargetExchange
+                | TargetAsks
                 | TargetArchives(_)
                 | TargetArchived
                 | TargetPersistsBitmap(_)
@@ -334,8 +338,10 @@ impl Engine {
         {
             self.set_connection(ConnectionState::SplitBrain, why);
         }
-        let untouched =
-            matches!(resync.stage, TargetExchange | TargetArchives(_) | TargetArchived | TargetPersistsBitmap(_));
+        let untouched = matches!(
+            resync.stage,
+            TargetExchange | TargetAsks | TargetArchives(_) | TargetArchived | TargetPersistsBitmap(_)
+        );
         let Some(local) = self.volumes[index].local.as_mut().filter(|_| untouched) else { return };
         if resync.settles_split_brain && apart {
             self.set_disk(index, resync.disk_before, why);

@@ -177,6 +177,17 @@ impl Engine {
         }
     }
 
+    /// The range could not be read, and the disk is kept: it stays out-of-sync, the target asks again later.
+    pub(crate) fn resync_read_failed(&mut self, key: Key) {
+        let Some(op) = self.ops.get(key).copied() else { return };
+        let OperationKind::ResyncSource { transfer: id } = op.kind else { return };
+        if let Some(resync) = &mut self.volumes[op.volume].resync {
+            resync.serving.retain(|(_, served)| *served != key);
+        }
+        self.send(Message::ResyncRefused { id }, None);
+        self.end_operation(key, Err(IoError::Io));
+    }
+
     /// The target has written a range, or could not.
     pub(crate) fn resync_acknowledged(&mut self, id: TransferId, result: Result<(), IoError>) {
         let now = self.now;

@@ -75,6 +75,15 @@ impl Engine {
         if !resync.pulled || resync.start_generation.is_none() {
             return false;
         }
+        if self.config.asks_before_resync && !planted!("resync-unasked") {
+            return self.ask_before_resync(index);
+        }
+        self.target_goes_on(index)
+    }
+
+    /// Bitmaps are united, and nobody minds: what is about to be overwritten is saved, if it is to be.
+    pub(super) fn target_goes_on(&mut self, index: usize) -> bool {
+        let Some(resync) = &self.volumes[index].resync else { return false };
         match self.config.archive.filter(|_| resync.settles_split_brain && !planted!("victim-not-archived")) {
             Some(scope) => self.begin_archive(index, scope),
             None => self.target_persists_bitmap(index),
@@ -147,7 +156,10 @@ impl Engine {
     fn waits_its_turn(&self, index: usize) -> bool {
         use Stage::*;
         let about_to_pull = |stage| {
-            matches!(stage, TargetExchange | TargetPersistsBitmap(_) | TargetPersistsInconsistent(_) | TargetRunning)
+            matches!(
+                stage,
+                TargetExchange | TargetAsks | TargetPersistsBitmap(_) | TargetPersistsInconsistent(_) | TargetRunning
+            )
         };
         let goes_on = |resync: &Resync| about_to_pull(resync.stage) && !resync.refused;
         let earlier = self.volumes[..index].iter().filter(|volume| !volume.resync_is_paused());

@@ -1,8 +1,10 @@
 //! Clean leaves: from the word on, the one who isn't Primary calls its data Outdated.
 
 use crate::pair::{Kind, Pair};
-use rep_engine::Command;
-use rep_types::{ConnectionState, DiskState, FenceAnswer, Fencing, IoError, Role};
+use rep_engine::{Command, CommandError, CommandOutcome};
+use rep_meta::DataState;
+use rep_types::{ConnectionState, DiskState, FenceAnswer, Fencing, IoError, Refusal, Role, VolumeNumber};
+use std::time::Duration;
 
 /// alpha, Primary, leaves; its disk fails before beta has answered. What only beta has is no success: beta calls its data
 /// Outdated, and alpha's still pass for the newest (R31, R32). Found by seed 11043.
@@ -38,6 +40,26 @@ fn a_flush_of_an_outdated_peer_alone_is_not_answered_as_done() {
     assert_eq!(pair.answer(0, flush), None);
     pair.fail_held(0, Kind::Flush, 0);
     assert_eq!(pair.answer(0, flush), Some(Err(IoError::Io)));
+}
+
+/// ```text
+/// alpha  Primary, has lost beta ──  ✂  ── beta  still thinks itself connected
+///        its fence-peer handler ═══════►  outdate: who doesn't answer a ping is no peer that minds
+/// ```
+#[test]
+fn outdating_looks_first_whether_the_peer_is_there() {
+    let mut pair = Pair::with_primary(1);
+    let volume = VolumeNumber(0);
+    let refused = pair.command(1, Command::Outdate { volume });
+    pair.run();
+    assert_eq!(pair.outcome(1, refused), Some(Err(CommandError::Refused(Refusal::IsConnected))), "alpha answers");
+    pair.hold_wire(0);
+    let outdate = pair.command(1, Command::Outdate { volume });
+    pair.run();
+    assert_eq!(pair.outcome(1, outdate), None);
+    pair.pass_time(Duration::from_millis(600));
+    assert_eq!(pair.outcome(1, outdate), Some(Ok(CommandOutcome::Done)));
+    assert_eq!(pair.superblock(1, 0).data, DataState::Outdated);
 }
 
 /// ```text

@@ -9,6 +9,8 @@ mod handshake;
 mod leave;
 mod no_data;
 mod pair;
+mod pass_on;
+mod permission;
 mod promotion;
 mod resize;
 mod resync_end;

@@ -5,7 +5,7 @@
 
 use rep_engine::{
     Action, ArchiveError, Command, CommandError, CommandOutcome, DiskSuccess, Engine, EngineConfig, Event, FenceId,
-    Notice, ReadInto, Snapshot, Timestamp, VolumeSnapshot,
+    Notice, ReadInto, ResyncId, Snapshot, Timestamp, VolumeSnapshot,
 };
 use rep_meta::{
     BootId, CreateParameters, Identity, InitialBitmap, LayoutOptions, MemoryStorage, MetaStorage, Placement, Superblock,
@@ -67,6 +67,8 @@ pub struct Node {
     options: EngineConfig,
     /// The question to the fence-peer handler that isn't answered.
     fence_asked: Option<FenceId>,
+    /// The same to the before-resync-target handler.
+    resync_asked: Option<ResyncId>,
     wants_link: bool,
     ops: VecDeque<DiskOp>,
     held: Vec<(Kind, usize)>,
@@ -127,6 +129,7 @@ impl Node {
             lives: 1,
             options: options.clone(),
             fence_asked: None,
+            resync_asked: None,
             wants_link: false,
             ops: VecDeque::new(),
             held: Vec::new(),
@@ -279,7 +282,7 @@ impl Pair {
         let state = &mut self.nodes[node];
         state.lives += 1;
         state.engine = Node::engine(node, self.volumes, state.lives, &state.options);
-        state.fence_asked = None;
+        (state.fence_asked, state.resync_asked) = (None, None);
         state.ops.clear();
         state.held.clear();
         for volume in 0..self.volumes {
@@ -327,6 +330,15 @@ impl Pair {
         id
     }
 
+    /// A client's read of one block.
+    pub fn read(&mut self, node: usize, volume: usize, block: u64) -> u64 {
+        let (id, payload) = (self.nodes[node].next_number(), self.nodes[node].next_payload());
+        let range = ByteRange::new(block * BLOCK_SIZE, BLOCK_SIZE as u32);
+        let (request, volume) = (RequestId(id), VolumeNumber(volume as u16));
+        self.feed(node, Event::ClientRead { request, volume, range, payload });
+        id
+    }
+
     /// A client's flush.
     pub fn flush(&mut self, node: usize, volume: usize) -> u64 {
         let id = self.nodes[node].next_number();
@@ -350,6 +362,14 @@ impl Pair {
         let at = self.nodes[node].ops.iter().rposition(|op| (op.kind, op.volume) == (kind, volume));
         let op = at.and_then(|at| self.nodes[node].ops.remove(at)).expect("something is held");
         self.report(node, op, Ok(()));
+        self.run();
+    }
+
+    /// Of what is held, the newest fails.
+    pub fn let_newest_go_wrong(&mut self, node: usize, kind: Kind, volume: usize) {
+        let at = self.nodes[node].ops.iter().rposition(|op| (op.kind, op.volume) == (kind, volume));
+        let op = at.and_then(|at| self.nodes[node].ops.remove(at)).expect("something is held");
+        self.report(node, op, Err(IoError::Io));
         self.run();
     }
 
@@ -408,6 +428,23 @@ impl Pair {
     /// The same, to that question.
     pub fn fence_answers_to(&mut self, node: usize, id: FenceId, answer: FenceAnswer) {
         self.feed(node, Event::FenceAnswered { id, answer });
+        self.run();
+    }
+
+    /// The question a node's before-resync-target handler has to answer.
+    pub fn resync_asked(&self, node: usize) -> Option<ResyncId> {
+        self.nodes[node].resync_asked
+    }
+
+    /// A node's before-resync-target handler ends.
+    pub fn resync_answers(&mut self, node: usize, allowed: bool) {
+        let id = self.nodes[node].resync_asked.take().expect("nobody asked");
+        self.resync_answers_to(node, id, allowed);
+    }
+
+    /// The same, to that question.
+    pub fn resync_answers_to(&mut self, node: usize, id: ResyncId, allowed: bool) {
+        self.feed(node, Event::ResyncAnswered { id, allowed });
         self.run();
     }
 
@@ -501,6 +538,7 @@ impl Pair {
                 assert_eq!(state.outcomes.insert(id.0, result), None, "command {} ends twice", id.0);
             }
             Action::FencePeer { id } => state.fence_asked = Some(id),
+            Action::AskBeforeResync { id, .. } => state.resync_asked = Some(id),
             Action::MeasureDisk { volume } => {
                 let (device_bytes, metadata_device_bytes) = (state.device_bytes, 1 << 20);
                 self.feed(node, Event::DiskMeasured { volume, device_bytes, metadata_device_bytes });

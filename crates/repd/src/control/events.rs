@@ -97,6 +97,13 @@ fn event(resource: &ResourceName, notice: &Notice) -> Event {
         Notice::FenceAnswered { answer } => {
             Event { reason: Some(answer.to_string()), ..blank(resource, "fence_answered") }
         }
+        Notice::ErrorPassedOn { volume, write, range } => {
+            let what = if *write { "write" } else { "read" };
+            let words = range.map_or(what.to_owned(), |range| format!("{what} at byte {}", range.offset));
+            told("error_passed_on", *volume, Some(words), range.map(|range| u64::from(range.length)))
+        }
+        Notice::ResyncNotAllowed { volume } => told("resync_not_allowed", *volume, None, None),
+        Notice::PrimaryIsBehind => blank(resource, "primary_is_behind"),
         Notice::PeerRejoined => blank(resource, "peer_rejoined"),
         Notice::IoSuspended { suspended } => Event {
             to: Some(suspended.to_string()),

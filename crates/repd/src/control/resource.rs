@@ -169,9 +169,13 @@ impl Resource {
                 tokio::spawn(super::events::forward(self.name.clone(), handle.subscribe(), self.events.clone()));
                 tokio::spawn(handlers::follow(self.me.clone(), handle.subscribe()));
                 let questions = handle.take_fence_questions();
+                let resync_questions = handle.take_resync_questions();
                 let running = Arc::new(Running { handle, thread: Mutex::new(Some(thread)), last: Mutex::default() });
                 if let Some(questions) = questions {
                     tokio::spawn(handlers::fence(self.me.clone(), Arc::downgrade(&running), questions));
+                }
+                if let Some(questions) = resync_questions {
+                    tokio::spawn(handlers::before_resync(self.me.clone(), Arc::downgrade(&running), questions));
                 }
                 self.set_life(Life::Up(running.clone()));
                 Ok(running)

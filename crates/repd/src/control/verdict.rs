@@ -63,6 +63,10 @@ fn unsettled(report: &ResourceReport, names: &Names<'_>) -> Option<String> {
             "unrelated data: {peer} holds data with no common past; on the node whose data may go, all of it, run 'repctl down \
              {name}', 'repctl create-md {name} --force', 'repctl up {name}', on the other 'repctl connect {name}'"
         )),
+        ConnectionState::StandAlone if report.engine.resync_refused => Some(format!(
+            "the before-resync-target handler did not want this disk overwritten from {peer}; nothing was; see repd's log, then \
+             run 'repctl connect {name}'"
+        )),
         ConnectionState::StandAlone => refusal(&report.engine).map(|refusal| {
             let why = refusal.as_refusal().to_string().replace("RES", name);
             let hint = match refusal {
@@ -95,7 +99,9 @@ fn no_data(engine: &Snapshot, names: &Names<'_>) -> Option<String> {
         return Some(format!("clients get errors: {without}; {back}"));
     }
     let own = match volume.disk {
-        DiskState::Diskless | DiskState::Failed => format!(", or this disk ('repctl attach {name}')"),
+        DiskState::Diskless | DiskState::Failed => {
+            format!(", or this disk, if nobody went on without it ('repctl attach {name}')")
+        }
         _ => String::new(),
     };
     let back = match engine.connection {
@@ -371,7 +377,10 @@ mod tests {
         };
         let told = said(report(ConnectionState::Connecting, bare));
         assert!(told.starts_with("client I/O waits: this disk is Diskless"), "{told}");
-        assert!(told.contains("when beta is back, or this disk ('repctl attach vz')"), "{told}");
+        assert!(
+            told.contains("when beta is back, or this disk, if nobody went on without it ('repctl attach vz')"),
+            "{told}"
+        );
         assert!(told.ends_with("run 'repctl resume-io vz'"), "{told}");
     }
 

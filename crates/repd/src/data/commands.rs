@@ -90,6 +90,7 @@ impl DataThread {
             }
             ControlRequest::Attach { volume, deadline, reply } => self.attach(volume, deadline, reply),
             ControlRequest::FenceAnswered { id, answer } => self.events.push(Event::FenceAnswered { id, answer }),
+            ControlRequest::ResyncAnswered { id, allowed } => self.events.push(Event::ResyncAnswered { id, allowed }),
             ControlRequest::Snapshot { reply } => drop(reply.send(Box::new(self.report()))),
             ControlRequest::Stop { deadline, reply } => self.stop(deadline, Some(reply)),
         }

@@ -43,6 +43,8 @@ pub(crate) struct Inbox {
     pub notices: broadcast::Sender<Notice>,
     /// Takes the questions to the fence-peer handler.
     pub fence: tokio::sync::mpsc::UnboundedSender<rep_engine::FenceId>,
+    /// Takes those to the before-resync-target handler.
+    pub resync: tokio::sync::mpsc::UnboundedSender<(rep_engine::ResyncId, rep_types::VolumeNumber)>,
 }
 
 /// Starts the thread. The ring must be made by the thread that uses it, so what can go wrong with it is told from there.

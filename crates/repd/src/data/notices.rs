@@ -76,6 +76,15 @@ pub(super) fn log(notice: &Notice) {
         Notice::Grown { volume, from_bytes, to_bytes } => info!(%volume, "size: {from_bytes} -> {to_bytes}"),
         Notice::FenceAnswered { answer } if answer.is_safe() => info!("fencing: {answer}, it can't go on"),
         Notice::FenceAnswered { answer } => warn!("fencing: {answer}; whether it goes on isn't known"),
+        Notice::ErrorPassedOn { volume, write, range } => {
+            let what = if *write { "write" } else { "read" };
+            let (offset, length) = range.map_or((0, 0), |range| (range.offset, range.length));
+            warn!(%volume, offset, length, "disk: a {what} failed; it holds the only good data and is kept, the error is passed on");
+        }
+        Notice::ResyncNotAllowed { volume } => {
+            warn!(%volume, "resync: the before-resync-target handler said no; nothing is overwritten, the nodes stay apart");
+        }
+        Notice::PrimaryIsBehind => warn!("handshake: this node is Primary, and the peer's data are newer: refused"),
         Notice::PeerRejoined => info!("fencing: the peer follows again"),
         Notice::IoSuspended { suspended: true } => info!("client I/O: held back"),
         Notice::IoSuspended { suspended: false } => info!("client I/O: goes on"),

@@ -49,6 +49,7 @@ impl DataThread {
             Action::CommandDone { id, result } => self.command_done(id, result),
             // The control thread ends with the daemon: then nobody need be asked any more.
             Action::FencePeer { id } => drop(self.fence.send(id)),
+            Action::AskBeforeResync { id, volume } => drop(self.resync.send((id, volume))),
             Action::Notice(notice) => self.notice(notice),
         }
     }

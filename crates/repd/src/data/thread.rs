@@ -56,6 +56,8 @@ pub(super) struct DataThread {
     pub notices: broadcast::Sender<Notice>,
     /// Takes the questions to the fence-peer handler.
     pub fence: tokio::sync::mpsc::UnboundedSender<rep_engine::FenceId>,
+    /// Takes those to the before-resync-target handler.
+    pub resync: tokio::sync::mpsc::UnboundedSender<(rep_engine::ResyncId, rep_types::VolumeNumber)>,
     pub wake: Arc<OwnedFd>,
     pub ending: Option<Ending>,
     pub now: Instant,
@@ -146,6 +148,7 @@ impl DataThread {
             inbox: inbox.requests,
             notices: inbox.notices,
             fence: inbox.fence,
+            resync: inbox.resync,
             wake: inbox.wake,
             ending: None,
             now,

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  data thread ── question ─► fence-peer ── exit code ─► answer ─► data thread      (nobody else waits for it)
+//!              ── question ─► before-resync-target ── 0: yes, anything else: no ─► data thread
 //!              ── notice ──► unfence-peer, split-brain, after-resync-target, …      one after the other, each once
 //! ```
 //! They are exec'd with the words of the configuration, never by a shell, on the blocking pool of the control thread:
@@ -13,13 +14,19 @@ mod program;
 use super::resource::{Resource, Running};
 use program::{Ending, Program, Run};
 use rep_control::config::CommandLine;
-use rep_engine::{FenceId, Notice, Why};
+use rep_engine::{FenceId, Notice, ResyncId, Why};
 use rep_types::{ConnectionState, DiskState, FenceAnswer, VolumeNumber};
 use repd::resource::ControlRequest;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use tokio::sync::broadcast::{self, error::RecvError};
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
+
+/// Calls that wait for the handler that runs; more are dropped, and said so.
+const CALLS_WAITING_MAX: usize = 64;
+
+/// A handler to be run, and the volume it is about.
+type Call = (&'static str, Option<VolumeNumber>);
 
 /// What a handler is told, by name.
 fn environment(resource: &Resource, handler: &str, volume: Option<VolumeNumber>) -> Vec<(&'static str, String)> {
@@ -39,6 +46,8 @@ fn environment(resource: &Resource, handler: &str, volume: Option<VolumeNumber>)
     ];
     if let Some(volume) = volume {
         told.push(("REPD_VOLUME", volume.to_string()));
+        let disk = own.and_then(|node| node.volumes.iter().find(|of| of.number == volume)).map(|of| &of.disk);
+        told.push(("REPD_LL_DISK", disk.map(|disk| disk.display().to_string()).unwrap_or_default()));
     }
     told
 }
@@ -126,8 +135,42 @@ async fn ask(resource: &Resource, cancelled: Arc<AtomicBool>) -> FenceAnswer {
     answer(&run(resource, "fence-peer", &words, None, cancelled).await)
 }
 
+/// Asks the before-resync-target handler, one question after the other, until the data thread ends.
+pub async fn before_resync(
+    resource: Weak<Resource>,
+    running: Weak<Running>,
+    mut questions: mpsc::UnboundedReceiver<(ResyncId, VolumeNumber)>,
+) {
+    while let Some((id, volume)) = questions.recv().await {
+        let Some(owner) = resource.upgrade() else { return };
+        let words = owner.config().handlers.before_resync_target.clone();
+        // One that was taken out of the configuration meanwhile minds nothing.
+        let allowed = words.is_empty()
+            || run(&owner, "before-resync-target", &words, Some(volume), Arc::default()).await == Ending::Exited(0);
+        let Some(running) = running.upgrade() else { return };
+        running.tell(ControlRequest::ResyncAnswered { id, allowed });
+    }
+}
+
 /// Runs the handlers a resource's notices call for, until its data thread ends.
-pub async fn follow(resource: Weak<Resource>, mut notices: broadcast::Receiver<Notice>) {
+///
+/// What calls for one is picked out at once: a program that takes its time doesn't let the notices of others go by.
+pub async fn follow(resource: Weak<Resource>, notices: broadcast::Receiver<Notice>) {
+    let (calls, mut called) = mpsc::channel(CALLS_WAITING_MAX);
+    let picking = tokio::spawn(pick(notices, calls));
+    while let Some((handler, volume)) = called.recv().await {
+        let Some(resource) = resource.upgrade() else { break };
+        let config = resource.config();
+        let words =
+            config.handlers.all().into_iter().find(|(name, _)| *name == handler).map(|(_, words)| words.clone());
+        if let Some(words) = words.filter(|words| !words.is_empty()) {
+            run(&resource, handler, &words, volume, Arc::default()).await;
+        }
+    }
+    picking.abort();
+}
+
+async fn pick(mut notices: broadcast::Receiver<Notice>, calls: mpsc::Sender<Call>) {
     loop {
         let notice = match notices.recv().await {
             Ok(notice) => notice,
@@ -137,26 +180,28 @@ pub async fn follow(resource: Weak<Resource>, mut notices: broadcast::Receiver<N
             }
             Err(RecvError::Closed) => return,
         };
-        let Some(resource) = resource.upgrade() else { return };
-        let Some((handler, volume)) = called_for(&notice) else { continue };
-        let config = resource.config();
-        let words =
-            config.handlers.all().into_iter().find(|(name, _)| *name == handler).map(|(_, words)| words.clone());
-        if let Some(words) = words.filter(|words| !words.is_empty()) {
-            run(&resource, handler, &words, volume, Arc::default()).await;
+        let Some(call) = called_for(&notice) else { continue };
+        match calls.try_send(call) {
+            Ok(()) => {}
+            Err(TrySendError::Full((handler, _))) => {
+                tracing::warn!(handler, "handlers: {CALLS_WAITING_MAX} wait already, this one isn't run");
+            }
+            Err(TrySendError::Closed(_)) => return,
         }
     }
 }
 
 /// The handler a notice calls for, and the volume it is about.
-fn called_for(notice: &Notice) -> Option<(&'static str, Option<VolumeNumber>)> {
+fn called_for(notice: &Notice) -> Option<Call> {
     match notice {
         Notice::PeerRejoined => Some(("unfence-peer", None)),
         Notice::Connection { to: ConnectionState::SplitBrain, .. } => Some(("split-brain", None)),
+        Notice::PrimaryIsBehind => Some(("pri-lost", None)),
         Notice::Disk { volume, to: DiskState::UpToDate, why: Why::ResyncDone, .. } => {
             Some(("after-resync-target", Some(*volume)))
         }
         Notice::Disk { volume, to: DiskState::Failed, .. } => Some(("local-io-error", Some(*volume))),
+        Notice::ErrorPassedOn { volume, .. } => Some(("local-io-error", Some(*volume))),
         Notice::VerifyFinished { volume, different_bytes } if *different_bytes > 0 => {
             Some(("out-of-sync", Some(*volume)))
         }
@@ -192,6 +237,7 @@ mod tests {
         assert_eq!(called_for(&disk(DiskState::Failed, Why::DiskError)), Some(("local-io-error", volume)));
         assert_eq!(called_for(&disk(DiskState::UpToDate, Why::ResyncDone)), Some(("after-resync-target", volume)));
         assert_eq!(called_for(&disk(DiskState::UpToDate, Why::Handshake)), None);
+        assert_eq!(called_for(&Notice::PrimaryIsBehind), Some(("pri-lost", None)));
         let verified = |different_bytes| Notice::VerifyFinished { volume: VolumeNumber(3), different_bytes };
         assert_eq!(called_for(&verified(4096)), Some(("out-of-sync", volume)));
         assert_eq!(called_for(&verified(0)), None);
