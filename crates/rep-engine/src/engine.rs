@@ -17,6 +17,7 @@ use crate::link::Link;
 use crate::operation::{Io, IoPurpose, Operation};
 use crate::operator::Transition;
 use crate::peer_requests::PeerRequest;
+use crate::resync::Pacing;
 use crate::slab::{Key, Slab};
 use crate::volume::Volume;
 use rep_types::planted;
@@ -83,6 +84,8 @@ pub struct Engine {
     pub(crate) unfence_due: bool,
     /// Operators were told that client I/O waits.
     pub(crate) told_suspended: bool,
+    /// How fast resyncs may go, for our clients' sake.
+    pub(crate) pacing: Pacing,
     pub(crate) serial: u64,
 }
 
@@ -123,6 +126,7 @@ impl Engine {
             fence_held: false,
             unfence_due: false,
             told_suspended: false,
+            pacing: Pacing::new(),
             serial: 0,
         }
     }

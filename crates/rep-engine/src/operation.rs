@@ -112,6 +112,8 @@ pub(crate) struct Operation {
     pub peer: Leg,
     /// Whether it holds references on its extents in the activity log.
     pub holds_log: bool,
+    /// When it came.
+    pub arrived: Timestamp,
     /// When its legs opened.
     pub started: Timestamp,
 }

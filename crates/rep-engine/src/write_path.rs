@@ -108,6 +108,7 @@ impl Engine {
             local: Leg::Unused,
             peer: Leg::Unused,
             holds_log: false,
+            arrived: self.now,
             started: self.now,
         });
         let blockers = self.volumes[index].table.insert(key, range, kind.is_exclusive());
@@ -355,6 +356,9 @@ impl Engine {
     /// Takes an operation out of the table and answers it.
     pub(crate) fn end_operation(&mut self, key: Key, result: Result<(), IoError>) {
         let Some(op) = self.remove_operation(key) else { return };
+        if op.kind == OperationKind::Read || op.kind.is_client_write() {
+            self.pacing.note_request(self.now.since(op.arrived), self.now);
+        }
         if op.kind == OperationKind::Read {
             if result.is_ok() {
                 self.volumes[op.volume].counters.read_bytes += u64::from(op.range.length);

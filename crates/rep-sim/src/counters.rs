@@ -38,6 +38,7 @@ sometimes! {
     RemoteRead = "read served by the peer",
     ResyncZeroes = "resync of zeroes",
     ResyncRefused = "resync block refused",
+    ResyncPaced = "resync held back for clients",
     ComparedEqual = "compared and found equal",
     ComparedDifferent = "compared and found different",
     ComparedMeetsWrite = "a write came while a range was compared",

@@ -277,6 +277,7 @@ impl World {
         let Some(engine) = self.nodes[node].engine.as_mut() else { return };
         let mut actions = std::mem::take(&mut self.spare);
         let resync_zeroes = is_resync_zeroes(&event);
+        let by_time = matches!(event, Event::Timeout);
         engine.handle(now, event, &mut actions);
         engine.assert_invariants();
         self.counters.events += 1;
@@ -288,6 +289,9 @@ impl World {
         let mut noticed = false;
         for action in actions.drain(..) {
             noticed |= matches!(action, Action::Notice(_));
+            if by_time && matches!(action, Action::ReadDisk { into: rep_engine::ReadInto::NewPayload, .. }) {
+                self.seen(crate::counters::Sometimes::ResyncPaced);
+            }
             if self.storm.note(self.now, &action) {
                 self.fail(
                     Kind::Liveness,

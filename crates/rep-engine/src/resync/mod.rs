@@ -32,6 +32,7 @@
 mod archive;
 mod compare;
 mod exchange;
+mod pacing;
 mod source;
 mod target;
 
@@ -45,12 +46,15 @@ use crate::volume::Volume;
 use crate::{Engine, limits};
 pub(crate) use archive::Archiving;
 pub(crate) use compare::{Comparison, compares};
+pub(crate) use pacing::Pacing;
 use rep_meta::DataState;
 use rep_types::planted;
 use rep_types::{
-    BLOCK_SIZE, BlockIndex, ByteRange, ConnectionState, DiskState, GenerationId, IoError, ReplicationState,
+    BLOCK_SIZE, BlockIndex, ByteRange, ConnectionState, DiskState, GenerationId, IoError, ReplicationState, Role,
 };
 use rep_wire::{PriorEnd, TransferId};
+pub(crate) use source::Kept;
+use std::collections::VecDeque;
 
 /// How far a resync is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -95,6 +99,8 @@ pub(crate) struct Resync {
     pub flushed: bool,
     /// Source: requests being served.
     pub serving: Vec<(TransferId, Key)>,
+    /// Source: requests that wait for their turn, for the clients' sake.
+    pub kept: VecDeque<Kept>,
     /// Source: the target said that it is done.
     pub finish_asked: bool,
     /// Target: where to look for the next run.
@@ -129,6 +135,7 @@ impl Resync {
             disk_before,
             flushed: false,
             serving: Vec::new(),
+            kept: VecDeque::new(),
             finish_asked: false,
             cursor: BlockIndex(0),
             requests: 0,
@@ -362,15 +369,44 @@ impl Engine {
         self.set_replication(index, state, why);
     }
 
+    /// How many requests a target keeps under way.
+    pub(crate) fn resync_requests_max(&self) -> usize {
+        if self.resync_shares() { limits::RESYNC_SHORT_REQUESTS_MAX } else { limits::RESYNC_REQUESTS_MAX }
+    }
+
+    /// Whether either node may have clients.
+    pub(crate) fn resync_shares(&self) -> bool {
+        self.role == Role::Primary || self.peer_role == Some(Role::Primary)
+    }
+
+    /// Until when nothing is moved for our clients' sake.
+    fn paced_until(&self) -> Timestamp {
+        if self.role == Role::Primary { self.pacing.not_before() } else { Timestamp(0) }
+    }
+
+    /// Whether our clients let the resync move something now.
+    pub(crate) fn clients_let_resync_move(&mut self) -> bool {
+        self.role != Role::Primary || self.pacing.may_move(self.now)
+    }
+
+    pub(crate) fn resync_moves(&mut self, bytes: u64) {
+        if self.role == Role::Primary {
+            self.pacing.note_moved(bytes, self.now);
+        }
+    }
+
     /// When a resync has something to do that no event will bring.
     pub(crate) fn resync_timeout(&self) -> Option<Timestamp> {
         let waits =
             |volume: &&Volume| volume.resync.as_ref().is_some_and(|resync| resync.stage == Stage::TargetRunning);
         let times = self.volumes.iter().filter(waits).filter_map(|volume| {
             let resync = volume.resync.as_ref()?;
-            (resync.not_before > self.now && resync.requests < limits::RESYNC_REQUESTS_MAX).then_some(resync.not_before)
+            let not_before = resync.not_before.max(self.paced_until());
+            (not_before > self.now && resync.requests < self.resync_requests_max()).then_some(not_before)
         });
-        times.min()
+        let kept = |volume: &Volume| volume.resync.as_ref().is_some_and(|resync| !resync.kept.is_empty());
+        let kept = self.volumes.iter().any(kept) && !planted!("paced-request-forgotten");
+        times.chain(kept.then_some(self.paced_until().max(Timestamp(self.now.0 + 1)))).min()
     }
 }
 
