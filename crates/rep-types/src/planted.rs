@@ -76,7 +76,6 @@ bugs! {
     "compared-before-answer": "a range counts as equal when the source is asked, not when it has answered",
     "compared-wrong-block": "the block after the one that differs is copied",
     "compared-not-flushed": "the bit of a block found equal clears at once, not with the next flush",
-    "compared-with-another": "the source compares with what was said of another range",
     "resync-of-everything": "a resync by bitmap copies all there is",
     // ---- metadata ----
     "superblock-durable-early": "a superblock counts as durable when its write begins",

@@ -263,7 +263,6 @@ impl Engine {
         let Some(resync) = &mut self.volumes[op.volume].resync else { return };
         resync.serving.retain(|(_, serving)| *serving != key);
         let Some(at) = resync.comparison.asked.iter().position(|asked| asked.key == key) else { return };
-        let at = if planted!("compared-with-another") { 0 } else { at };
         let theirs = resync.comparison.asked.swap_remove(at).digests;
         let different = different_blocks(ours, &theirs);
         self.note_compared(op, &different);
