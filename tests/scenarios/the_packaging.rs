@@ -22,7 +22,7 @@ fn the_units_hold_together() {
         let text = text.replace("/usr/local/bin/repctl", &binaries::repctl().to_string_lossy());
         std::fs::write(scratch.path().join(unit.file_name().expect("a name")), text).expect("a copy");
     }
-    let units = ["repd.service", "repd-primary@vz.service", "vz.mount", "repd-vz.socket"];
+    let units = ["repd.service", "repd-primary@vz.service", "vz.mount", "vz-links.service", "repd-vz.socket"];
     let units = units.map(|unit| scratch.path().join(unit).to_string_lossy().into_owned());
     let outcome =
         tools::run("systemd-analyze", [&["verify".to_owned(), "--man=no".to_owned()][..], &units].concat(), SOON);

@@ -16,6 +16,7 @@ configure() { # configure DISK-OF-ALPHA DISK-OF-BETA
   cat >/run/repd.toml <<CONFIG
 [resource.vz]
 protocol = "C"
+${LINKS:-}
 [resource.vz.net]
 connect-interval = "500ms"
 [resource.vz.node.alpha]

@@ -21,6 +21,7 @@ impl Engine {
             self.archive_timeout(),
             self.promotion_granted_until,
             self.fence_timeout(),
+            self.measure_timeout(),
             cooling,
         ];
         times.into_iter().flatten().min()
@@ -33,6 +34,7 @@ impl Engine {
         }
         self.check_archives();
         self.check_fence();
+        self.check_measures();
         if self.promotion_granted_until.is_some_and(|until| until <= self.now) {
             self.promotion_granted_until = None;
         }
@@ -68,6 +70,7 @@ impl Engine {
                 // a flush isn't anybody's leg.
                 if io.purpose.is_flush() {
                     self.note_cache_lost(index);
+                    self.note_flush_lost(index);
                 }
                 return self.local_disk_failed(index, Why::DiskError);
             }

@@ -147,6 +147,16 @@ pub enum Event {
         result: Result<(), IoError>,
     },
 
+    /// A disk that is attached has been measured.
+    DiskMeasured {
+        /// Which volume.
+        volume: VolumeNumber,
+        /// Bytes of the disk.
+        device_bytes: u64,
+        /// Bytes of the metadata device; of the disk, when it holds them.
+        metadata_device_bytes: u64,
+    },
+
     // ---- the peer ----
     /// An authenticated connection stands; its session is larger than any before. An older session ends by this.
     LinkUp {

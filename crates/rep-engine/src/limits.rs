@@ -58,6 +58,8 @@ pub const PEER_REQUESTS_MAX: usize = 65536;
 pub const EPOCH_AGE_MAX: Duration = Duration::from_secs(5);
 /// How often idle extents are looked for, to take them out of the log.
 pub const COOLING_INTERVAL: Duration = Duration::from_secs(10);
+/// How often disks are measured: so long an operator may wait to be told that a volume can grow.
+pub const MEASURE_INTERVAL: Duration = Duration::from_secs(10);
 /// Extents taken out of the log at a time when idle.
 pub const COOLING_EXTENTS_MAX: usize = 256;
 /// How often requests under way are looked over for stalls while there are any.

@@ -102,13 +102,17 @@ impl Engine {
         self.fence_loses_peer(cause);
         self.set_peer_role(None, why);
         self.epoch_loses_peer();
+        // One volume may hold back another's answers: none goes out before each of them has begun to record its loss.
+        self.recording += 1;
         for index in 0..self.volumes.len() {
             self.stop_resync(index, why);
             self.set_replication(index, ReplicationState::Off, why);
             self.set_peer_disk(index, DiskState::DUnknown, why);
             self.volumes[index].resync_paused_there = false;
+            self.volumes[index].growth.forget_peer();
             self.replica_lost(index);
         }
+        self.recording_ended();
         self.try_settle_epoch();
         self.transition_loses_link(cause);
         self.open_gate();
@@ -197,6 +201,9 @@ impl Engine {
             }
             ControlMessage::NewGenerationDone { volume } => self.peer_started_generation(volume),
             ControlMessage::PauseSync { volume, paused } => self.peer_pauses(volume, paused),
+            ControlMessage::Resize { volume, step } => self.resize_asked(volume, step),
+            ControlMessage::ResizeAnswer { volume, answer } => self.resize_answered(volume, answer),
+            ControlMessage::Size { volume, agreed_bytes, room } => self.peer_size(volume, agreed_bytes, room),
             ControlMessage::View { .. }
             | ControlMessage::Decision { .. }
             | ControlMessage::State { .. }

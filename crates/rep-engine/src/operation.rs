@@ -73,6 +73,11 @@ impl OperationKind {
         matches!(self, Self::VerifyLead { .. } | Self::VerifyFollow { .. })
     }
 
+    /// Whether it waits for nothing: a bug to be planted.
+    pub fn runs_at_once(self) -> bool {
+        self.is_verify() && planted!("verify-beside-writes")
+    }
+
     /// Whether it compares a range for a resync.
     pub fn is_comparison(self) -> bool {
         matches!(self, Self::ResyncCompare { .. } | Self::ResyncCompareFor { .. })
@@ -92,6 +97,8 @@ pub(crate) enum Stage {
     UnderWay,
     /// Both disks have it; it waits for the flush that FUA asks for.
     Flushing,
+    /// Done; its answer waits, and should the data go before that, it is done again (`starved`).
+    Answering,
 }
 
 /// An operation.
@@ -172,6 +179,8 @@ pub(crate) enum MetaPurpose {
     Bitmap,
     /// A transaction of the activity log.
     Log,
+    /// Zeroes, where metadata stood that have moved.
+    Wipe,
 }
 
 /// A disk operation under way.

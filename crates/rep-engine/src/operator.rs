@@ -42,6 +42,8 @@ pub(crate) enum Step {
         /// They have met.
         met: bool,
     },
+    /// Make the volume larger, leading.
+    Resize { index: usize, stage: crate::resize::ResizeStage },
     /// Ask what a connection would do.
     Plan {
         /// The connection to go back to.
@@ -102,6 +104,7 @@ impl Engine {
             | Command::Invalidate { volume }
             | Command::InvalidatePeer { volume }
             | Command::Outdate { volume }
+            | Command::Resize { volume, .. }
             | Command::NewGeneration { volume, .. } => Some(*volume),
             _ => None,
         };
@@ -116,6 +119,7 @@ impl Engine {
             Command::SuspendIo { suspended } => {
                 if !suspended && !self.suspended {
                     self.waive_fence();
+                    self.let_starved_fail();
                 }
                 self.suspended = suspended;
                 self.open_gate();
@@ -140,6 +144,7 @@ impl Engine {
             Command::Invalidate { .. } => self.invalidate(id, index),
             Command::InvalidatePeer { volume } => self.invalidate_peer(id, index, volume),
             Command::NewGeneration { clear_bitmap, .. } => self.new_generation(id, index, clear_bitmap),
+            Command::Resize { assume_clean, .. } => self.resize_command(id, index, assume_clean),
             Command::Shutdown => self.shutdown(id),
         }
     }
@@ -205,6 +210,7 @@ impl Engine {
             Step::NewGeneration { index, state } => self.poll_new_generation(index, state),
             Step::Plan { .. } => Progress::Waits,
             Step::Outdate { index, ticket } => self.poll_outdate(index, ticket),
+            Step::Resize { index, stage } => self.poll_resize(index, stage),
             Step::AwaitConnection { met } => self.poll_await_connection(met),
         }
     }
@@ -224,7 +230,9 @@ impl Engine {
             // What only waits for others is given up; what changes durable state goes on to its end.
             Some(Step::Plan { before, word_before }) => self.end_plan(before, word_before),
             Some(
-                Step::AwaitResync { .. } | Step::Promote(PromotionStage::Ask { .. } | PromotionStage::Fence { .. }),
+                Step::AwaitResync { .. }
+                | Step::Resize { .. }
+                | Step::Promote(PromotionStage::Ask { .. } | PromotionStage::Fence { .. }),
             ) => {
                 self.transition = None;
             }

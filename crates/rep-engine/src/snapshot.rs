@@ -2,7 +2,8 @@
 
 use rep_meta::Divergence;
 use rep_types::{
-    ConnectionState, DiskState, FenceAnswer, Generations, Refusal, ReplicationState, Role, SyncDecision, VolumeNumber,
+    ConnectionState, DiskState, FenceAnswer, Generations, Refusal, ReplicationState, Role, Room, SyncDecision,
+    VolumeNumber,
 };
 
 /// Why client I/O waits.
@@ -14,6 +15,8 @@ pub enum IoSuspension {
     RecordingLoss,
     /// The peer is gone and isn't known to be unable to go on (`fencing = "resource-and-stonith"`).
     Fencing,
+    /// No good data is in reach (`on-no-data = "suspend-io"`).
+    NoData,
     /// The metadata is being written for a change of role or generation.
     Metadata,
 }
@@ -57,12 +60,20 @@ pub struct VolumeSnapshot {
     pub number: VolumeNumber,
     /// Its size; 0 while unknown.
     pub size_bytes: u64,
+    /// What this node's disk has room for; `None` without a disk.
+    pub room: Option<Room>,
+    /// The same of the peer's, while it is connected.
+    pub peer_room: Option<Room>,
+    /// Whether the volume is growing: the new area may be marked on disks that are equal otherwise.
+    pub growing: bool,
     /// Clients that have the device open.
     pub openers: u32,
     /// Our disk.
     pub disk: DiskState,
     /// The peer's disk.
     pub peer_disk: DiskState,
+    /// Whether its clients wait because no good data is in reach.
+    pub waits_for_data: bool,
     /// What runs between the disks.
     pub replication: ReplicationState,
     /// Bytes known to differ, or to be possibly different.
@@ -95,6 +106,14 @@ pub struct VolumeSnapshot {
     pub hot_extents_max: u32,
     /// Counts since the engine began.
     pub counters: Counters,
+}
+
+impl VolumeSnapshot {
+    /// The size the volume could be given now: both disks have room for more than it has.
+    pub fn can_grow_to_bytes(&self) -> Option<u64> {
+        let size_bytes = self.room?.bytes.min(self.peer_room?.bytes);
+        (self.size_bytes > 0 && size_bytes > self.size_bytes).then_some(size_bytes)
+    }
 }
 
 /// A resync's progress.

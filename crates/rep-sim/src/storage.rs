@@ -91,6 +91,9 @@ impl World {
         };
         op.done = Some(result);
         let volume = op.volume;
+        if let (OpKind::Read { sectors, values, digests: true, .. }, Ok(())) = (&op.kind, result) {
+            self.digests_read(node, volume, *sectors, values);
+        }
         let meta = match &op.kind {
             OpKind::Meta { offset, .. } => Some(*offset),
             _ => None,
@@ -178,6 +181,7 @@ impl World {
 
     fn do_op(&mut self, node: usize, op: &mut DiskOp) -> Result<(), IoError> {
         let bug = self.swarm.shell_bug;
+        let internal = self.swarm.internal_metadata;
         let rng = &mut self.dice.disk;
         let disk = &mut self.nodes[node].volumes[op.volume];
         match &mut op.kind {
@@ -187,6 +191,9 @@ impl World {
                 }
                 let durable = *durable && bug != Some(ShellBug::IgnoreDurable);
                 let beside = bug == Some(ShellBug::Misdirect) && rng.chance(30);
+                if internal {
+                    sectors.indices().for_each(|sector| disk.meta.overwrite(sector));
+                }
                 for (at, value) in values.iter().enumerate() {
                     let sector = (sectors.first as usize + at + usize::from(beside)) % disk.data.cached().len();
                     disk.data.put(sector, *value, durable, rng);
@@ -194,6 +201,9 @@ impl World {
             }
             OpKind::Zero { sectors, durable } => {
                 for sector in sectors.indices() {
+                    if internal {
+                        disk.meta.overwrite(sector);
+                    }
                     disk.data.put(sector, 0, *durable, rng);
                 }
             }

@@ -66,9 +66,19 @@ pub enum Command {
     /// Leave the peer cleanly
     Disconnect(ForceArguments),
     /// Become Primary; returns when the device is usable
-    Primary(ForceArguments),
+    Primary(PrimaryArguments),
     /// Become Secondary; refused while the device is open
     Secondary(TargetArgument),
+    /// Change the roles of the two nodes, and move a mounted file system along
+    ///
+    /// Each step is shown; when one fails, or Ctrl-C ends it, those before it are undone. It may be run on either node.
+    /// --timeout is for each step.
+    Switchover(SwitchoverArguments),
+    /// What a node does of a switchover; for repctl itself
+    #[command(hide = true)]
+    SwitchoverStep(StepArguments),
+    /// See, make or remove the links into the mounted volume ([resource.NAME.links])
+    Links(LinksArguments),
     /// Make both replicas identical: start a resync or let it go on
     Resync(ResyncArguments),
     /// Pause a resync
@@ -88,7 +98,7 @@ pub enum Command {
     /// Compare both disks
     Verify(VerifyArguments),
     /// Grow the volume to the size of the smaller disk
-    Resize(TargetArgument),
+    Resize(ResizeArguments),
     /// Start a generation on both nodes, which take the data they hold for equal
     NewGeneration(NewGenerationArguments),
     /// See or settle a split brain
@@ -129,9 +139,88 @@ pub struct ForceArguments {
     /// RESOURCE or RESOURCE/VOLUME
     #[arg(value_name = "RESOURCE[/VOLUME]")]
     pub target: Target,
-    /// Also against what is known: primary without UpToDate data, disconnect without the peer's answer
+    /// Also without the peer's answer
     #[arg(long)]
     pub force: bool,
+}
+
+#[derive(Args)]
+pub struct PrimaryArguments {
+    /// RESOURCE or RESOURCE/VOLUME
+    #[arg(value_name = "RESOURCE[/VOLUME]")]
+    pub target: Target,
+    /// Also without UpToDate data
+    #[arg(long)]
+    pub force: bool,
+    /// Return only when each volume's device is there under its name and can be opened
+    #[arg(long)]
+    pub wait_device: bool,
+}
+
+#[derive(Args)]
+pub struct SwitchoverArguments {
+    /// RESOURCE, or RESOURCE/VOLUME for the volume that is mounted
+    #[arg(value_name = "RESOURCE[/VOLUME]")]
+    pub target: Target,
+    /// Unmount this place before, mount it there afterwards, and move the configured links
+    #[arg(long, value_name = "PATH")]
+    pub mount: Option<PathBuf>,
+    /// The command that runs another on the other node [default: "ssh NODE", without asking for passwords]
+    #[arg(long, value_name = "COMMAND", env = "REPD_VIA")]
+    pub via: Option<String>,
+    /// The other daemon's control socket
+    #[arg(long, value_name = "PATH", default_value = "/run/repd/control.sock")]
+    pub peer_socket: PathBuf,
+    #[command(flatten)]
+    pub file: ConfigFile,
+}
+
+#[derive(Args)]
+pub struct StepArguments {
+    #[arg(value_name = "RESOURCE[/VOLUME]")]
+    pub target: Target,
+    #[arg(value_enum)]
+    pub step: StepWord,
+    #[arg(long, value_name = "PATH")]
+    pub mount: PathBuf,
+    #[command(flatten)]
+    pub file: ConfigFile,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub enum StepWord {
+    /// Tell how things stand
+    Facts,
+    /// Mount
+    Mount,
+    /// Unmount
+    Unmount,
+    /// Make the links
+    MakeLinks,
+    /// Remove the links
+    RemoveLinks,
+}
+
+#[derive(Args)]
+pub struct LinksArguments {
+    /// RESOURCE
+    #[arg(value_name = "RESOURCE")]
+    pub target: Target,
+    /// What to do
+    #[arg(value_enum)]
+    pub verb: LinksVerb,
+    #[command(flatten)]
+    pub file: ConfigFile,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub enum LinksVerb {
+    /// Show each and whether it is made
+    Show,
+    /// Make them: the volume is mounted here
+    Make,
+    /// Remove them and bring back what stood there
+    Remove,
 }
 
 #[derive(Args)]
@@ -177,6 +266,16 @@ pub struct VerifyArguments {
     /// Wait for its end, with a progress bar on a terminal; exits with 1 when the disks differ
     #[arg(long)]
     pub wait: bool,
+}
+
+#[derive(Args)]
+pub struct ResizeArguments {
+    /// RESOURCE or RESOURCE/VOLUME
+    #[arg(value_name = "RESOURCE[/VOLUME]")]
+    pub target: Target,
+    /// Don't resync the new area: it is the same on both disks already, for instance all zeroes
+    #[arg(long)]
+    pub assume_clean: bool,
 }
 
 #[derive(Args)]
@@ -408,7 +507,6 @@ impl Command {
             Self::Attach(argument) => plain(argument, Verb::Attach),
             Self::Detach(argument) => plain(argument, Verb::Detach),
             Self::Disconnect(argument) => forced(argument, Verb::Disconnect),
-            Self::Primary(argument) => forced(argument, Verb::Primary),
             Self::Secondary(argument) => plain(argument, Verb::Secondary),
             Self::PauseSync(argument) => plain(argument, Verb::PauseSync),
             Self::ResumeSync(argument) => plain(argument, Verb::ResumeSync),
@@ -417,7 +515,10 @@ impl Command {
             Self::Invalidate(argument) => plain(argument, Verb::Invalidate),
             Self::InvalidatePeer(argument) => plain(argument, Verb::InvalidatePeer),
             Self::Outdate(argument) => plain(argument, Verb::Outdate),
-            Self::Resize(argument) => plain(argument, Verb::Resize),
+            Self::Resize(argument) => {
+                let request = VerbRequest { assume_clean: argument.assume_clean, ..Default::default() };
+                Some((argument.target, Verb::Resize, request))
+            }
             Self::NewGeneration(argument) => {
                 let request = VerbRequest { clear_bitmap: argument.clear_bitmap, ..Default::default() };
                 Some((argument.target, Verb::NewGeneration, request))

@@ -8,8 +8,12 @@ mod archive;
 mod cli;
 mod commands;
 mod demo;
+mod links;
 mod metadata;
+mod mounting;
 mod output;
+mod program;
+mod switchover;
 mod target;
 mod terminal;
 mod view;
@@ -57,6 +61,10 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::DumpMd(dump) => metadata::dump(&dump, options),
         Command::Config(config) => commands::config::run(config, options),
         Command::Archive(archive) => archive::run(&archive, options),
+        Command::Primary(primary) => commands::primary::run(&primary, options),
+        Command::Switchover(switchover) => switchover::run(&switchover, options),
+        Command::SwitchoverStep(step) => switchover::run_step(&step, options),
+        Command::Links(links) => commands::links::run(&links, options),
         Command::Adjust(adjust) => commands::adjust::run(&adjust, options),
         Command::Verify(verify) => commands::verify::run(&verify, options),
         Command::Status(status) => commands::status::run(&status, options),

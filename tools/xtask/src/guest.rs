@@ -1,8 +1,10 @@
 //! `cargo xtask guest`: a script in the lab's guest, with our programs beside it.
 
+use crate::packages;
 use crate::process::{Failure, Tool, release_binary, workspace_root};
 use crate::test;
 use std::ffi::{OsStr, OsString};
+use std::path::Path;
 
 /// Runs `tools/lab/guest-run`; unless only the cache is to be filled, `repd` and `repctl` are built and go along.
 pub fn run(rest: &[OsString]) -> Result<(), Failure> {
@@ -20,15 +22,28 @@ fn with_companions(lab: Tool) -> Tool {
     lab.arg(functions).arg(release_binary("repd")).arg(release_binary("repctl"))
 }
 
+/// Has everything ready that a guest is made of. Fails with what is missing where there can be none.
+pub fn prepare() -> Result<(), Failure> {
+    let lab = Tool::new(workspace_root().join("tools/lab/guest-run"));
+    packages::install(packages::GUEST).and_then(|()| lab.arg("-b").run()).map_err(|why| {
+        Failure::NotHere(format!(
+            "no guest can be booted on this machine ({why}; guest-run said why above): ublk, the kernel's nbd, mounts that live \
+             through the daemon's death, two machines on one cable: none of that has been tested"
+        ))
+    })
+}
+
 /// A scenario on two scratch disks: its seconds at most, its script, its settings.
 struct Scenario(&'static str, &'static str, &'static [&'static str]);
 
-const SCENARIOS: [Scenario; 5] = [
+const SCENARIOS: [Scenario; 7] = [
     Scenario("600", "mount.sh", &["-e", "DEVICE=ublk"]),
     Scenario("600", "mount.sh", &["-e", "DEVICE=nbd"]),
     Scenario("900", "kills.sh", &["-e", "DEVICE=ublk", "-e", "KILLS=20", "-e", "ALONE=17"]),
     Scenario("900", "kills.sh", &["-e", "DEVICE=nbd", "-e", "KILLS=10", "-e", "ALONE=8"]),
     Scenario("300", "nbd-ended.sh", &[]),
+    Scenario("300", "switchover.sh", &["-e", "DEVICE=ublk"]),
+    Scenario("300", "switchover.sh", &["-e", "DEVICE=nbd"]),
 ];
 
 /// Runs every scenario of the lab; the daemons are built already.
@@ -42,4 +57,15 @@ pub fn scenarios() -> Result<(), Failure> {
     })?;
     println!("\n--- two-guests");
     with_companions(Tool::new(lab.join("two-guests"))).run()
+}
+
+/// Ours and the in-kernel DRBD in one guest, in turns; the table is left in `out`.
+pub fn bench(backing: &str, rounds: u32, seconds: u32, out: &Path) -> Result<(), Failure> {
+    let lab = workspace_root().join("tools/lab");
+    let disks: &[&str] =
+        if backing == "virtio" { &["-d", "300M", "-d", "300M", "-d", "300M", "-d", "300M"] } else { &[] };
+    let guest = Tool::new(lab.join("guest-run")).args(["-t", "3600", "-m", "3072", "-o"]).arg(out).args(disks);
+    let settings = [format!("BACKING={backing}"), format!("ROUNDS={rounds}"), format!("SECS={seconds}")];
+    let guest = settings.iter().fold(guest, |guest, setting| guest.arg("-e").arg(setting));
+    with_companions(guest.arg(lab.join("ublk-bench.sh")).arg(lab.join("drbd-anchor.sh"))).run()
 }

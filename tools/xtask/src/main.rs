@@ -3,6 +3,7 @@
 //! It only starts other programs (cargo, apt-get, the workspace's own binaries) and adds up how they ended; nothing
 //! that is tested lives here. It has no dependencies, so that the first command of a fresh checkout begins at once.
 
+mod bench;
 mod check;
 mod fuzz;
 mod guest;
@@ -13,7 +14,7 @@ mod summary;
 mod test;
 mod torture;
 
-use process::{Failure, Tool, cargo, release_binary, workspace_root};
+use process::{Failure, Tool, release_binary, workspace_root};
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -27,7 +28,8 @@ usage: cargo xtask VERB [ARGUMENT]...
   sim   [ARGUMENT]...   the simulator (arguments go to it: --seeds N, --seed N, --planted, ...)
   torture [ARGUMENT]... real daemons, killed, cut, corrupted, without power (--minutes N, --seed N, --only KIND, ...)
   fuzz  [ARGUMENT]...   the fuzz targets (--seconds N, --target NAME, --replay, --list)
-  bench [ARGUMENT]...   our figures beside nbdkit's and QEMU's (--quick, --json)
+  bench [ARGUMENT]...   our figures beside nbdkit's and QEMU's (--quick, --json); --guest: beside the
+                        in-kernel DRBD's, in an emulated machine (--rounds N, --seconds N, --virtio)
   guest [ARGUMENT]...   a script in an emulated machine whose kernel has ublk, nbd and DRBD (see tools/lab/README.md)
   ci                    check, then test";
 
@@ -53,7 +55,7 @@ fn run(verb: &str, rest: &[OsString]) -> Result<(), Failure> {
         "sim" => sim::run(rest),
         "torture" => torture::run(rest),
         "fuzz" => fuzz::run(rest),
-        "bench" => bench(rest),
+        "bench" => bench::run(rest),
         "guest" => guest::run(rest),
         "ci" => check::run().and_then(|()| test::run(rest)),
         "" | "help" | "--help" | "-h" => {
@@ -68,17 +70,4 @@ fn run(verb: &str, rest: &[OsString]) -> Result<(), Failure> {
 fn demo(rest: &[OsString]) -> Result<(), Failure> {
     test::build_daemons()?;
     Tool::new(release_binary("repctl")).arg("demo").args(rest).run()
-}
-
-/// Builds a package's binary in release mode and hands the arguments to it.
-fn built_and_run(package: &str, binary: &str, rest: &[OsString]) -> Result<(), Failure> {
-    cargo(["build", "--release", "--quiet", "-p", package, "--bin", binary]).run()?;
-    Tool::new(release_binary(binary)).args(rest).run()
-}
-
-/// Runs the comparison with other programs.
-fn bench(rest: &[OsString]) -> Result<(), Failure> {
-    packages::install(packages::BENCHED)?;
-    test::build_daemons()?;
-    built_and_run("rep-bench", "rep-bench", rest)
 }

@@ -51,6 +51,15 @@ pub const BENCHED: &[Need] = &[
     program("qemu-storage-daemon", &["qemu-system-common", "qemu-utils"]),
 ];
 
+/// What `tools/lab/guest-run` makes its guest with; the guest's own programs are fetched by itself and not installed.
+pub const GUEST: &[Need] = &[
+    program("apt-cache", &["apt"]),
+    program("dpkg-deb", &["dpkg"]),
+    program("mke2fs", &["e2fsprogs"]),
+    program("flock", &["util-linux"]),
+    program("xz", &["xz-utils"]),
+];
+
 impl Need {
     fn is_met(&self) -> bool {
         match self.probe {

@@ -21,6 +21,8 @@ pub enum Failure {
     Usage(String),
     /// Something that a person must change first.
     Missing(String),
+    /// This machine can't do it; nothing is known of what it would have shown.
+    NotHere(String),
     /// Steps of a summary that failed.
     Steps(Vec<&'static str>),
 }
@@ -52,7 +54,7 @@ impl fmt::Display for Failure {
             Failure::Start(what, error) => write!(f, "could not start {what}: {error}"),
             Failure::Ended { line, code: Some(code) } => write!(f, "'{line}' ended with exit code {code}"),
             Failure::Ended { line, code: None } => write!(f, "'{line}' was ended by a signal"),
-            Failure::Usage(text) | Failure::Missing(text) => f.write_str(text),
+            Failure::Usage(text) | Failure::Missing(text) | Failure::NotHere(text) => f.write_str(text),
             Failure::Steps(names) => write!(f, "failed: {}", names.join(", ")),
         }
     }

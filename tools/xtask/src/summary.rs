@@ -1,4 +1,5 @@
-//! Steps one after another, a failed one doesn't hide the next, and a table at the end.
+//! Steps one after another, a failed one doesn't hide the next, and a table at the end. What a machine can't run is neither
+//! passed nor failed, and stands last where nobody overlooks it.
 
 use crate::process::Failure;
 use std::time::{Duration, Instant};
@@ -30,8 +31,10 @@ impl Summary {
         println!("\n=== {}: {name}", self.title);
         let began = Instant::now();
         let failure = what().err();
-        if let Some(failure) = &failure {
-            eprintln!("=== {name} failed: {failure}");
+        match &failure {
+            Some(Failure::NotHere(why)) => eprintln!("\n*** NOT RUN: {name}: {why} ***\n"),
+            Some(failure) => eprintln!("=== {name} failed: {failure}"),
+            None => {}
         }
         self.steps.push(Ended { name, took: began.elapsed(), failure });
     }
@@ -41,14 +44,24 @@ impl Summary {
         println!("\n=== {}: summary", self.title);
         for step in &self.steps {
             let (word, why) = match &step.failure {
-                None => ("passed", String::new()),
-                Some(failure) => ("FAILED", format!("  {failure}")),
+                None => ("passed ", String::new()),
+                Some(Failure::NotHere(_)) => ("NOT RUN", String::new()),
+                Some(failure) => ("FAILED ", format!("  {failure}")),
             };
             println!("{word}  {:>6.1} s  {}{why}", step.took.as_secs_f64(), step.name);
         }
-        let failed: Vec<_> = self.steps.iter().filter(|step| step.failure.is_some()).map(|step| step.name).collect();
+        let (mut failed, mut not_here) = (Vec::new(), Vec::new());
+        for step in &self.steps {
+            match &step.failure {
+                None => {}
+                Some(Failure::NotHere(why)) => not_here.push((step.name, why)),
+                Some(_) => failed.push(step.name),
+            }
+        }
         println!("steps in {:.0} s:", self.began.elapsed().as_secs_f64());
-        println!("{} passed, {} failed", self.steps.len() - failed.len(), failed.len());
+        let passed = self.steps.len() - failed.len() - not_here.len();
+        println!("{passed} passed, {} failed, {} not run", failed.len(), not_here.len());
+        not_here.iter().for_each(|(name, why)| println!("*** NOT RUN: {name}: {why} ***"));
         if failed.is_empty() { Ok(()) } else { Err(Failure::Steps(failed)) }
     }
 }

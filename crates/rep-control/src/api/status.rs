@@ -58,6 +58,9 @@ pub struct VolumeStatus {
     pub device: String,
     /// Its size; 0 while unknown.
     pub size_bytes: u64,
+    /// The size it can be given by `resize`, when both disks have room for more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub can_grow_to_bytes: Option<u64>,
     /// Whether a client has it open.
     pub open: bool,
     /// This node's disk.

@@ -111,6 +111,9 @@ pub struct VerbRequest {
     /// `verify`: the node whose data repairs the other's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repair_from: Option<String>,
+    /// `resize`: the new area is the same on both disks already and isn't resynced.
+    #[serde(skip_serializing_if = "is_false")]
+    pub assume_clean: bool,
     /// How long it may take.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,

@@ -21,7 +21,7 @@ pub fn differences(old: &ResourceConfig, new: &ResourceConfig, node: &str) -> Ve
 /// nothing to this one; where it can be reached is.
 fn needs_restart(key: &str, node: &str) -> bool {
     let Some(of_node) = key.strip_prefix("node.") else {
-        return key != "start" && !key.starts_with("handlers.");
+        return key != "start" && !["handlers.", "links."].iter().any(|free| key.starts_with(free));
     };
     let own = of_node.strip_prefix(node).is_some_and(|rest| rest.starts_with('.'));
     own || of_node.ends_with(".address")
@@ -51,6 +51,10 @@ mod tests {
         assert_eq!(
             told("[resource.vz.net]", "[resource.vz]\nstart='down'\n[resource.vz.net]"),
             [("start".into(), false)]
+        );
+        assert_eq!(
+            told("[resource.vz.net]", "[resource.vz.links]\n'/etc/a'='/vz/a'\n[resource.vz.net]"),
+            [("links./etc/a".into(), false)]
         );
         assert_eq!(told("timeout='6s'", "shared-secret-file='/s'").len(), 1);
     }

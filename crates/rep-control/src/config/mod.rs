@@ -9,6 +9,7 @@
 
 mod check;
 mod difference;
+mod links;
 mod parse;
 mod problem;
 mod secret;
@@ -19,12 +20,13 @@ mod types;
 mod value;
 
 pub use difference::differences;
+pub use links::LinkConfig;
 pub use problem::{ConfigErrors, Problem, Severity};
 pub use secret::{Secret, SecretError, read_secret};
 pub use types::{
     ARCHIVE_DIR_DEFAULT, ArchiveBlocks, ArchiveConfig, CommandLine, Config, Device, Durability, Fencing,
-    HandlersConfig, MetaDisk, NetConfig, NodeConfig, ResourceConfig, ResyncConfig, SplitBrainConfig, SplitBrainPolicy,
-    StartMode, VolumeConfig,
+    HandlersConfig, MetaDisk, NetConfig, NodeConfig, OnNoData, ResourceConfig, ResyncConfig, SplitBrainConfig,
+    SplitBrainPolicy, StartMode, VolumeConfig,
 };
 pub use value::{format_duration, parse_duration, parse_size};
 

@@ -15,6 +15,8 @@ pub(super) struct Table<'a> {
     span: Range<usize>,
     entries: &'a DeTable<'a>,
     known: Vec<&'static str>,
+    /// Whether every key is one.
+    any: bool,
 }
 
 /// A value of a table.
@@ -29,7 +31,7 @@ impl<'a> Table<'a> {
     /// The whole document.
     pub fn root(file: &'a Arc<SourceFile>, document: &'a Spanned<DeTable<'a>>) -> Self {
         let entries = document.get_ref();
-        Table { file, title: "the file".into(), span: 0..0, entries, known: Vec::new() }
+        Table { file, title: "the file".into(), span: 0..0, entries, known: Vec::new(), any: false }
     }
 
     /// Where the table begins.
@@ -74,6 +76,15 @@ impl<'a> Table<'a> {
         tables
     }
 
+    /// Every entry with its name, where names are the operator's own: `links`.
+    pub fn values(&mut self) -> Vec<(String, Value<'a>)> {
+        // Whatever stands here is meant.
+        self.any = true;
+        let value = |name: &str, value| Value { file: self.file, title: name.to_owned(), value };
+        let entries = self.entries.iter();
+        entries.map(|(name, entry)| (name.get_ref().to_string(), value(name.get_ref(), entry))).collect()
+    }
+
     fn child(
         &self,
         name: &Spanned<std::borrow::Cow<'a, str>>,
@@ -86,7 +97,7 @@ impl<'a> Table<'a> {
         };
         match value.get_ref() {
             DeValue::Table(entries) => {
-                Some(Table { file: self.file, title, span: name.span(), entries, known: Vec::new() })
+                Some(Table { file: self.file, title, span: name.span(), entries, known: Vec::new(), any: false })
             }
             _ => Value { file: self.file, title: name.get_ref().to_string(), value }.wrong_type("a table", problems),
         }
@@ -94,7 +105,7 @@ impl<'a> Table<'a> {
 
     /// Tells every key that nobody asked for.
     pub fn finish(self, problems: &mut Vec<Problem>) {
-        for name in self.entries.keys().filter(|name| !self.known.contains(&name.get_ref().as_ref())) {
+        for name in self.entries.keys().filter(|name| !self.any && !self.known.contains(&name.get_ref().as_ref())) {
             let place = Place { file: self.file.clone(), span: clamp(&name.span(), self.file) };
             let mut problem = Problem::error(format!("{} has no key \"{}\"", self.title, name.get_ref()));
             problem = match nearest(name.get_ref(), &self.known) {

@@ -216,3 +216,27 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn links_lead_into_the_volume() {
+    let with = |lines: &str| format!("{GOOD}\n[resource.vz.links]\n{lines}\n");
+    let text = with("\"/var/lib/lxc\" = \"/vz/lib/lxc\"\n\"/etc/lxc\" = \"/vz/etc/lxc\"");
+    let config = parse("repd.toml", text.as_bytes()).unwrap();
+    let links = &config.resource("vz").unwrap().links;
+    let told: Vec<_> = links.iter().map(|link| format!("{} {}", link.path.display(), link.target.display())).collect();
+    assert_eq!(told, ["/etc/lxc /vz/etc/lxc", "/var/lib/lxc /vz/lib/lxc"]);
+    let again = parse("shown.toml", config.to_toml(false).as_bytes()).unwrap();
+    assert_eq!(again.resources, config.resources);
+
+    for wrong in [
+        "\"etc/lxc\" = \"/vz/etc\"",
+        "\"/etc/lxc\" = \"vz\"",
+        "\"/etc/lxc\" = \"/etc/lxc/here\"",
+        "\"/vz\" = \"/vz/etc\"",
+        "\"/etc/lxc\" = 3",
+        "\"/etc/lxc\" = \"/vz/a\"\n\"/etc/lxc/b\" = \"/vz/b\"",
+        "\"/etc/lxc/b\" = \"/vz/b\"\n\"/etc/lxc\" = \"/vz/a\"",
+    ] {
+        assert_eq!(problems_of(&with(wrong)).len(), 1, "{wrong}");
+    }
+}

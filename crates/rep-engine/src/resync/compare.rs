@@ -17,18 +17,17 @@
 //! which something was equal ends that. So a blank disk costs a look at a few of a thousand blocks, and a
 //! disk that holds nearly everything is nearly only read.
 
-use crate::action::Action;
 use crate::event::Timestamp;
 use crate::operation::{IoPurpose, Leg, Operation, OperationKind, Stage as OperationStage};
 use crate::resync::{Kept, Resync};
 use crate::slab::Key;
-use crate::verify::digests_length;
+use crate::verify::{different_blocks, digests_length};
 use crate::volume::Volume;
 use crate::{Engine, limits};
 use rep_types::planted;
 use rep_types::{
-    BLOCK_SIZE, BlockRange, ByBitmapOrFull, ByteRange, DIGEST_LENGTH, DigestKey, DiskState, IoError, LinkCause,
-    REQUEST_LENGTH_MAX, SyncDecision, SyncVerdict, VolumeNumber,
+    BLOCK_SIZE, BlockRange, ByBitmapOrFull, ByteRange, DigestKey, DiskState, IoError, LinkCause, REQUEST_LENGTH_MAX,
+    SyncDecision, SyncVerdict, VolumeNumber,
 };
 use rep_wire::{ControlMessage, Message, TransferId, VolumeView, features};
 use std::collections::VecDeque;
@@ -169,12 +168,11 @@ impl Engine {
     }
 
     fn digest_for_resync(&mut self, key: Key, op: Operation, digest_key: DigestKey) {
-        let (now, volume) = (self.now, self.volumes[op.volume].number);
+        let now = self.now;
         if let Some(op) = self.ops.get_mut(key) {
             (op.local, op.stage, op.started) = (Leg::Open, OperationStage::UnderWay, now);
         }
-        let io = self.new_io(op.volume, IoPurpose::CompareRead(key));
-        self.out.push(Action::DigestDisk { io, volume, range: op.range, key: Box::new(digest_key) });
+        self.digest(op, IoPurpose::CompareRead(key), digest_key);
     }
 
     /// Our own digests of a range are there.
@@ -294,11 +292,6 @@ impl Engine {
         }
         runs
     }
-}
-
-fn different_blocks(ours: &[u8], theirs: &[u8]) -> Vec<u16> {
-    let pairs = ours.chunks_exact(DIGEST_LENGTH).zip(theirs.chunks_exact(DIGEST_LENGTH));
-    (0u16..).zip(pairs).filter(|(_, (ours, theirs))| ours != theirs).map(|(block, _)| block).collect()
 }
 
 /// The runs of a range that are equal and those that aren't.

@@ -5,6 +5,8 @@ pub mod config;
 pub mod documents;
 pub mod events;
 pub mod generations;
+pub mod links;
+pub mod primary;
 pub mod resync;
 pub mod split_brain;
 pub mod status;

@@ -28,7 +28,8 @@ pub fn ask(target: &Target, verb: Verb, request: VerbRequest, options: &Options)
     Ok(options.client().verb(&target.resource, verb, &request, options.timeout)?)
 }
 
-fn tell(answer: &VerbAnswer, options: &Options) -> Result<(), Failure> {
+/// Says what there is to say.
+pub fn tell(answer: &VerbAnswer, options: &Options) -> Result<(), Failure> {
     if options.json {
         return print_json(answer);
     }

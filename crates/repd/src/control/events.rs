@@ -89,6 +89,11 @@ fn event(resource: &ResourceName, notice: &Notice) -> Event {
         Notice::VerifyFinished { volume, different_bytes } => {
             told("verify_finished", *volume, None, Some(*different_bytes))
         }
+        Notice::Grown { volume, from_bytes, to_bytes } => Event {
+            from: Some(from_bytes.to_string()),
+            to: Some(to_bytes.to_string()),
+            ..told("grown", *volume, None, Some(*to_bytes))
+        },
         Notice::FenceAnswered { answer } => {
             Event { reason: Some(answer.to_string()), ..blank(resource, "fence_answered") }
         }

@@ -8,9 +8,13 @@ pub fn volume() -> VolumeSnapshot {
     VolumeSnapshot {
         number: VolumeNumber(0),
         size_bytes: 1 << 30,
+        room: None,
+        peer_room: None,
+        growing: false,
         openers: 0,
         disk: DiskState::UpToDate,
         peer_disk: DiskState::UpToDate,
+        waits_for_data: false,
         replication: ReplicationState::Established,
         out_of_sync_bytes: 0,
         resync: None,

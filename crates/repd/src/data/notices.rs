@@ -73,6 +73,7 @@ pub(super) fn log(notice: &Notice) {
         Notice::VerifyFinished { volume, different_bytes } => {
             warn!(%volume, different_bytes, "verify: the disks differ; what does is marked out-of-sync");
         }
+        Notice::Grown { volume, from_bytes, to_bytes } => info!(%volume, "size: {from_bytes} -> {to_bytes}"),
         Notice::FenceAnswered { answer } if answer.is_safe() => info!("fencing: {answer}, it can't go on"),
         Notice::FenceAnswered { answer } => warn!("fencing: {answer}; whether it goes on isn't known"),
         Notice::PeerRejoined => info!("fencing: the peer follows again"),
