@@ -99,6 +99,7 @@ impl Engine {
     pub fn new(config: EngineConfig) -> Self {
         let volumes = config.volumes.iter().map(|number| Volume::new(*number)).collect();
         let generations = GenerationSource::new(config.seed);
+        let pacing = Pacing::new(config.pace);
         Engine {
             config,
             now: Timestamp(0),
@@ -132,7 +133,7 @@ impl Engine {
             fence_held: false,
             unfence_due: false,
             told_suspended: false,
-            pacing: Pacing::new(),
+            pacing,
             serial: 0,
         }
     }

@@ -158,7 +158,13 @@ impl Engine {
     /// Lets held-back I/O go on, if nothing holds it back any more.
     pub(crate) fn open_gate(&mut self) {
         if !self.io_waits() {
-            self.runnable.extend(self.gated.drain(..));
+            for key in self.gated.drain(..) {
+                // What held it back until now was no resync.
+                if let Some(op) = self.ops.get_mut(key) {
+                    op.arrived = self.now;
+                }
+                self.runnable.push_back(key);
+            }
         }
         if self.recording == 0 {
             let waiting: Vec<Key> = self.gated_peer.drain(..).collect();

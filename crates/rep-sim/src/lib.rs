@@ -24,6 +24,7 @@ pub mod minimize;
 mod network;
 mod node;
 mod operator;
+mod pacing;
 pub mod plan;
 #[cfg(feature = "planted-bugs")]
 pub mod planted;

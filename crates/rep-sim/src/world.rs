@@ -141,6 +141,8 @@ pub struct World {
     pub(crate) recent_messages: BTreeMap<usize, (u64, rep_wire::Message, crate::codec::Content)>,
     pub(crate) held_back: [Option<(u64, rep_wire::Message, crate::codec::Content)>; 2],
     pub(crate) compared: Vec<crate::comparing::Asked>,
+    /// How each node's resync yields to clients, after its last event.
+    pub(crate) paced: [rep_engine::PacingSnapshot; 2],
     spare: Vec<Action>,
 }
 
@@ -190,6 +192,7 @@ impl World {
             recent_messages: BTreeMap::new(),
             held_back: [None, None],
             compared: Vec::new(),
+            paced: Default::default(),
             spare: Vec::new(),
             steps: plan.steps,
             nodes,
@@ -291,9 +294,10 @@ impl World {
         let Some(engine) = self.nodes[node].engine.as_mut() else { return };
         let mut actions = std::mem::take(&mut self.spare);
         let resync_zeroes = is_resync_zeroes(&event);
-        let by_time = matches!(event, Event::Timeout);
         engine.handle(now, event, &mut actions);
         engine.assert_invariants();
+        let pacing = engine.pacing();
+        self.note_pacing(node, pacing);
         self.counters.events += 1;
         self.actions += actions.len() as u64;
         if self.actions > ACTIONS_MAX && self.failure.is_none() {
@@ -303,9 +307,6 @@ impl World {
         let mut noticed = false;
         for action in actions.drain(..) {
             noticed |= matches!(action, Action::Notice(_));
-            if by_time && matches!(action, Action::ReadDisk { into: rep_engine::ReadInto::NewPayload, .. }) {
-                self.seen(crate::counters::Sometimes::ResyncPaced);
-            }
             if self.storm.note(self.now, &action) {
                 self.fail(
                     Kind::Liveness,

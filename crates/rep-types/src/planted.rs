@@ -82,6 +82,8 @@ bugs! {
     "told-blocks-forgotten": "the target forgets the blocks its source tells it of",
     "finish-with-bits": "a resync ends with bits left",
     "target-keeps-generation": "a target ends without its source's generations",
+    "pacing-never-recovers": "a resync slowed down for the clients' sake is never faster again",
+    "pacing-without-floor": "a resync is slowed down without end",
     "paced-request-forgotten": "a range kept back for the clients' sake gets no turn by itself",
     "compared-before-answer": "a range counts as equal when the source is asked, not when it has answered",
     "compared-wrong-block": "the block after the one that differs is copied",

@@ -244,7 +244,7 @@ impl Engine {
         {
             return self.drop_link(LinkCause::Protocol);
         }
-        self.keep_request(index, Kept { id, range, compare: Some((digest_key, digests)) });
+        self.keep_request(index, Kept { id, range, since: self.now, compare: Some((digest_key, digests)) });
     }
 
     /// The range is locked: read it.

@@ -39,7 +39,7 @@ mod target;
 use crate::action::{Action, Why};
 use crate::event::Timestamp;
 use crate::local_disk::{BitmapTicket, SuperblockTicket};
-use crate::operation::{Leg, Operation, OperationKind};
+use crate::operation::{Leg, Operation, OperationKind, Stage as OperationStage};
 use crate::slab::Key;
 use crate::snapshot::{ComparedSnapshot, ResyncSnapshot};
 use crate::volume::Volume;
@@ -47,6 +47,7 @@ use crate::{Engine, limits};
 pub(crate) use archive::Archiving;
 pub(crate) use compare::{Comparison, compares};
 pub(crate) use pacing::Pacing;
+pub use pacing::PacingSnapshot;
 use rep_meta::DataState;
 use rep_types::planted;
 use rep_types::{
@@ -55,6 +56,7 @@ use rep_types::{
 use rep_wire::{PriorEnd, TransferId};
 pub(crate) use source::Kept;
 use std::collections::VecDeque;
+use std::time::Duration;
 
 /// How far a resync is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -369,24 +371,43 @@ impl Engine {
         self.set_replication(index, state, why);
     }
 
-    /// How many requests a target keeps under way.
-    pub(crate) fn resync_requests_max(&self) -> usize {
-        if self.resync_shares() { limits::RESYNC_SHORT_REQUESTS_MAX } else { limits::RESYNC_REQUESTS_MAX }
+    /// How long a range a target may ask for, in blocks, and how many it keeps under way.
+    pub(crate) fn resync_share(&self) -> (u64, usize) {
+        match self.config.pace {
+            Some(pace) if self.role == Role::Primary || self.peer_role == Some(Role::Primary) => {
+                (pace.range_blocks_max, limits::RESYNC_SHORT_REQUESTS_MAX)
+            }
+            _ => (limits::RESYNC_BLOCKS_MAX, limits::RESYNC_REQUESTS_MAX),
+        }
     }
 
-    /// Whether either node may have clients.
-    pub(crate) fn resync_shares(&self) -> bool {
-        self.role == Role::Primary || self.peer_role == Some(Role::Primary)
+    /// Ranges of resyncs that are being moved.
+    fn resync_under_way(&self) -> usize {
+        self.volumes
+            .iter()
+            .filter_map(|volume| volume.resync.as_ref())
+            .map(|resync| resync.serving.len() + resync.requests)
+            .sum()
     }
 
-    /// Until when nothing is moved for our clients' sake.
-    fn paced_until(&self) -> Timestamp {
-        if self.role == Role::Primary { self.pacing.not_before() } else { Timestamp(0) }
+    /// When our clients let the resync move something; `None`: when what is under way has ended.
+    fn paced_until(&self) -> Option<Timestamp> {
+        match self.role {
+            Role::Primary => self.pacing.until(self.resync_under_way()),
+            Role::Secondary => Some(Timestamp(0)),
+        }
     }
 
     /// Whether our clients let the resync move something now.
     pub(crate) fn clients_let_resync_move(&mut self) -> bool {
-        self.role != Role::Primary || self.pacing.may_move(self.now)
+        let (now, under_way) = (self.now, self.resync_under_way());
+        let is_client = |op: &Operation| op.kind == OperationKind::Read || op.kind.is_client_write();
+        let ops = &self.ops;
+        let waiting = || {
+            let under_way = |op: &Operation| is_client(op) && op.stage == OperationStage::UnderWay;
+            ops.iter().filter(|(_, op)| under_way(op)).map(|(_, op)| now.since(op.arrived)).max()
+        };
+        self.role != Role::Primary || self.pacing.may_move(now, under_way, waiting)
     }
 
     pub(crate) fn resync_moves(&mut self, bytes: u64) {
@@ -395,18 +416,39 @@ impl Engine {
         }
     }
 
+    /// How long a request is kept for the clients' sake at most: half of what the peer takes for a stalled disk (P4).
+    pub(super) fn keep_max(&self) -> Duration {
+        self.config.timeout * self.config.ko_count / 2
+    }
+
     /// When a resync has something to do that no event will bring.
     pub(crate) fn resync_timeout(&self) -> Option<Timestamp> {
         let waits =
             |volume: &&Volume| volume.resync.as_ref().is_some_and(|resync| resync.stage == Stage::TargetRunning);
-        let times = self.volumes.iter().filter(waits).filter_map(|volume| {
+        let paced = self.paced_until();
+        let most = self.resync_share().1;
+        let asks = self.volumes.iter().filter(waits).filter_map(|volume| {
             let resync = volume.resync.as_ref()?;
-            let not_before = resync.not_before.max(self.paced_until());
-            (not_before > self.now && resync.requests < self.resync_requests_max()).then_some(not_before)
+            let not_before = resync.not_before.max(paced?);
+            (not_before > self.now && resync.requests < most).then_some(not_before)
         });
-        let kept = |volume: &Volume| volume.resync.as_ref().is_some_and(|resync| !resync.kept.is_empty());
-        let kept = self.volumes.iter().any(kept) && !planted!("paced-request-forgotten");
-        times.chain(kept.then_some(self.paced_until().max(Timestamp(self.now.0 + 1)))).min()
+        let kept = self.volumes.iter().filter_map(|volume| volume.resync.as_ref()?.kept.front());
+        let due = |kept: &Kept| kept.since.after(self.keep_max());
+        let serves = kept.filter(|_| !planted!("paced-request-forgotten")).map(|kept| {
+            let turn = paced.map_or(due(kept), |paced| paced.min(due(kept)));
+            turn.max(Timestamp(self.now.0 + 1))
+        });
+        asks.chain(serves).min()
+    }
+
+    /// P4, and the pacer's own.
+    pub(crate) fn assert_pacing_invariants(&self) {
+        self.pacing.assert_invariants();
+        let kept = self.volumes.iter().filter_map(|volume| volume.resync.as_ref()?.kept.front());
+        for kept in kept {
+            let age = self.now.since(kept.since);
+            assert!(age < self.keep_max(), "P4: a range asked for {age:?} ago is still kept back");
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Resync, Stage};
 use crate::action::{Action, Notice, ReadInto, Why};
-use crate::event::DiskSuccess;
+use crate::event::{DiskSuccess, Timestamp};
 use crate::operation::{IoPurpose, Leg, Operation, OperationKind, Stage as OperationStage};
 use crate::slab::Key;
 use crate::volume::settle_crash;
@@ -23,6 +23,8 @@ const OUT_OF_SYNC_RUNS_MAX: usize = 256;
 pub(crate) struct Kept {
     pub id: TransferId,
     pub range: ByteRange,
+    /// When it was asked for.
+    pub since: Timestamp,
     /// It is to be compared with these, by this key.
     pub compare: Option<(DigestKey, Vec<u8>)>,
 }
@@ -142,7 +144,7 @@ impl Engine {
         if !legal || serving >= limits::RESYNC_REQUESTS_ACCEPTED_MAX {
             return self.drop_link(LinkCause::Protocol);
         }
-        self.keep_request(index, Kept { id, range, compare: None });
+        self.keep_request(index, Kept { id, range, since: self.now, compare: None });
     }
 
     /// A request gets its turn at the end of this event, or when our clients let it.
@@ -155,11 +157,14 @@ impl Engine {
     /// Serves what may have its turn. Nothing of it was locked before.
     fn release_kept(&mut self, index: usize) -> bool {
         let mut released = false;
-        let waits =
-            |engine: &Engine| engine.volumes[index].resync.as_ref().is_some_and(|resync| !resync.kept.is_empty());
-        while waits(self) && self.clients_let_resync_move() {
+        while let Some(since) = self.volumes[index].resync.as_ref().and_then(|resync| Some(resync.kept.front()?.since))
+        {
+            // Kept for too long its asker would take our disk for stalled, and drop the link.
+            if !self.clients_let_resync_move() && since.after(self.keep_max()) > self.now {
+                break;
+            }
             let kept = self.volumes[index].resync.as_mut().and_then(|resync| resync.kept.pop_front());
-            let Some(Kept { id, range, compare }) = kept else { break };
+            let Some(Kept { id, range, compare, .. }) = kept else { break };
             self.resync_moves(u64::from(range.length));
             let kind = match compare {
                 None => OperationKind::ResyncSource { transfer: id },

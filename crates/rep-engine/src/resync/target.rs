@@ -138,7 +138,7 @@ impl Engine {
 
     fn may_request(&mut self, index: usize) -> bool {
         let volume = &self.volumes[index];
-        let most = self.resync_requests_max();
+        let most = self.resync_share().1;
         let free = |resync: &Resync| resync.requests < most && resync.not_before <= self.now;
         let may = !volume.resync_is_paused() && volume.resync.as_ref().is_some_and(free) && !self.waits_its_turn(index);
         may && self.clients_let_resync_move()
@@ -159,7 +159,7 @@ impl Engine {
     /// The next range to pull, or to compare first: what was found to differ, then the next run that is out-of-sync and
     /// not yet done. Moves the cursor past it.
     fn next_range(&mut self, index: usize) -> Option<(ByteRange, bool)> {
-        let most = if self.resync_shares() { limits::RESYNC_SHARED_BLOCKS_MAX } else { limits::RESYNC_BLOCKS_MAX };
+        let most = self.resync_share().0;
         let volume = &mut self.volumes[index];
         let size = volume.size_bytes;
         if let Some(run) = volume.next_different() {
@@ -169,7 +169,7 @@ impl Engine {
         // Else a run looked for in vain would count as one that was pulled unasked.
         local.bitmap().next_run(resync.cursor, 1)?;
         let compare = resync.comparison.is_next();
-        let blocks_max = if compare { limits::RESYNC_COMPARE_BLOCKS_MAX } else { most };
+        let blocks_max = if compare { limits::RESYNC_COMPARE_BLOCKS_MAX.min(most) } else { most };
         loop {
             let run = local.bitmap().next_run(resync.cursor, blocks_max)?;
             let mut fresh = BlockRange { first: run.first, count: 0 };
