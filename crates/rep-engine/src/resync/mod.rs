@@ -448,6 +448,9 @@ impl Engine {
         for kept in kept {
             let age = self.now.since(kept.since);
             assert!(age < self.keep_max(), "P4: a range asked for {age:?} ago is still kept back");
+            let looked_at = self.next_timeout();
+            let turn = self.paced_until().unwrap_or(kept.since.after(self.keep_max())).max(Timestamp(self.now.0 + 1));
+            assert!(looked_at.is_some_and(|at| at <= turn), "P4: a range is kept until {turn:?}, and no timer says so");
         }
     }
 }

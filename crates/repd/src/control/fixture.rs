@@ -37,5 +37,14 @@ pub fn volume() -> VolumeSnapshot {
 /// A resource with one volume.
 pub fn engine(role: Role, connection: ConnectionState, volume: VolumeSnapshot) -> Snapshot {
     let (peer_role, io_suspended, promotion_refused) = (None, None, None);
-    Snapshot { role, peer_role, connection, io_suspended, fence: None, promotion_refused, volumes: vec![volume] }
+    Snapshot {
+        role,
+        peer_role,
+        connection,
+        io_suspended,
+        fence: None,
+        promotion_refused,
+        pacing: None,
+        volumes: vec![volume],
+    }
 }
