@@ -32,6 +32,7 @@
 mod archive;
 mod compare;
 mod exchange;
+mod latencies;
 mod pacing;
 mod source;
 mod target;

@@ -12,5 +12,6 @@ mod pair;
 mod promotion;
 mod resize;
 mod resync_order;
+mod resync_pacing;
 mod verify;
 mod writes;
