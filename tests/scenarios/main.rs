@@ -11,6 +11,8 @@ mod a_reconnect_copies_only_what_changed;
 mod a_reinstalled_node_is_filled;
 mod a_resync_copies_only_what_differs;
 mod a_resync_is_interrupted;
+mod a_resync_is_interrupted_at_any_phase;
+mod a_resync_yields_to_clients;
 mod a_verify_finds_what_differs;
 mod a_volume_grows;
 mod an_archive_gives_back_what_was_given_up;

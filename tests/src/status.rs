@@ -87,6 +87,29 @@ pub struct Resync {
     /// Seconds left.
     #[serde(deserialize_with = "present")]
     pub eta_s: Option<f64>,
+    /// How it yields to clients; on the Primary.
+    #[serde(default)]
+    pub pacing: Option<Pacing>,
+}
+
+/// How a resync yields to clients.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Pacing {
+    /// What it is held to; `None`: it isn't.
+    #[serde(deserialize_with = "present")]
+    pub limit_bytes_per_s: Option<u64>,
+    /// It stands still for a moment, to see what clients wait without it.
+    pub measuring: bool,
+    /// What clients wait with it...
+    #[serde(deserialize_with = "present")]
+    pub clients_p99_us: Option<u64>,
+    /// ...and without.
+    #[serde(deserialize_with = "present")]
+    pub alone_p99_us: Option<u64>,
+    /// How often it was slowed down.
+    pub yields: u64,
+    /// How often it went faster again.
+    pub recoveries: u64,
 }
 
 /// Counts.

@@ -1,5 +1,6 @@
 //! What the engine is told once, when it begins.
 
+use crate::limits;
 use rep_types::{Fencing, OnIoError, OnNoData, SplitBrainPolicies, VolumeNumber};
 use std::time::Duration;
 
@@ -11,6 +12,43 @@ pub enum ArchiveScope {
     Differing,
     /// Every block.
     All,
+}
+
+/// How a resync yields to clients (`resync/pacing`). Nobody configures it: the defaults are the product's, others are the
+/// simulator's, whose disks and clients are small.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pace {
+    /// The longest range it moves at a time while a node is Primary, in blocks.
+    pub range_blocks_max: u64,
+    /// Clients' latency is looked at after so many requests...
+    pub requests_min: u32,
+    /// ...but not more often than this,
+    pub window_min: Duration,
+    /// ...and at least this often.
+    pub window_max: Duration,
+    /// So much longer than twice what they wait without it clients may wait.
+    pub slack: Duration,
+    /// How often what they wait without it is measured while it runs.
+    pub measure_interval: Duration,
+    /// The rate it has at least, whatever clients wait.
+    pub rate_min_bytes_per_s: u64,
+    /// The rate it begins with while clients are at work.
+    pub rate_first_bytes_per_s: u64,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Pace {
+            range_blocks_max: limits::RESYNC_SHARED_BLOCKS_MAX,
+            requests_min: limits::PACING_REQUESTS_MIN,
+            window_min: limits::PACING_WINDOW_MIN,
+            window_max: limits::PACING_WINDOW_MAX,
+            slack: limits::PACING_SLACK,
+            measure_interval: limits::PACING_MEASURE_INTERVAL,
+            rate_min_bytes_per_s: limits::RESYNC_RATE_MIN,
+            rate_first_bytes_per_s: limits::RESYNC_RATE_FIRST,
+        }
+    }
 }
 
 /// The engine's configuration. Times are DRBD's defaults (semantics, "Defaults users know from DRBD").
@@ -34,6 +72,8 @@ pub struct EngineConfig {
     pub stable: bool,
     /// `max-rate` of a resync in bytes a second; 0: as fast as application latency allows.
     pub resync_rate_max: u64,
+    /// How a resync yields to clients; `None`: it doesn't.
+    pub pace: Option<Pace>,
     /// What must be known of an absent peer before this node goes on without it.
     pub fencing: Fencing,
     /// What becomes of client I/O while no good data is in reach.
@@ -63,6 +103,7 @@ impl EngineConfig {
             ko_count: 7,
             stable: false,
             resync_rate_max: 0,
+            pace: Some(Pace::default()),
             fencing: Fencing::DontCare,
             on_no_data: OnNoData::IoError,
             on_io_error: OnIoError::Detach,

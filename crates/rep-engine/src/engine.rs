@@ -18,6 +18,7 @@ use crate::link::Link;
 use crate::operation::{Io, IoPurpose, Operation};
 use crate::operator::Transition;
 use crate::peer_requests::PeerRequest;
+use crate::resync::Pacing;
 use crate::slab::{Key, Slab};
 use crate::volume::Volume;
 use rep_types::planted;
@@ -90,6 +91,8 @@ pub struct Engine {
     pub(crate) unfence_due: bool,
     /// Operators were told that client I/O waits.
     pub(crate) told_suspended: bool,
+    /// How fast resyncs may go, for our clients' sake.
+    pub(crate) pacing: Pacing,
     pub(crate) serial: u64,
 }
 
@@ -98,6 +101,7 @@ impl Engine {
     pub fn new(config: EngineConfig) -> Self {
         let volumes = config.volumes.iter().map(|number| Volume::new(*number)).collect();
         let generations = GenerationSource::new(config.seed);
+        let pacing = Pacing::new(config.pace);
         Engine {
             config,
             now: Timestamp(0),
@@ -132,6 +136,7 @@ impl Engine {
             fence_held: false,
             unfence_due: false,
             told_suspended: false,
+            pacing,
             serial: 0,
         }
     }

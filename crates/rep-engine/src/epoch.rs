@@ -21,8 +21,8 @@ use rep_wire::{Message, TransferId};
 /// Who waits for an epoch to settle.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum FlushWaiter {
-    /// A client's FLUSH of a volume.
-    Flush(RequestId, usize),
+    /// A client's FLUSH of a volume, and when it came.
+    Flush(RequestId, usize, Timestamp),
     /// A client's FUA write; it stands in the table until then.
     Fua(Key),
 }
@@ -130,7 +130,7 @@ impl Engine {
         if self.epochs.is_clean() && self.recording == 0 || planted!("flush-answered-at-once") {
             return self.answer(request, Some(index), Ok(()), None);
         }
-        self.epochs.waiting.push(FlushWaiter::Flush(request, index));
+        self.epochs.waiting.push(FlushWaiter::Flush(request, index, self.now));
         self.request_epoch_close();
     }
 
@@ -233,7 +233,7 @@ impl Engine {
         }
         for waiter in closing.waiters {
             let index = match waiter {
-                FlushWaiter::Flush(_, index) => Some(index),
+                FlushWaiter::Flush(_, index, _) => Some(index),
                 FlushWaiter::Fua(key) => self.ops.get(key).map(|op| op.volume),
             };
             let Some(index) = index else { continue };
@@ -243,8 +243,11 @@ impl Engine {
             let stable = here || there;
             let result = if stable { Ok(()) } else { Err(IoError::Io) };
             match waiter {
-                FlushWaiter::Flush(request, _) if stable => self.answer(request, Some(index), result, None),
-                FlushWaiter::Flush(request, _) => self.flush_without_data(request, index),
+                FlushWaiter::Flush(request, _, arrived) if stable => {
+                    self.pacing.note_request(self.now.since(arrived), self.now);
+                    self.answer(request, Some(index), result, None);
+                }
+                FlushWaiter::Flush(request, ..) => self.flush_without_data(request, index),
                 FlushWaiter::Fua(key) => self.fua_flushed(key, result),
             }
         }

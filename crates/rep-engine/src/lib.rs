@@ -49,9 +49,10 @@ mod write_path;
 
 pub use action::{Action, ArchiveHead, ArchiveStep, Notice, ReadInto, Why};
 pub use command::{Command, CommandError, CommandOutcome, PlannedSync, Side};
-pub use config::{ArchiveScope, EngineConfig};
+pub use config::{ArchiveScope, EngineConfig, Pace};
 pub use engine::Engine;
 pub use event::{ArchiveError, DiskSuccess, Event, FenceId, ResyncId, Timestamp};
+pub use resync::PacingSnapshot;
 pub use snapshot::{
     ComparedSnapshot, Counters, FenceSnapshot, IoSuspension, ResyncSnapshot, Snapshot, VerifySnapshot, VolumeSnapshot,
 };

@@ -121,6 +121,8 @@ pub(crate) struct Operation {
     pub holds_log: bool,
     /// A write the only good disk failed at, and was kept: an error, whatever the peer answers.
     pub passed_on: bool,
+    /// When it came.
+    pub arrived: Timestamp,
     /// When its legs opened.
     pub started: Timestamp,
 }

@@ -1,5 +1,6 @@
 //! The engine's state as operators see it. `repctl status` is made of this, and of nothing it guessed.
 
+use crate::resync::PacingSnapshot;
 use rep_meta::Divergence;
 use rep_types::{
     ConnectionState, DiskState, FenceAnswer, Generations, Refusal, ReplicationState, Role, Room, SyncDecision,
@@ -51,6 +52,8 @@ pub struct Snapshot {
     pub fence: Option<FenceSnapshot>,
     /// Why a promotion without force would be refused now; `None`: it is safe (R29).
     pub promotion_refused: Option<Refusal>,
+    /// How resyncs yield to this node's clients; `None`: it is Secondary and has none.
+    pub pacing: Option<PacingSnapshot>,
     /// The volumes.
     pub volumes: Vec<VolumeSnapshot>,
 }

@@ -2,11 +2,17 @@
 
 use crate::Engine;
 use crate::event::Timestamp;
+use crate::resync::PacingSnapshot;
 use crate::snapshot::{IoSuspension, Snapshot, VolumeSnapshot};
 use crate::volume::Volume;
 use rep_types::{BLOCK_SIZE, Role};
 
 impl Engine {
+    /// How resyncs yield to this node's clients. Cheap: for whoever looks after every event.
+    pub fn pacing(&self) -> PacingSnapshot {
+        self.pacing.snapshot()
+    }
+
     /// The state as operators see it.
     pub fn snapshot(&self, now: Timestamp) -> Snapshot {
         let io_suspended = if self.suspended {
@@ -30,6 +36,7 @@ impl Engine {
             resync_refused: self.resync_refused,
             fence: self.fence_snapshot(),
             promotion_refused,
+            pacing: (self.role == Role::Primary).then(|| self.pacing.snapshot()),
             volumes: (0..self.volumes.len())
                 .map(|index| volume_snapshot(&self.volumes[index], self.is_starved(index), now))
                 .collect(),

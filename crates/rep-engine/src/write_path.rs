@@ -109,6 +109,7 @@ impl Engine {
             peer: Leg::Unused,
             holds_log: false,
             passed_on: false,
+            arrived: self.now,
             started: self.now,
         });
         let blockers = self.volumes[index].table.insert(key, range, kind.is_exclusive());
@@ -158,7 +159,13 @@ impl Engine {
     /// Lets held-back I/O go on, if nothing holds it back any more.
     pub(crate) fn open_gate(&mut self) {
         if !self.io_waits() {
-            self.runnable.extend(self.gated.drain(..));
+            for key in self.gated.drain(..) {
+                // What held it back until now was no resync.
+                if let Some(op) = self.ops.get_mut(key) {
+                    op.arrived = self.now;
+                }
+                self.runnable.push_back(key);
+            }
         }
         if self.recording == 0 {
             let waiting: Vec<Key> = self.gated_peer.drain(..).collect();
@@ -363,6 +370,9 @@ impl Engine {
             return;
         }
         let Some(op) = self.remove_operation(key) else { return };
+        if op.kind == OperationKind::Read || op.kind.is_client_write() {
+            self.pacing.note_request(self.now.since(op.arrived), self.now);
+        }
         if op.kind == OperationKind::Read {
             if result.is_ok() {
                 self.volumes[op.volume].counters.read_bytes += u64::from(op.range.length);

@@ -24,6 +24,7 @@ pub mod minimize;
 mod network;
 mod node;
 mod operator;
+mod pacing;
 mod pass_on;
 mod permission;
 pub mod plan;

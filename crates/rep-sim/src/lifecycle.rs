@@ -18,6 +18,7 @@ impl World {
             ko_count: swarm.ko_count,
             stable: swarm.stable,
             resync_rate_max: swarm.resync_rate_max,
+            pace: swarm.pace,
             fencing: swarm.fence.fencing,
             on_no_data: swarm.on_no_data,
             on_io_error: swarm.on_io_error,

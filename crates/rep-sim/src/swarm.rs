@@ -3,7 +3,7 @@
 
 use crate::fence::FencePlan;
 use crate::rng::Rng;
-use rep_engine::ArchiveScope;
+use rep_engine::{ArchiveScope, Pace};
 use rep_types::{
     AfterOnePrimary, AfterZeroPrimaries, BLOCK_SIZE, EXTENT_SIZE, OnIoError, OnNoData, SplitBrainPolicies,
 };
@@ -124,6 +124,8 @@ pub struct Swarm {
     pub ko_count: u32,
     pub connect_interval: u64,
     pub resync_rate_max: u64,
+    /// How resyncs yield to clients.
+    pub pace: Option<Pace>,
     /// Whether nodes may be forced Primary against the arbiter: split brain is then legal, and must be detected.
     pub may_fork: bool,
     /// An operator who is never at rest (see `theme`), and per mille of his steps that take the connection, not a disk.
@@ -184,6 +186,7 @@ impl Swarm {
             ko_count: rng.between(2, 7) as u32,
             connect_interval: rng.span(10 * MS, 10 * SECOND),
             resync_rate_max: if rng.chance(100) { 20 << 20 } else { 0 },
+            pace: crate::pacing::pace_of(seed, data_bytes),
             may_fork,
             busy_operator: None,
             split_brain: policies(rng),

@@ -142,6 +142,8 @@ pub struct World {
     pub(crate) recent_messages: BTreeMap<usize, (u64, rep_wire::Message, crate::codec::Content)>,
     pub(crate) held_back: [Option<(u64, rep_wire::Message, crate::codec::Content)>; 2],
     pub(crate) compared: Vec<crate::comparing::Asked>,
+    /// How each node's resync yields to clients, after its last event.
+    pub(crate) paced: [rep_engine::PacingSnapshot; 2],
     spare: Vec<Action>,
 }
 
@@ -191,6 +193,7 @@ impl World {
             recent_messages: BTreeMap::new(),
             held_back: [None, None],
             compared: Vec::new(),
+            paced: Default::default(),
             spare: Vec::new(),
             steps: plan.steps,
             nodes,
@@ -295,6 +298,8 @@ impl World {
         let resync_zeroes = is_resync_zeroes(&event);
         engine.handle(now, event, &mut actions);
         engine.assert_invariants();
+        let pacing = engine.pacing();
+        self.note_pacing(node, pacing);
         self.counters.events += 1;
         self.actions += actions.len() as u64;
         if self.actions > ACTIONS_MAX && self.failure.is_none() {

@@ -120,6 +120,26 @@ pub struct ResyncStatus {
     /// What comparing has come to, where a resync compares before it copies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compared: Option<ComparedStatus>,
+    /// How it yields to clients, on the node that has them: the Primary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pacing: Option<PacingStatus>,
+}
+
+/// How a resync yields to clients.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PacingStatus {
+    /// Bytes a second it is held to for the clients' sake; `None`: it isn't.
+    pub limit_bytes_per_s: Option<u64>,
+    /// Whether it stands still for a moment, to see what clients wait without it.
+    pub measuring: bool,
+    /// Microseconds 99 of 100 client requests waited at most, lately.
+    pub clients_p99_us: Option<u64>,
+    /// The same without the resync, when that was last measured.
+    pub alone_p99_us: Option<u64>,
+    /// How often it was slowed down since the resource came up.
+    pub yields: u64,
+    /// How often it went faster again after that.
+    pub recoveries: u64,
 }
 
 /// What a resync has found that compares before it copies.
@@ -182,5 +202,16 @@ mod tests {
         assert_eq!(serde_json::to_string(&resync).unwrap(), text);
         assert_eq!(resync.percent(), 42);
         assert_eq!(ResyncStatus { total_bytes: 0, ..resync }.percent(), 100);
+    }
+
+    #[test]
+    fn a_resync_that_yields_says_so_behind_them() {
+        let text = concat!(
+            r#"{"role":"SyncSource","total_bytes":100,"done_bytes":42,"rate_bytes_per_s":7,"eta_s":9,"#,
+            r#""pacing":{"limit_bytes_per_s":4194304,"measuring":false,"clients_p99_us":812,"alone_p99_us":95,"#,
+            r#""yields":3,"recoveries":2}}"#
+        );
+        let resync: ResyncStatus = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_string(&resync).unwrap(), text);
     }
 }

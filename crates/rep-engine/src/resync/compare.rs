@@ -19,7 +19,7 @@
 
 use crate::event::Timestamp;
 use crate::operation::{IoPurpose, Leg, Operation, OperationKind, Stage as OperationStage};
-use crate::resync::Resync;
+use crate::resync::{Kept, Resync};
 use crate::slab::Key;
 use crate::verify::{different_blocks, digests_length};
 use crate::volume::Volume;
@@ -27,7 +27,7 @@ use crate::{Engine, limits};
 use rep_types::planted;
 use rep_types::{
     BLOCK_SIZE, BlockRange, ByBitmapOrFull, ByteRange, DigestKey, DiskState, IoError, LinkCause, REQUEST_LENGTH_MAX,
-    RequestId, SyncDecision, SyncVerdict, VolumeNumber,
+    SyncDecision, SyncVerdict, VolumeNumber,
 };
 use rep_wire::{ControlMessage, Message, TransferId, VolumeView, features};
 use std::collections::VecDeque;
@@ -93,6 +93,11 @@ impl Comparison {
         self.wanted
     }
 
+    /// Source: a question whose turn it is.
+    pub(super) fn note_asked(&mut self, key: Key, compare: Option<(DigestKey, Vec<u8>)>) {
+        self.asked.extend(compare.map(|(digest_key, digests)| Asked { key, digest_key, digests }));
+    }
+
     /// Books what a comparison found; whether it paid.
     fn note(&mut self, blocks: u64, equal: u64) {
         self.compared_bytes += blocks * BLOCK_SIZE;
@@ -104,6 +109,11 @@ impl Comparison {
 }
 
 impl Resync {
+    /// Source: requests that aren't answered.
+    pub(super) fn open_requests(&self) -> usize {
+        self.serving.len() + self.kept.len()
+    }
+
     /// Whether this resync compares, or did.
     pub(super) fn comparing(&self) -> bool {
         self.comparison.wanted || self.comparison.compared_bytes > 0
@@ -226,7 +236,7 @@ impl Engine {
         let whole_blocks = range.offset.is_multiple_of(BLOCK_SIZE)
             && (range.end().is_multiple_of(BLOCK_SIZE) || range.end() == size)
             && range.is_legal(size);
-        let serving = self.volumes[index].resync.as_ref().map_or(0, |resync| resync.serving.len());
+        let serving = self.volumes[index].resync.as_ref().map_or(0, Resync::open_requests);
         if !whole_blocks
             || range.length > REQUEST_LENGTH_MAX
             || digests.len() != digests_length(range, size)
@@ -234,12 +244,7 @@ impl Engine {
         {
             return self.drop_link(LinkCause::Protocol);
         }
-        let kind = OperationKind::ResyncCompareFor { transfer: id };
-        let key = self.insert_operation(RequestId(0), index, range, None, kind);
-        if let Some(resync) = &mut self.volumes[index].resync {
-            resync.serving.push((id, key));
-            resync.comparison.asked.push(Asked { key, digest_key, digests });
-        }
+        self.keep_request(index, Kept { id, range, since: self.now, compare: Some((digest_key, digests)) });
     }
 
     /// The range is locked: read it.

@@ -32,6 +32,8 @@
 mod archive;
 mod compare;
 mod exchange;
+mod latencies;
+mod pacing;
 mod permission;
 mod source;
 mod target;
@@ -39,19 +41,24 @@ mod target;
 use crate::action::{Action, Why};
 use crate::event::Timestamp;
 use crate::local_disk::{BitmapTicket, SuperblockTicket};
-use crate::operation::{Leg, Operation, OperationKind};
+use crate::operation::{Leg, Operation, OperationKind, Stage as OperationStage};
 use crate::slab::Key;
 use crate::snapshot::{ComparedSnapshot, ResyncSnapshot};
 use crate::volume::Volume;
 use crate::{Engine, limits};
 pub(crate) use archive::Archiving;
 pub(crate) use compare::{Comparison, compares};
+pub(crate) use pacing::Pacing;
+pub use pacing::PacingSnapshot;
 use rep_meta::DataState;
 use rep_types::planted;
 use rep_types::{
-    BLOCK_SIZE, BlockIndex, ByteRange, ConnectionState, DiskState, GenerationId, IoError, ReplicationState,
+    BLOCK_SIZE, BlockIndex, ByteRange, ConnectionState, DiskState, GenerationId, IoError, ReplicationState, Role,
 };
 use rep_wire::{PriorEnd, TransferId};
+pub(crate) use source::Kept;
+use std::collections::VecDeque;
+use std::time::Duration;
 
 /// How far a resync is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -98,6 +105,8 @@ pub(crate) struct Resync {
     pub flushed: bool,
     /// Source: requests being served.
     pub serving: Vec<(TransferId, Key)>,
+    /// Source: requests that wait for their turn, for the clients' sake.
+    pub kept: VecDeque<Kept>,
     /// Source: the target said that it is done.
     pub finish_asked: bool,
     /// Source: that the target may bear our generation is being made durable, before it is told (R14).
@@ -134,6 +143,7 @@ impl Resync {
             disk_before,
             flushed: false,
             serving: Vec::new(),
+            kept: VecDeque::new(),
             finish_asked: false,
             finish_noted: None,
             cursor: BlockIndex(0),
@@ -371,15 +381,87 @@ impl Engine {
         self.set_replication(index, state, why);
     }
 
+    /// How long a range a target may ask for, in blocks, and how many it keeps under way.
+    pub(crate) fn resync_share(&self) -> (u64, usize) {
+        match self.config.pace {
+            Some(pace) if self.role == Role::Primary || self.peer_role == Some(Role::Primary) => {
+                (pace.range_blocks_max, limits::RESYNC_SHORT_REQUESTS_MAX)
+            }
+            _ => (limits::RESYNC_BLOCKS_MAX, limits::RESYNC_REQUESTS_MAX),
+        }
+    }
+
+    /// Ranges of resyncs that are being moved.
+    fn resync_under_way(&self) -> usize {
+        self.volumes
+            .iter()
+            .filter_map(|volume| volume.resync.as_ref())
+            .map(|resync| resync.serving.len() + resync.requests)
+            .sum()
+    }
+
+    /// When our clients let the resync move something; `None`: when what is under way has ended.
+    fn paced_until(&self) -> Option<Timestamp> {
+        match self.role {
+            Role::Primary => self.pacing.until(self.resync_under_way()),
+            Role::Secondary => Some(Timestamp(0)),
+        }
+    }
+
+    /// Whether our clients let the resync move something now.
+    pub(crate) fn clients_let_resync_move(&mut self) -> bool {
+        let (now, under_way) = (self.now, self.resync_under_way());
+        let is_client = |op: &Operation| op.kind == OperationKind::Read || op.kind.is_client_write();
+        let ops = &self.ops;
+        let waiting = || {
+            let under_way = |op: &Operation| is_client(op) && op.stage == OperationStage::UnderWay;
+            ops.iter().filter(|(_, op)| under_way(op)).map(|(_, op)| now.since(op.arrived)).max()
+        };
+        self.role != Role::Primary || self.pacing.may_move(now, under_way, waiting)
+    }
+
+    pub(crate) fn resync_moves(&mut self, bytes: u64) {
+        if self.role == Role::Primary {
+            self.pacing.note_moved(bytes, self.now);
+        }
+    }
+
+    /// How long a request is kept for the clients' sake at most: half of what the peer takes for a stalled disk (P4).
+    pub(super) fn keep_max(&self) -> Duration {
+        self.config.timeout * self.config.ko_count / 2
+    }
+
     /// When a resync has something to do that no event will bring.
     pub(crate) fn resync_timeout(&self) -> Option<Timestamp> {
         let waits =
             |volume: &&Volume| volume.resync.as_ref().is_some_and(|resync| resync.stage == Stage::TargetRunning);
-        let times = self.volumes.iter().filter(waits).filter_map(|volume| {
+        let paced = self.paced_until();
+        let most = self.resync_share().1;
+        let asks = self.volumes.iter().filter(waits).filter_map(|volume| {
             let resync = volume.resync.as_ref()?;
-            (resync.not_before > self.now && resync.requests < limits::RESYNC_REQUESTS_MAX).then_some(resync.not_before)
+            let not_before = resync.not_before.max(paced?);
+            (not_before > self.now && resync.requests < most).then_some(not_before)
         });
-        times.min()
+        let kept = self.volumes.iter().filter_map(|volume| volume.resync.as_ref()?.kept.front());
+        let due = |kept: &Kept| kept.since.after(self.keep_max());
+        let serves = kept.filter(|_| !planted!("paced-request-forgotten")).map(|kept| {
+            let turn = paced.map_or(due(kept), |paced| paced.min(due(kept)));
+            turn.max(Timestamp(self.now.0 + 1))
+        });
+        asks.chain(serves).min()
+    }
+
+    /// P4, and the pacer's own.
+    pub(crate) fn assert_pacing_invariants(&self) {
+        self.pacing.assert_invariants();
+        let kept = self.volumes.iter().filter_map(|volume| volume.resync.as_ref()?.kept.front());
+        for kept in kept {
+            let age = self.now.since(kept.since);
+            assert!(age < self.keep_max(), "P4: a range asked for {age:?} ago is still kept back");
+            let looked_at = self.next_timeout();
+            let turn = self.paced_until().unwrap_or(kept.since.after(self.keep_max())).max(Timestamp(self.now.0 + 1));
+            assert!(looked_at.is_some_and(|at| at <= turn), "P4: a range is kept until {turn:?}, and no timer says so");
+        }
     }
 }
 

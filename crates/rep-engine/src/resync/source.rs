@@ -2,7 +2,7 @@
 
 use super::{Resync, Stage};
 use crate::action::{Action, Notice, ReadInto, Why};
-use crate::event::DiskSuccess;
+use crate::event::{DiskSuccess, Timestamp};
 use crate::operation::{IoPurpose, Leg, Operation, OperationKind, Stage as OperationStage};
 use crate::slab::Key;
 use crate::volume::settle_crash;
@@ -10,12 +10,24 @@ use crate::{Engine, generation, limits};
 use rep_meta::DataState;
 use rep_types::planted;
 use rep_types::{
-    BlockIndex, ByteRange, DiskState, IoError, LinkCause, REQUEST_LENGTH_MAX, ReplicationState, RequestId, VolumeNumber,
+    BlockIndex, ByteRange, DigestKey, DiskState, IoError, LinkCause, REQUEST_LENGTH_MAX, ReplicationState, RequestId,
+    VolumeNumber,
 };
 use rep_wire::{ControlMessage, Message, TransferId};
 
 /// Runs told to a target that missed them, at a time.
 const OUT_OF_SYNC_RUNS_MAX: usize = 256;
+
+/// What the target asked for, while it waits for its turn.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub id: TransferId,
+    pub range: ByteRange,
+    /// When it was asked for.
+    pub since: Timestamp,
+    /// It is to be compared with these, by this key.
+    pub compare: Option<(DigestKey, Vec<u8>)>,
+}
 
 impl Engine {
     /// The handshake made this node the source.
@@ -67,10 +79,11 @@ impl Engine {
         match stage {
             Stage::SourceExchange => self.source_begins_generation(index) || self.source_may_start(index),
             Stage::SourceRunning => {
+                let released = self.release_kept(index);
                 self.source_flushes(index);
-                self.source_may_finish(index)
+                self.source_may_finish(index) || released
             }
-            _ => false,
+            _ => self.release_kept(index),
         }
     }
 
@@ -136,15 +149,44 @@ impl Engine {
             return self.send(Message::ResyncRefused { id }, None);
         };
         let legal = range.is_legal(self.volumes[index].size_bytes) && range.length <= REQUEST_LENGTH_MAX;
-        let serving = self.volumes[index].resync.as_ref().map_or(0, |resync| resync.serving.len());
+        let serving = self.volumes[index].resync.as_ref().map_or(0, Resync::open_requests);
         if !legal || serving >= limits::RESYNC_REQUESTS_ACCEPTED_MAX {
             return self.drop_link(LinkCause::Protocol);
         }
-        let kind = OperationKind::ResyncSource { transfer: id };
-        let key = self.insert_operation(RequestId(0), index, range, None, kind);
+        self.keep_request(index, Kept { id, range, since: self.now, compare: None });
+    }
+
+    /// A request gets its turn at the end of this event, or when our clients let it.
+    pub(super) fn keep_request(&mut self, index: usize, kept: Kept) {
         if let Some(resync) = &mut self.volumes[index].resync {
-            resync.serving.push((id, key));
+            resync.kept.push_back(kept);
         }
+    }
+
+    /// Serves what may have its turn. Nothing of it was locked before.
+    fn release_kept(&mut self, index: usize) -> bool {
+        let mut released = false;
+        while let Some(since) = self.volumes[index].resync.as_ref().and_then(|resync| Some(resync.kept.front()?.since))
+        {
+            // Kept for too long its asker would take our disk for stalled, and drop the link.
+            if !self.clients_let_resync_move() && since.after(self.keep_max()) > self.now {
+                break;
+            }
+            let kept = self.volumes[index].resync.as_mut().and_then(|resync| resync.kept.pop_front());
+            let Some(Kept { id, range, compare, .. }) = kept else { break };
+            self.resync_moves(u64::from(range.length));
+            let kind = match compare {
+                None => OperationKind::ResyncSource { transfer: id },
+                Some(_) => OperationKind::ResyncCompareFor { transfer: id },
+            };
+            let key = self.insert_operation(RequestId(0), index, range, None, kind);
+            if let Some(resync) = &mut self.volumes[index].resync {
+                resync.serving.push((id, key));
+                resync.comparison.note_asked(key, compare);
+            }
+            released = true;
+        }
+        released
     }
 
     /// The range is locked: read it.
@@ -232,7 +274,7 @@ impl Engine {
     fn source_may_finish(&mut self, index: usize) -> bool {
         let volume = &mut self.volumes[index];
         let (Some(resync), Some(local)) = (&mut volume.resync, &mut volume.local) else { return false };
-        if !resync.finish_asked || !resync.serving.is_empty() {
+        if !resync.finish_asked || resync.open_requests() > 0 {
             return false;
         }
         let number = volume.number;

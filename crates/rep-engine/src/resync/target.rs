@@ -145,10 +145,12 @@ impl Engine {
         moved
     }
 
-    fn may_request(&self, index: usize) -> bool {
+    fn may_request(&mut self, index: usize) -> bool {
         let volume = &self.volumes[index];
-        let free = |resync: &Resync| resync.requests < limits::RESYNC_REQUESTS_MAX && resync.not_before <= self.now;
-        !volume.resync_is_paused() && volume.resync.as_ref().is_some_and(free) && !self.waits_its_turn(index)
+        let most = self.resync_share().1;
+        let free = |resync: &Resync| resync.requests < most && resync.not_before <= self.now;
+        let may = !volume.resync_is_paused() && volume.resync.as_ref().is_some_and(free) && !self.waits_its_turn(index);
+        may && self.clients_let_resync_move()
     }
 
     /// One volume after the other, by their numbers: so the first is whole soonest, the disks needn't seek between them,
@@ -169,6 +171,7 @@ impl Engine {
     /// The next range to pull, or to compare first: what was found to differ, then the next run that is out-of-sync and
     /// not yet done. Moves the cursor past it.
     fn next_range(&mut self, index: usize) -> Option<(ByteRange, bool)> {
+        let most = self.resync_share().0;
         let volume = &mut self.volumes[index];
         let size = volume.size_bytes;
         if let Some(run) = volume.next_different() {
@@ -178,7 +181,7 @@ impl Engine {
         // Else a run looked for in vain would count as one that was pulled unasked.
         local.bitmap().next_run(resync.cursor, 1)?;
         let compare = resync.comparison.is_next();
-        let blocks_max = if compare { limits::RESYNC_COMPARE_BLOCKS_MAX } else { limits::RESYNC_BLOCKS_MAX };
+        let blocks_max = if compare { limits::RESYNC_COMPARE_BLOCKS_MAX.min(most) } else { most };
         loop {
             let run = local.bitmap().next_run(resync.cursor, blocks_max)?;
             let mut fresh = BlockRange { first: run.first, count: 0 };
@@ -200,6 +203,7 @@ impl Engine {
     fn request_range(&mut self, index: usize, range: ByteRange, compare: bool) {
         let rate = self.config.resync_rate_max;
         let now = self.now;
+        self.resync_moves(u64::from(range.length));
         let Some(resync) = &mut self.volumes[index].resync else { return };
         resync.requests += 1;
         if let Some(nanoseconds) = u64::from(range.length).saturating_mul(1_000_000_000).checked_div(rate) {

@@ -15,5 +15,6 @@ mod promotion;
 mod resize;
 mod resync_end;
 mod resync_order;
+mod resync_pacing;
 mod verify;
 mod writes;

@@ -45,6 +45,7 @@ pub fn engine(role: Role, connection: ConnectionState, volume: VolumeSnapshot) -
         resync_refused: false,
         fence: None,
         promotion_refused,
+        pacing: None,
         volumes: vec![volume],
     }
 }

@@ -3,15 +3,16 @@
 use super::resource::{Life, Report, Resource};
 use super::{VERSION, holders, verdict};
 use rep_control::api::{
-    ApiError, ComparedStatus, Detail, IoStatus, PeerStatus, ResourceStatus, ResyncRole, ResyncStatus, Status,
-    VerifyStatus, VolumeDetail, VolumeStatus,
+    ApiError, ComparedStatus, Detail, IoStatus, PacingStatus, PeerStatus, ResourceStatus, ResyncRole, ResyncStatus,
+    Status, VerifyStatus, VolumeDetail, VolumeStatus,
 };
 use rep_control::config::{NodeConfig, VolumeConfig};
-use rep_engine::{IoSuspension, Timestamp, VerifySnapshot, VolumeSnapshot};
+use rep_engine::{IoSuspension, PacingSnapshot, Timestamp, VerifySnapshot, VolumeSnapshot};
 use rep_types::{ConnectionState, DiskState, NodeName, ReplicationState, Role};
 use repd::resource::{ResourceReport, VolumeReport};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::task::JoinSet;
 
 /// The state of resources, asked for side by side: one that is stuck doesn't hold up the others.
@@ -117,7 +118,10 @@ fn volume(config: &VolumeConfig, report: Option<&ResourceReport>) -> VolumeStatu
     let shell = report.and_then(|report| report.volumes.iter().find(|volume| volume.number == config.number));
     let device = shell.map_or_else(|| config.device.to_string(), |shell| shell.device.clone());
     match engine {
-        Some(engine) => volume_status(engine, device, report.map(|report| report.now).unwrap_or_default()),
+        Some(engine) => {
+            let pacing = report.and_then(|report| report.engine.pacing).map(pacing);
+            volume_status(engine, device, pacing, report.map(|report| report.now).unwrap_or_default())
+        }
         None => VolumeStatus {
             number: config.number.0,
             device,
@@ -135,7 +139,24 @@ fn volume(config: &VolumeConfig, report: Option<&ResourceReport>) -> VolumeStatu
     }
 }
 
-fn volume_status(engine: &VolumeSnapshot, device: String, now: Timestamp) -> VolumeStatus {
+fn pacing(pacing: PacingSnapshot) -> PacingStatus {
+    let microseconds = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+    PacingStatus {
+        limit_bytes_per_s: pacing.limit_bytes_per_s,
+        measuring: pacing.measuring,
+        clients_p99_us: pacing.clients_p99.map(microseconds),
+        alone_p99_us: pacing.alone_p99.map(microseconds),
+        yields: pacing.yields,
+        recoveries: pacing.recoveries,
+    }
+}
+
+fn volume_status(
+    engine: &VolumeSnapshot,
+    device: String,
+    pacing: Option<PacingStatus>,
+    now: Timestamp,
+) -> VolumeStatus {
     VolumeStatus {
         number: engine.number.0,
         device,
@@ -146,7 +167,7 @@ fn volume_status(engine: &VolumeSnapshot, device: String, now: Timestamp) -> Vol
         peer_disk: engine.peer_disk,
         replication: engine.replication,
         out_of_sync_bytes: engine.out_of_sync_bytes,
-        resync: resync(engine, now),
+        resync: resync(engine, pacing, now),
         verify: engine.verify.map(verify),
         io: IoStatus {
             read_bytes: engine.counters.read_bytes,
@@ -172,7 +193,7 @@ fn since(divergence: Option<rep_meta::Divergence>) -> Option<u64> {
     divergence.map(|divergence| divergence.since_unix_ms).filter(|since| *since > 0)
 }
 
-fn resync(engine: &VolumeSnapshot, now: Timestamp) -> Option<ResyncStatus> {
+fn resync(engine: &VolumeSnapshot, pacing: Option<PacingStatus>, now: Timestamp) -> Option<ResyncStatus> {
     let resync = engine.resync?;
     let role = if engine.replication.is_target() { ResyncRole::SyncTarget } else { ResyncRole::SyncSource };
     let left = resync.total_bytes.saturating_sub(resync.done_bytes);
@@ -191,6 +212,7 @@ fn resync(engine: &VolumeSnapshot, now: Timestamp) -> Option<ResyncStatus> {
             equal_bytes: compared.equal_bytes,
             copied_bytes: resync.copied_bytes,
         }),
+        pacing,
     })
 }
 
