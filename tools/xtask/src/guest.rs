@@ -22,6 +22,14 @@ fn with_companions(lab: Tool) -> Tool {
     lab.arg(functions).arg(release_binary("repd")).arg(release_binary("repctl"))
 }
 
+/// What runs in one guest with two scratch disks: its seconds at most, and the device. One boot a device: `device.sh` runs
+/// one scenario after another.
+struct Guest(&'static str, &'static str);
+
+const GUESTS: [Guest; 2] = [Guest("900", "ublk"), Guest("900", "nbd")];
+/// The scenarios that `device.sh` runs.
+const PARTS: [&str; 4] = ["mount.sh", "kills.sh", "nbd-ended.sh", "switchover.sh"];
+
 /// Has everything ready that a guest is made of. Fails with what is missing where there can be none.
 pub fn prepare() -> Result<(), Failure> {
     let lab = Tool::new(workspace_root().join("tools/lab/guest-run"));
@@ -33,29 +41,18 @@ pub fn prepare() -> Result<(), Failure> {
     })
 }
 
-/// A scenario on two scratch disks: its seconds at most, its script, its settings.
-struct Scenario(&'static str, &'static str, &'static [&'static str]);
-
-const SCENARIOS: [Scenario; 7] = [
-    Scenario("600", "mount.sh", &["-e", "DEVICE=ublk"]),
-    Scenario("600", "mount.sh", &["-e", "DEVICE=nbd"]),
-    Scenario("900", "kills.sh", &["-e", "DEVICE=ublk", "-e", "KILLS=20", "-e", "ALONE=17"]),
-    Scenario("900", "kills.sh", &["-e", "DEVICE=nbd", "-e", "KILLS=10", "-e", "ALONE=8"]),
-    Scenario("300", "nbd-ended.sh", &[]),
-    Scenario("300", "switchover.sh", &["-e", "DEVICE=ublk"]),
-    Scenario("300", "switchover.sh", &["-e", "DEVICE=nbd"]),
-];
-
 /// Runs every scenario of the lab; the daemons are built already.
 pub fn scenarios() -> Result<(), Failure> {
     let lab = workspace_root().join("tools/lab");
     Tool::new(lab.join("guest-run")).args(["-t", "300"]).arg(lab.join("smoke.sh")).run()?;
-    SCENARIOS.iter().try_for_each(|Scenario(seconds, script, settings)| {
-        println!("\n--- {script} {}", settings.join(" "));
+    GUESTS.iter().try_for_each(|Guest(seconds, device)| {
+        println!("\n--- {device}");
         let guest = Tool::new(lab.join("guest-run")).args(["-t", seconds, "-d", "512M", "-d", "512M"]);
-        with_companions(guest.args(*settings).arg(lab.join(script))).run()
+        // The last four of the twenty kills with the peer dead as well.
+        let guest = guest.args(["-e", &format!("DEVICE={device}"), "-e", "ALONE=17"]).arg(lab.join("device.sh"));
+        with_companions(guest.args(PARTS.map(|part| lab.join(part)))).run()
     })?;
-    println!("\n--- two-guests");
+    println!("\n--- two machines");
     with_companions(Tool::new(lab.join("two-guests"))).run()
 }
 
