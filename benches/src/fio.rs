@@ -1,10 +1,11 @@
 //! The lines of the table, measured by fio.
 
 use crate::VOLUME_BYTES;
-use crate::contender::Contender;
+use rep_tests::process::Running;
 use rep_tests::tools;
 use serde::Serialize;
 use serde_json::Value;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A line.
@@ -15,19 +16,21 @@ pub struct Line {
     pattern: &'static str,
     block: &'static str,
     depth: u32,
+    /// What ours is to reach, as a part of the unmirrored server's rate.
+    pub bar: f64,
 }
 
-const fn line(name: &'static str, pattern: &'static str, block: &'static str, depth: u32) -> Line {
-    Line { name, pattern, block, depth }
+const fn line(name: &'static str, pattern: &'static str, block: &'static str, depth: u32, bar: f64) -> Line {
+    Line { name, pattern, block, depth, bar }
 }
 
 /// The lines.
 pub const LINES: &[Line] = &[
-    line("4k randwrite, depth 1", "randwrite", "4k", 1),
-    line("4k randwrite, depth 32", "randwrite", "4k", 32),
-    line("128k write, depth 8", "write", "128k", 8),
-    line("1M write, depth 4", "write", "1M", 4),
-    line("4k randread, depth 32", "randread", "4k", 32),
+    line("4k randwrite, depth 1", "randwrite", "4k", 1, 0.6),
+    line("4k randwrite, depth 32", "randwrite", "4k", 32, 1.2),
+    line("128k write, depth 8", "write", "128k", 8, 0.5),
+    line("1M write, depth 4", "write", "1M", 4, 0.5),
+    line("4k randread, depth 32", "randread", "4k", 32, 1.0),
 ];
 
 /// What one contender did on one line in one round.
@@ -61,29 +64,75 @@ impl Sample {
     }
 }
 
-/// Writes the whole volume once, so that no line pays for first-time allocation.
-pub fn fill(contender: &dyn Contender) {
-    fio(&contender.uri(), &["--rw=write".to_owned(), "--bs=1M".to_owned(), "--iodepth=4".to_owned()], 300);
+/// What fio works on.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// An NBD export, by its URI.
+    Export(String),
+    /// A file, past the page cache, by `io_uring`.
+    DirectFile(PathBuf),
 }
 
-/// Measures a line.
-pub fn run(uri: &str, line: &Line, seconds: u64) -> Sample {
+impl Target {
+    fn arguments(&self) -> Vec<String> {
+        match self {
+            Target::Export(uri) => vec!["--ioengine=nbd".to_owned(), format!("--uri={uri}")],
+            Target::DirectFile(path) => {
+                vec![
+                    "--ioengine=io_uring".to_owned(),
+                    "--direct=1".to_owned(),
+                    format!("--filename={}", path.display()),
+                ]
+            }
+        }
+    }
+}
+
+/// Writes the first `bytes` once, so that no line pays for first-time allocation.
+pub fn fill(target: &Target, bytes: u64) {
+    once(target, &["--rw=write".to_owned(), "--bs=1M".to_owned(), "--iodepth=4".to_owned(), format!("--size={bytes}")]);
+}
+
+/// Measures a line of the table.
+pub fn run(target: &Target, line: &Line, seconds: u64) -> Sample {
     let arguments = [
         format!("--rw={}", line.pattern),
         format!("--bs={}", line.block),
         format!("--iodepth={}", line.depth),
-        format!("--runtime={seconds}"),
-        "--time_based".to_owned(),
+        format!("--size={VOLUME_BYTES}"),
     ];
-    parse(&fio(uri, &arguments, seconds + 60))
+    measure(std::slice::from_ref(target), &arguments, seconds)
 }
 
-fn fio(uri: &str, arguments: &[String], patience_s: u64) -> String {
-    let mut line: Vec<String> =
-        ["--name=bench", "--ioengine=nbd", "--output-format=json", "--randrepeat=0"].map(str::to_owned).into();
-    line.push(format!("--uri={uri}"));
-    line.push(format!("--size={VOLUME_BYTES}"));
-    line.extend_from_slice(arguments);
+/// Measures one load on several targets at once, for so many seconds; the answer is their sum.
+pub fn measure(targets: &[Target], load: &[String], seconds: u64) -> Sample {
+    let mut arguments: Vec<String> =
+        ["--time_based", "--group_reporting"].map(str::to_owned).into_iter().chain(load.iter().cloned()).collect();
+    arguments.push(format!("--runtime={seconds}"));
+    for (number, target) in targets.iter().enumerate() {
+        arguments.push(format!("--name=target{number}"));
+        arguments.extend(target.arguments());
+    }
+    parse(&fio(&arguments, seconds + 60))
+}
+
+/// Runs a load once through.
+pub fn once(target: &Target, load: &[String]) {
+    let job = vec!["--name=bench".to_owned()];
+    fio(&[job, target.arguments(), load.to_vec()].concat(), 300);
+}
+
+/// A load that runs until it is dropped.
+pub fn start(target: &Target, load: &[String], log: &Path) -> Running {
+    let mut fio = tools::server("fio");
+    // Without a process of its own the job ends with the fio that is killed.
+    fio.args(["--name=bench", "--thread", "--time_based", "--runtime=900"]).args(target.arguments()).args(load);
+    Running::start(fio, "fio", log)
+}
+
+fn fio(arguments: &[String], patience_s: u64) -> String {
+    let head = ["--output-format=json", "--randrepeat=0"].map(str::to_owned);
+    let line: Vec<String> = head.into_iter().chain(arguments.iter().cloned()).collect();
     tools::run("fio", &line, Duration::from_secs(patience_s)).ok()
 }
 

@@ -2,8 +2,9 @@
 
 use crate::VOLUME_BYTES;
 use crate::contender::Contender;
+use crate::figures::in_memory;
 use crate::fio::Sample;
-use rep_tests::{Cluster, ClusterOptions, Place};
+use rep_tests::Cluster;
 use std::time::{Duration, Instant};
 
 /// The contender.
@@ -13,14 +14,7 @@ pub struct Ours(Cluster);
 impl Ours {
     /// Starts both nodes, in sync, alpha Primary.
     pub fn start() -> Ours {
-        let options = ClusterOptions {
-            disk_bytes: [VOLUME_BYTES; 2],
-            external_metadata: true,
-            place: Place::Tmpfs,
-            exclusive: true,
-            ..ClusterOptions::default()
-        };
-        Ours(Cluster::with_primary(&options))
+        Ours(Cluster::with_primary(&in_memory(VOLUME_BYTES)))
     }
 }
 

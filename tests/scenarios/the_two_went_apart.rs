@@ -104,3 +104,113 @@ fn a_policy_settles_it_when_they_meet() {
     cluster.beta.ok("connect");
     apart.assert_alphas();
 }
+
+/// What a policy comes to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stays {
+    /// Alpha's data, and beta is filled.
+    Alphas,
+    /// Beta's.
+    Betas,
+    /// Both: they stay apart, and nothing is touched.
+    Both,
+}
+
+/// The roles in which they meet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Meet {
+    Secondaries,
+    AlphaPrimary,
+    Primaries,
+}
+
+/// Alpha was Primary before they parted and wrote 1 MiB; beta was promoted afterwards and wrote as `betas_bytes` says. They
+/// meet in these roles under these policies.
+fn policy_leaves(after_0: &str, after_1: &str, betas_bytes: u64, meet: Meet, stays: Stays) {
+    let line = format!("split-brain = {{ after-0-primaries = \"{after_0}\", after-1-primary = \"{after_1}\" }}");
+    let mut cluster =
+        Cluster::with_primary(&ClusterOptions { resource_lines: vec![line], ..ClusterOptions::default() });
+    cluster.expect_log("plit brain");
+    let [alphas, betas] = [2, 3].map(|seed| rep_tests::random::bytes(seed, 2 * MIB as usize));
+    let (alphas, betas) = (&alphas[..MIB as usize], &betas[..betas_bytes as usize]);
+    cluster.alpha.ok("disconnect");
+    cluster.beta.ok("disconnect");
+    cluster.alpha.write(4 * MIB, alphas);
+    cluster.beta.ok("primary --force");
+    if !betas.is_empty() {
+        cluster.beta.write(8 * MIB, betas);
+    }
+    if meet != Meet::Primaries {
+        cluster.beta.ok("secondary");
+    }
+    if meet == Meet::Secondaries {
+        cluster.alpha.ok("secondary");
+    }
+    cluster.alpha.ok("connect");
+    cluster.beta.ok("connect");
+    if stays == Stays::Both {
+        cluster.alpha.wait_connection("SplitBrain");
+        cluster.beta.wait_connection("SplitBrain");
+    } else {
+        cluster.alpha.wait_in_sync();
+        cluster.beta.wait_in_sync();
+        cluster.assert_identical();
+    }
+    let disk = |node: &rep_tests::Node, at: u64, length: usize| {
+        let bytes = std::fs::read(node.disk()).expect("the disk");
+        bytes[at as usize..at as usize + length].to_vec()
+    };
+    let has = [&cluster.alpha, &cluster.beta]
+        .map(|node| (disk(node, 4 * MIB, alphas.len()) == alphas, disk(node, 8 * MIB, betas.len()) == betas));
+    let expected = match (stays, betas.is_empty()) {
+        (Stays::Alphas, nothing) => [(true, nothing); 2],
+        (Stays::Betas, _) => [(false, true); 2],
+        (Stays::Both, nothing) => [(true, nothing), (false, true)],
+    };
+    assert_eq!(has, expected, "{after_0}, {after_1}, {meet:?}: who has (alpha's writes, beta's writes)");
+}
+
+#[test]
+fn disconnect_is_no_decision() {
+    policy_leaves("disconnect", "disconnect", MIB / 2, Meet::Secondaries, Stays::Both);
+    policy_leaves("discard-least-changes", "disconnect", MIB / 2, Meet::AlphaPrimary, Stays::Both);
+}
+
+#[test]
+fn discard_younger_primary_keeps_who_was_primary_before() {
+    policy_leaves("discard-younger-primary", "disconnect", 2 * MIB, Meet::Secondaries, Stays::Alphas);
+}
+
+#[test]
+fn discard_older_primary_keeps_who_took_over() {
+    policy_leaves("discard-older-primary", "disconnect", MIB / 2, Meet::Secondaries, Stays::Betas);
+}
+
+#[test]
+fn discard_zero_changes_gives_up_only_what_nobody_wrote() {
+    policy_leaves("discard-zero-changes", "disconnect", 0, Meet::Secondaries, Stays::Alphas);
+    policy_leaves("discard-zero-changes", "disconnect", MIB / 2, Meet::Secondaries, Stays::Both);
+}
+
+#[test]
+fn discard_least_changes_keeps_who_wrote_more() {
+    policy_leaves("discard-least-changes", "disconnect", MIB / 2, Meet::Secondaries, Stays::Alphas);
+    policy_leaves("discard-least-changes", "disconnect", 2 * MIB, Meet::Secondaries, Stays::Betas);
+}
+
+#[test]
+fn consensus_never_gives_a_primary_up() {
+    policy_leaves("discard-least-changes", "consensus", MIB / 2, Meet::AlphaPrimary, Stays::Alphas);
+    policy_leaves("discard-least-changes", "consensus", 2 * MIB, Meet::AlphaPrimary, Stays::Both);
+}
+
+#[test]
+fn discard_secondary_keeps_the_primary() {
+    policy_leaves("disconnect", "discard-secondary", 2 * MIB, Meet::AlphaPrimary, Stays::Alphas);
+}
+
+/// `after-2-primaries` knows nothing but `disconnect`.
+#[test]
+fn two_primaries_are_settled_by_no_policy() {
+    policy_leaves("discard-older-primary", "discard-secondary", MIB / 2, Meet::Primaries, Stays::Both);
+}

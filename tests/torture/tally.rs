@@ -24,6 +24,8 @@ pub struct Tally {
     pub resynced: [Resynced; 2],
     pub corruptions_injected: u64,
     pub corruptions_detected: u64,
+    /// Those nobody noticed, with what the nodes said meanwhile.
+    pub unseen_corruptions: Vec<String>,
     /// Sectors that power cuts took from caches.
     pub sectors_lost_by_power_cuts: u64,
     kinds: BTreeMap<&'static str, Kind>,
@@ -118,6 +120,7 @@ impl fmt::Display for Tally {
             "corruptions                 {:>10} detected of {} injected",
             self.corruptions_detected, self.corruptions_injected
         )?;
+        self.unseen_corruptions.iter().take(10).try_for_each(|unseen| writeln!(f, "  nobody read: {unseen}"))?;
         for (name, kind) in &self.kinds {
             let stall = kind.longest_stall.as_secs_f64();
             writeln!(f, "  {name:<25} {:>10} times, longest stall {stall:.2} s", kind.times)?;

@@ -16,3 +16,8 @@ pub const CONFIG_PATH_DEFAULT: &str = "/etc/repd/repd.toml";
 pub const RUNTIME_DIR_DEFAULT: &str = "/run/repd";
 /// The control socket's name in the runtime directory.
 pub const CONTROL_SOCKET_NAME: &str = "control.sock";
+
+/// The name of a volume's block device that stays, a link to whatever number the kernel gave.
+pub fn device_link(resource: &str, volume: u16) -> std::path::PathBuf {
+    std::path::Path::new("/dev/repd/by-res").join(resource).join(volume.to_string())
+}

@@ -143,6 +143,21 @@ fn facts_of(file: &File, direct: bool, block_device: bool) -> Result<DiskFacts, 
     })
 }
 
+impl Disk {
+    /// Its size as it is now; what is known of it follows.
+    pub fn measure(&mut self) -> io::Result<u64> {
+        let mut size_bytes = 0;
+        if self.facts.block_device {
+            // SAFETY: the descriptor is a block device's, and the call writes one number of the type it is given.
+            unsafe { block_ioctl::size_bytes(self.file.as_raw_fd(), &mut size_bytes)? };
+        } else {
+            size_bytes = fstat(&*self.file)?.st_size as u64;
+        }
+        self.facts.size_bytes = size_bytes;
+        Ok(size_bytes)
+    }
+}
+
 fn block_device_facts(file: &File, direct: bool) -> Result<DiskFacts, OpenError> {
     let fd = file.as_raw_fd();
     let (mut size_bytes, mut logical_block, mut read_only) = (0u64, 0, 0);

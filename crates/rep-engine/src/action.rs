@@ -132,6 +132,11 @@ pub enum Action {
         /// The bytes.
         block: MetaBlock,
     },
+    /// Tell the size of the disk and of its metadata device as they are now; ends with `DiskMeasured`.
+    MeasureDisk {
+        /// Which volume.
+        volume: VolumeNumber,
+    },
     /// The volume is detached: nothing more will be asked of its disk. Operations in flight still report and are
     /// ignored; the shell lets go of the disk when the last has.
     CloseDisk {
@@ -179,7 +184,7 @@ pub enum Action {
         /// Which.
         payload: PayloadId,
     },
-    /// Offer the device, or stop offering it. Precedes the `CommandDone` of the promotion or demotion.
+    /// Offer the device, or stop offering it, or offer it larger than it is offered now. Precedes the `CommandDone` of the promotion or demotion.
     Export {
         /// Which volume.
         volume: VolumeNumber,
@@ -302,11 +307,19 @@ pub enum Notice {
     ResyncFinished {
         volume: VolumeNumber,
         copied_bytes: u64,
+        /// What was found equal and not copied.
+        equal_bytes: u64,
     },
     /// An online verify came to its end, with what it found to differ.
     VerifyFinished {
         volume: VolumeNumber,
         different_bytes: u64,
+    },
+    /// The volume has grown, and clients are offered its new size.
+    Grown {
+        volume: VolumeNumber,
+        from_bytes: u64,
+        to_bytes: u64,
     },
     /// The fence-peer handler has ended.
     FenceAnswered {

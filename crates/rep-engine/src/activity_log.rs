@@ -108,6 +108,9 @@ struct Slot {
     kept: u64,
 }
 
+const FREE_SLOT: Slot =
+    Slot { state: SlotState::Free, refs: 0, extent: SLOT_FREE, used_mark: 0, epoch: EpochNumber(0), kept: 0 };
+
 #[derive(Clone, Copy, Debug)]
 struct Wanted {
     extent: u32,
@@ -119,8 +122,6 @@ impl ActivityLog {
     /// recovered log are the caller's to mark out-of-sync before.
     pub fn from_loaded(log: &RecoveredLog, layout: &Layout) -> Self {
         let slots = layout.log_slots;
-        let slot =
-            Slot { state: SlotState::Free, refs: 0, extent: SLOT_FREE, used_mark: 0, epoch: EpochNumber(0), kept: 0 };
         ActivityLog {
             ring: Ring {
                 layout: *layout,
@@ -132,7 +133,7 @@ impl ActivityLog {
                 damaged: log.damaged,
             },
             phase: Phase::Recovered,
-            slots: vec![slot; slots as usize],
+            slots: vec![FREE_SLOT; slots as usize],
             slot_of: vec![COLD; layout.extents() as usize],
             free: (0..slots).rev().collect(),
             idle: IdleList::new(slots),
@@ -155,6 +156,25 @@ impl ActivityLog {
             },
             evicted: Vec::with_capacity(LOG_UPDATES_MAX),
         }
+    }
+
+    /// From here on everything is written by this layout, which is for a larger disk and may have more slots. With
+    /// `rewrite` the whole ring is appended to it, to be written to its new place; no transaction is under way.
+    pub fn take_layout(&mut self, layout: &Layout, rewrite: Option<&mut Vec<(u64, MetaBlock)>>) {
+        assert_eq!(self.phase, Phase::Idle, "the log moves between transactions");
+        let (before, slots) = (self.slots.len() as u32, layout.log_slots);
+        assert!(slots >= before, "a log that grows");
+        self.slots.resize(slots as usize, FREE_SLOT);
+        self.free.splice(0..0, (before..slots).rev());
+        self.idle.grow(slots);
+        self.slot_of.resize(layout.extents() as usize, COLD);
+        self.transaction.slots = slots;
+        self.ring.layout = *layout;
+        let Some(out) = rewrite else { return };
+        self.clear_transaction();
+        self.ring.position = layout.log_blocks - 1;
+        self.transaction.reset = planted!("move-forgets-hot");
+        out.extend((0..layout.log_blocks).map(|_| self.encode()));
     }
 
     // ---- requests ----
@@ -488,7 +508,9 @@ impl ActivityLog {
         self.transaction.context_first = ring.context_first;
         self.transaction.context.clear();
         let (first, all) = (ring.context_first, &self.slots);
-        let content = (0..window).map(|index| all[((first + index) % slots) as usize].extent);
+        let forgets = self.transaction.reset && planted!("move-forgets-hot");
+        let extent = |index: u32| if forgets { SLOT_FREE } else { all[((first + index) % slots) as usize].extent };
+        let content = (0..window).map(extent);
         self.transaction.context.extend(content);
         ring.previous = ring.highest;
         ring.context_first = (first + window) % slots;

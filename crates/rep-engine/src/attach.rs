@@ -2,7 +2,8 @@
 //!
 //! Attach: what was hot in the activity log when the daemon or the node went down may differ from the peer, so it is
 //! marked (R11), durably, before the log is emptied and the disk counts. What state the disk is in follows from the
-//! metadata alone (R28): UpToDate only if the peer is known not to have gone on.
+//! metadata alone (R28): UpToDate only if the peer is known not to have gone on. One that was a Primary's all along, and that
+//! its clients were served from last, is what it was.
 //!
 //! Detach on a Secondary is clean: nothing under way, the disk flushed, bitmap durable, log empty, attachment mark gone. A Primary that
 //! detaches goes on through its peer, and its metadata stay as a crash would leave them: attaching the disk again
@@ -14,9 +15,10 @@ use crate::command::{CommandError, CommandOutcome};
 use crate::local_disk::{BitmapTicket, LocalDisk, LogResetTicket, SuperblockTicket};
 use crate::operation::{IoPurpose, Leg};
 use crate::operator::{Progress, Step};
+use crate::volume::Volume;
 use rep_meta::{BootId, DataState, Loaded, PrimaryMark};
 use rep_types::planted;
-use rep_types::{BLOCK_SIZE, CommandId, DiskState, Refusal, ReplicationState, Role, VolumeNumber};
+use rep_types::{BLOCK_SIZE, CommandId, DiskState, GenerationId, Refusal, ReplicationState, Role, VolumeNumber};
 use rep_wire::PriorEnd;
 
 /// An attach that isn't finished.
@@ -73,6 +75,8 @@ impl Engine {
         let superblock = &loaded.superblock;
         let size = if superblock.agreed_bytes > 0 { superblock.agreed_bytes } else { superblock.available_bytes };
         let volume = &mut self.volumes[index];
+        // What clients were told once stays, also if this disk was away when the volume grew.
+        let size = if self.role == Role::Primary { size.max(volume.size_bytes) } else { size };
         if volume.size_bytes > 0 && superblock.available_bytes < volume.size_bytes && self.role == Role::Primary {
             return self.finish_command(id, Err(CommandError::Refused(Refusal::DiskTooSmall)));
         }
@@ -83,6 +87,7 @@ impl Engine {
         let attachment = volume.attachment;
         volume.detaching = false;
         volume.unmet = true;
+        volume.every_block = false;
         volume.adopting = None;
         volume.settling = None;
         volume.logical_block_bytes = logical_block_bytes;
@@ -142,13 +147,15 @@ impl Engine {
         let Some(attaching) = volume.attaching.take() else { return };
         let Some(local) = &volume.local else { return };
         let superblock = local.superblock();
+        let shown = self.role == Role::Primary && volume.is_what_clients_saw(superblock.generations.current);
         let state = match superblock.data {
             DataState::Inconsistent => DiskState::Inconsistent,
             DataState::Outdated => DiskState::Outdated,
             // A peer that is there will say itself what its data are.
-            DataState::Consistent if superblock.peer_outdated && alone => DiskState::UpToDate,
+            DataState::Consistent if (superblock.peer_outdated || shown) && alone => DiskState::UpToDate,
             DataState::Consistent => DiskState::Consistent,
         };
+        volume.served_last = GenerationId::NONE;
         self.set_disk(index, state, Why::Attached);
         if let Some(id) = attaching.id {
             self.finish_command(id, Ok(CommandOutcome::Done));
@@ -265,6 +272,14 @@ impl Engine {
         let requests = self.peer_requests.iter().any(|(_, request)| request.volume == index && request.submitted);
         let log = self.volumes[index].local.as_ref().is_some_and(|local| local.log_job.is_some());
         !ops && !requests && !log && self.volumes[index].recording.is_none()
+    }
+}
+
+impl Volume {
+    /// Whether a disk of this generation, attached under a Primary, is the one its clients were served from last, and lacks
+    /// nothing they were answered: nobody has gone on without it.
+    fn is_what_clients_saw(&self, current: GenerationId) -> bool {
+        self.prior_end != PriorEnd::NodeCrash && current.is_real() && current == self.served_last
     }
 }
 

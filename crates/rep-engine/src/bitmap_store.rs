@@ -35,6 +35,15 @@ pub enum WriteScope<'a> {
     Extents(&'a [ExtentIndex]),
 }
 
+/// What a new layout takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Rewrite {
+    /// Everything there is stays where it is.
+    Nothing,
+    /// Summary and pages have another place and are written there.
+    Everything,
+}
+
 /// What of the bitmap is durable, and the write that is under way.
 #[derive(Clone, Debug)]
 pub struct BitmapStore {
@@ -134,6 +143,30 @@ impl BitmapStore {
         let mut remaining = pages_in_scope(bitmap, scope);
         remaining.reverse();
         self.write = Some(Write { remaining, states: BTreeMap::new(), step: Step::Pages });
+        self.advance(bitmap, out)
+    }
+
+    /// From here on everything is written by this layout, which is for a larger disk. With [`Rewrite::Everything`] a write
+    /// begins, as by `begin_write`.
+    pub fn take_layout(
+        &mut self,
+        layout: &Layout,
+        bitmap: &mut DirtyBitmap,
+        rewrite: Rewrite,
+        out: &mut Vec<(u64, MetaBlock)>,
+    ) -> bool {
+        assert!(self.write.is_none(), "one bitmap write at a time");
+        self.layout = *layout;
+        self.writing_sets.resize(layout.pages);
+        if rewrite == Rewrite::Nothing {
+            // The summary says nothing of pages it didn't have, which is Clean.
+            self.durable.resize(layout.pages as usize, DurableState::Known(PageState::Clean));
+            return false;
+        }
+        self.durable = vec![DurableState::Unknown; layout.pages as usize];
+        let beyond = (bitmap.page_count()..layout.pages).map(|page| (page, PageState::Clean)).collect();
+        let remaining = (0..bitmap.page_count()).rev().collect();
+        self.write = Some(Write { remaining, states: beyond, step: Step::Pages });
         self.advance(bitmap, out)
     }
 

@@ -21,6 +21,7 @@ impl Engine {
             self.archive_timeout(),
             self.promotion_granted_until,
             self.fence_timeout(),
+            self.measure_timeout(),
             cooling,
         ];
         times.into_iter().flatten().min()
@@ -33,6 +34,7 @@ impl Engine {
         }
         self.check_archives();
         self.check_fence();
+        self.check_measures();
         if self.promotion_granted_until.is_some_and(|until| until <= self.now) {
             self.promotion_granted_until = None;
         }
@@ -68,6 +70,7 @@ impl Engine {
                 // a flush isn't anybody's leg.
                 if io.purpose.is_flush() {
                     self.note_cache_lost(index);
+                    self.note_flush_lost(index);
                 }
                 return self.local_disk_failed(index, Why::DiskError);
             }
@@ -86,7 +89,7 @@ impl Engine {
             IoPurpose::SourceFlush { serial } => self.source_flushed(index, serial),
             IoPurpose::DetachFlush => self.detach_flushed(index),
             IoPurpose::PeerFlush { session, id } => self.peer_flushed_locally(index, session, id, Ok(())),
-            IoPurpose::VerifyRead(_) | IoPurpose::Archive { .. } | IoPurpose::Meta(_) => {}
+            IoPurpose::VerifyRead(_) | IoPurpose::CompareRead(_) | IoPurpose::Archive { .. } | IoPurpose::Meta(_) => {}
         }
     }
 
@@ -99,6 +102,7 @@ impl Engine {
         }
         match (io.purpose, result) {
             (IoPurpose::VerifyRead(key), Ok(digests)) => self.verify_read_done(key, digests),
+            (IoPurpose::CompareRead(key), Ok(digests)) => self.compare_read_done(key, digests),
             (_, Ok(_)) => {}
             (_, Err(_)) => self.local_disk_failed(index, Why::DiskError),
         }

@@ -11,6 +11,16 @@ pub enum Side {
     Peer,
 }
 
+impl Side {
+    /// The other side: this one as the peer calls it.
+    pub fn mirrored(self) -> Side {
+        match self {
+            Side::Local => Side::Peer,
+            Side::Peer => Side::Local,
+        }
+    }
+}
+
 /// A command. What is already so succeeds without effect.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Command {
@@ -107,6 +117,13 @@ pub enum Command {
         /// Clear both bitmaps.
         clear_bitmap: bool,
     },
+    /// Make the volume as large as the smaller of both disks allows (R34).
+    Resize {
+        /// Which volume.
+        volume: VolumeNumber,
+        /// The new area is the same on both disks already and isn't resynced.
+        assume_clean: bool,
+    },
     /// Leave everything cleanly: the daemon ends. Demotes even while the device is open (the shell has stopped
     /// taking requests), leaves the peer, detaches.
     Shutdown,
@@ -134,6 +151,8 @@ pub struct PlannedSync {
     pub local_dirty_bytes: u64,
     /// Bytes the peer has written since both last agreed.
     pub peer_dirty_bytes: u64,
+    /// Whether what may differ is compared first, and only what does is copied.
+    pub compares: bool,
 }
 
 /// Why a command failed.

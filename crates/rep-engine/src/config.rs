@@ -1,6 +1,6 @@
 //! What the engine is told once, when it begins.
 
-use rep_types::{Fencing, SplitBrainPolicies, VolumeNumber};
+use rep_types::{Fencing, OnNoData, SplitBrainPolicies, VolumeNumber};
 use std::time::Duration;
 
 /// What is saved of a split brain's victim before its disk is overwritten.
@@ -36,6 +36,8 @@ pub struct EngineConfig {
     pub resync_rate_max: u64,
     /// What must be known of an absent peer before this node goes on without it.
     pub fencing: Fencing,
+    /// What becomes of client I/O while no good data is in reach.
+    pub on_no_data: OnNoData,
     /// What is done about a split brain without asking.
     pub split_brain: SplitBrainPolicies,
     /// What is saved of this node's data before they are given up in a split brain; `None`: nothing.
@@ -58,6 +60,7 @@ impl EngineConfig {
             stable: false,
             resync_rate_max: 0,
             fencing: Fencing::DontCare,
+            on_no_data: OnNoData::IoError,
             split_brain: SplitBrainPolicies::default(),
             archive: None,
             clock_origin_unix_ms: 0,

@@ -195,6 +195,7 @@ impl DirtyBitmap {
             self.clear(BlockRange::new(volume_blocks, self.volume_blocks - volume_blocks));
         }
         let shorter = volume_blocks.min(self.volume_blocks);
+        let grows_from = (volume_blocks > self.volume_blocks).then_some((self.volume_blocks / PAGE_BLOCKS) as u32);
         let boundary = BlockRange::new(shorter / PAGE_BLOCKS * PAGE_BLOCKS, shorter % PAGE_BLOCKS);
         // The page at the boundary may change between AllSet and Mixed with no bit changing: set it anew.
         let was_set: Vec<BlockRange> = self.runs_of(boundary);
@@ -207,6 +208,10 @@ impl DirtyBitmap {
         }
         for run in was_set {
             self.set(run);
+        }
+        // What the disk says of blocks the volume didn't have yet may be anything.
+        for page in grows_from.into_iter().flat_map(|first| first..pages) {
+            self.unsaved_clears.insert(page);
         }
     }
 

@@ -1,7 +1,8 @@
 //! The engine: holds the parts, hands each event to the feature it belongs to, and keeps the rare work moving.
 //!
 //! Nothing is decided here. Features are files: `write_path`, `read_path`, `epoch`, `peer_requests`, `metadata`,
-//! `attach`, `link`, `handshake`, `resync/…`, `role`, `fencing`, `generation`, `loss`, `operator`.
+//! `attach`, `link`, `handshake`, `resync/…`, `role`, `fencing`, `generation`, `loss`, `starved`, `resize`,
+//! `relocation`, `operator`.
 //!
 //! Rare work (attach, handshake, start and end of a resync, change of role) is written as steps that look at the state
 //! and go on when what they wait for has become true. `progress` polls them after every event; nobody registers a
@@ -30,6 +31,8 @@ use std::collections::VecDeque;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Held {
     pub request: RequestId,
+    /// The operation, where it stays in the table until it is answered: it may have to be done again (`starved`).
+    pub key: Option<Key>,
     /// The volume it is about; `None` for a request that names none.
     pub volume: Option<usize>,
     pub result: Result<(), IoError>,
@@ -65,6 +68,8 @@ pub struct Engine {
     pub(crate) generations: GenerationSource,
     pub(crate) unblocked: Vec<Key>,
     pub(crate) next_cooling: Timestamp,
+    /// When disks are measured next.
+    pub(crate) next_measure: Timestamp,
     /// We agreed to the peer's promotion; until then we don't promote ourselves.
     pub(crate) promotion_granted_until: Option<Timestamp>,
     /// Became Primary without the peer, and hasn't met it since.
@@ -114,6 +119,7 @@ impl Engine {
             generations,
             unblocked: Vec::new(),
             next_cooling: Timestamp(0),
+            next_measure: Timestamp(0),
             promotion_granted_until: None,
             promoted_alone: false,
             demoting: false,
@@ -158,7 +164,10 @@ impl Engine {
             Event::Digested { io, result } => self.digested(io, result),
             Event::Archived { io, result } => self.archived(io, result),
             Event::MetaDone { io, result } => self.meta_done(io, result),
-            Event::LinkUp { session } => self.link_up(session),
+            Event::DiskMeasured { volume, device_bytes, metadata_device_bytes } => {
+                self.disk_measured(volume, device_bytes, metadata_device_bytes)
+            }
+            Event::LinkUp { session, features, digest_key } => self.link_up(session, features, *digest_key),
             Event::LinkDown { session, cause } => self.link_down(session, cause),
             Event::LinkAlive { session } => self.link_alive(session),
             Event::PeerMessage { session, message, payload } => self.peer_message(session, message, payload),
@@ -181,9 +190,12 @@ impl Engine {
                 moved |= self.progress_recording(index);
                 moved |= self.answer_disk_lost(index);
                 moved |= self.progress_attach(index);
+                moved |= self.progress_relocation(index);
+                moved |= self.progress_growth(index);
                 moved |= self.progress_resync(index);
                 moved |= self.progress_verify(index);
                 moved |= self.progress_repair(index);
+                moved |= self.progress_starved(index);
             }
             moved |= self.progress_handshake();
             moved |= self.progress_transition();
@@ -271,7 +283,7 @@ impl Engine {
         // That something failed needn't wait for the peer: it promises nothing.
         let waits = self.recording > 0 || (result.is_ok() && self.answers_wait());
         if waits && !planted!("answer-not-held") {
-            self.held.push(Held { request, volume, result, payload });
+            self.held.push(Held { request, key: None, volume, result, payload });
         } else {
             self.out.push(Action::Complete { request, result, payload });
         }

@@ -115,8 +115,12 @@ impl Engine {
         let good_here = volume.local.is_some() && volume.disk == DiskState::UpToDate;
         let good_there = self.is_connected() && volume.peer_disk == DiskState::UpToDate;
         if !good_here && !good_there {
+            return self.flush_without_data(request, index);
+        }
+        if std::mem::take(&mut self.volumes[index].starved.owes_flush_error) {
             return self.answer(request, Some(index), Err(IoError::Io), None);
         }
+        let volume = &self.volumes[index];
         let alone = !volume.mirrors(self.is_connected());
         if alone && volume.generation_due() {
             // The peer, were it to lose its cache, must not pass for as good as this disk (R15).
@@ -239,7 +243,8 @@ impl Engine {
             let stable = here || there;
             let result = if stable { Ok(()) } else { Err(IoError::Io) };
             match waiter {
-                FlushWaiter::Flush(request, _) => self.answer(request, Some(index), result, None),
+                FlushWaiter::Flush(request, _) if stable => self.answer(request, Some(index), result, None),
+                FlushWaiter::Flush(request, _) => self.flush_without_data(request, index),
                 FlushWaiter::Fua(key) => self.fua_flushed(key, result),
             }
         }
@@ -277,8 +282,10 @@ impl Engine {
     }
 
     fn fua_flushed(&mut self, key: Key, result: Result<(), IoError>) {
-        if self.ops.get(key).is_some_and(|op| op.stage == Stage::Flushing) {
-            self.end_operation(key, result);
+        match (self.ops.get(key).is_some_and(|op| op.stage == Stage::Flushing), result) {
+            (true, Ok(())) => self.end_operation(key, Ok(())),
+            (true, Err(_)) => self.without_data(key),
+            (false, _) => {}
         }
     }
 }

@@ -3,8 +3,8 @@
 use crate::command::Command;
 use rep_meta::{BootId, Loaded};
 use rep_types::{
-    ByteRange, CommandId, FenceAnswer, IoError, IoId, LinkCause, PayloadId, RequestId, SessionId, VolumeNumber,
-    ZeroMode,
+    ByteRange, CommandId, DigestKey, FenceAnswer, IoError, IoId, LinkCause, PayloadId, RequestId, SessionId,
+    VolumeNumber, ZeroMode,
 };
 use rep_wire::Message;
 
@@ -147,11 +147,25 @@ pub enum Event {
         result: Result<(), IoError>,
     },
 
+    /// A disk that is attached has been measured.
+    DiskMeasured {
+        /// Which volume.
+        volume: VolumeNumber,
+        /// Bytes of the disk.
+        device_bytes: u64,
+        /// Bytes of the metadata device; of the disk, when it holds them.
+        metadata_device_bytes: u64,
+    },
+
     // ---- the peer ----
     /// An authenticated connection stands; its session is larger than any before. An older session ends by this.
     LinkUp {
         /// Names the connection.
         session: SessionId,
+        /// What both nodes offer (`rep_wire::features`).
+        features: u64,
+        /// Random, of this connection: the key of every digest this node asks for on it.
+        digest_key: Box<DigestKey>,
     },
     /// The connection is gone.
     LinkDown {

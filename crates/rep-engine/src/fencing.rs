@@ -34,7 +34,7 @@ use crate::snapshot::FenceSnapshot;
 use crate::volume::Volume;
 use crate::{FenceId, limits};
 use rep_types::planted;
-use rep_types::{ConnectionState, DiskState, FenceAnswer, Fencing, LinkCause, Refusal, Role};
+use rep_types::{ConnectionState, DiskState, FenceAnswer, Fencing, GenerationId, LinkCause, Refusal, Role};
 
 /// What is known of whether the peer can go on without us.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -249,7 +249,9 @@ impl Engine {
             // What waited for the peer was never promised, and now nobody is left to promise it.
             (0..self.volumes.len()).for_each(|index| self.fail_held(index));
         }
-        self.volumes.iter_mut().for_each(|volume| volume.owes_generation = false);
+        for volume in &mut self.volumes {
+            (volume.owes_generation, volume.served_last) = (false, GenerationId::NONE);
+        }
     }
 
     // ---- a promotion without the peer ----

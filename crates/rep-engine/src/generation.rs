@@ -87,9 +87,13 @@ impl Engine {
 
     /// Lets client I/O and held answers go when the loss is durable.
     pub(crate) fn end_recording(&mut self, index: usize) {
-        if self.volumes[index].recording.take().is_none() {
-            return;
+        if self.volumes[index].recording.take().is_some() {
+            self.recording_ended();
         }
+    }
+
+    /// One reason less for answers to be held back.
+    pub(crate) fn recording_ended(&mut self) {
         self.recording -= 1;
         if self.recording == 0 {
             self.tell_suspension();
@@ -101,7 +105,7 @@ impl Engine {
 
     /// Tells operators when client I/O begins to wait, and when it goes on.
     pub(crate) fn tell_suspension(&mut self) {
-        let suspended = self.answers_wait();
+        let suspended = self.answers_wait() || self.data_is_awaited();
         if std::mem::replace(&mut self.told_suspended, suspended) != suspended {
             self.notice(Notice::IoSuspended { suspended });
         }
@@ -111,7 +115,10 @@ impl Engine {
     pub(crate) fn release_held(&mut self) {
         let held = std::mem::take(&mut self.held);
         for held in &held {
-            self.answer(held.request, held.volume, held.result, held.payload);
+            match held.key {
+                Some(key) => self.end_operation(key, held.result),
+                None => self.answer(held.request, held.volume, held.result, held.payload),
+            }
         }
     }
 

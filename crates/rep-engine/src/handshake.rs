@@ -13,6 +13,7 @@
 
 use crate::action::{Action, Notice, Why};
 use crate::event::Timestamp;
+use crate::resync::compares;
 use crate::sync_decision::{SyncSide, decide_sync};
 use crate::volume::{PeerTold, settle_crash};
 use crate::{Engine, limits};
@@ -52,10 +53,15 @@ impl Engine {
 
     /// Something our view speaks of has changed: what was decided or is being decided no longer holds.
     pub(crate) fn restart_handshake_if_under_way(&mut self) {
-        let told = |link: &crate::link::Link| link.handshake.as_ref().is_some_and(|handshake| handshake.mine.is_some());
-        if self.link.as_ref().is_some_and(told) {
+        if self.view_is_told() {
             self.drop_link(LinkCause::Restart);
         }
+    }
+
+    /// Whether a handshake is under way in which we have told our view.
+    pub(crate) fn view_is_told(&self) -> bool {
+        let handshake = self.link.as_ref().and_then(|link| link.handshake.as_ref());
+        handshake.is_some_and(|handshake| handshake.mine.is_some())
     }
 
     pub(crate) fn peer_view(&mut self, round: u32, view: NodeView) {
@@ -108,12 +114,19 @@ impl Engine {
                 volume.attaching.is_none()
                     && volume.resync.is_none()
                     && volume.adopting.is_none()
-                    && volume.local.as_ref().is_none_or(|local| local.superblock_settled())
+                    && !volume.growth.is_recording()
+                    && volume
+                        .local
+                        .as_ref()
+                        .is_none_or(|local| local.superblock_settled() && local.relocation.is_none())
             })
     }
 
     fn tell_view(&mut self) -> bool {
         let view = self.view();
+        for (volume, told) in self.volumes.iter_mut().zip(&view.volumes) {
+            volume.growth.viewed_bytes = told.agreed_bytes;
+        }
         let Some(link) = &mut self.link else { return false };
         let round = link.round;
         if let Some(handshake) = &mut link.handshake {
@@ -182,9 +195,15 @@ impl Engine {
         let Some(peer) = &handshake.peer else { return false };
         handshake.my_decisions = Some(decisions.clone());
         let told: Vec<_> = peer.volumes.iter().map(PeerTold::from).collect();
+        let compared = handshake.mine.as_ref().map(|mine| comparisons(mine, peer, &decisions)).unwrap_or_default();
         for (volume, decision) in &decisions {
             if let Some(index) = self.volume_index(*volume) {
                 self.volumes[index].last_decision = Some(*decision);
+            }
+        }
+        for (number, compares) in compared {
+            if let Some(index) = self.volume_index(number) {
+                self.volumes[index].compares = compares;
             }
         }
         for told in told {
@@ -298,8 +317,11 @@ impl Engine {
         volume.logical_block_bytes = volume.logical_block_bytes.max(peer.logical_block_bytes);
         if volume.local.is_none() {
             volume.exposed = peer.generations.current;
+            volume.served_last = GenerationId::NONE;
         }
         self.agree_on_size(index, peer);
+        let volume = &mut self.volumes[index];
+        volume.growth.met(peer, volume.local.as_ref().map(|local| local.superblock()));
         let volume = &self.volumes[index];
         let dirty = volume.out_of_sync_blocks().max(peer.out_of_sync_blocks) * BLOCK_SIZE;
         self.notice(Notice::Decided { volume: volume.number, decision, out_of_sync_bytes: dirty });
@@ -357,7 +379,8 @@ impl Engine {
         let known = local.superblock().agreed_bytes.max(peer.agreed_bytes);
         let both = local.superblock().available_bytes.min(peer.available_bytes);
         let agreed = if known > 0 { known } else { both };
-        if agreed > 0 && local.superblock().agreed_bytes != agreed && peer.disk != DiskState::Diskless {
+        let differs = local.superblock().agreed_bytes != agreed;
+        if agreed > 0 && (!differs || peer.disk != DiskState::Diskless) {
             local.update_superblock(|superblock| superblock.agreed_bytes = agreed);
             local.set_size(agreed);
             volume.set_size(agreed);
@@ -417,6 +440,21 @@ impl Engine {
         let before = self.volume_index(number).map(|index| self.volumes[index].peer_disk);
         before == Some(DiskState::Failed) && disk == DiskState::UpToDate
     }
+}
+
+/// Which volumes' resyncs compare before they copy.
+pub(crate) fn comparisons(
+    mine: &NodeView,
+    peer: &NodeView,
+    decisions: &[(VolumeNumber, SyncDecision)],
+) -> Vec<(VolumeNumber, bool)> {
+    let view = |node: &NodeView, number| node.volumes.iter().position(|view| view.volume == number);
+    let compared = |(number, decision): &(VolumeNumber, SyncDecision)| {
+        let both = view(mine, *number).zip(view(peer, *number));
+        let compared = |(own, other): (usize, usize)| compares(*decision, &mine.volumes[own], &peer.volumes[other]);
+        (*number, both.is_some_and(compared))
+    };
+    decisions.iter().map(compared).collect()
 }
 
 /// Whether one side's data are given up by this.

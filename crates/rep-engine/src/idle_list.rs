@@ -25,6 +25,11 @@ impl IdleList {
         IdleList { links: vec![links; slots as usize], front: NIL, back: NIL, length: 0 }
     }
 
+    /// Makes room for slots `0..slots`.
+    pub(crate) fn grow(&mut self, slots: u32) {
+        self.links.resize(slots as usize, Links { previous: NIL, next: NIL, listed: false });
+    }
+
     #[inline]
     pub(crate) fn push_back(&mut self, slot: u32) {
         debug_assert!(!self.contains(slot));

@@ -33,10 +33,13 @@ mod operator;
 mod overlap;
 mod page_set;
 mod peer_requests;
+mod relocation;
+mod resize;
 mod resync;
 mod role;
 mod slab;
 mod snapshot;
+mod starved;
 mod status;
 mod sync_decision;
 mod verify;
@@ -48,5 +51,7 @@ pub use command::{Command, CommandError, CommandOutcome, PlannedSync, Side};
 pub use config::{ArchiveScope, EngineConfig};
 pub use engine::Engine;
 pub use event::{ArchiveError, DiskSuccess, Event, FenceId, Timestamp};
-pub use snapshot::{Counters, FenceSnapshot, IoSuspension, ResyncSnapshot, Snapshot, VerifySnapshot, VolumeSnapshot};
+pub use snapshot::{
+    ComparedSnapshot, Counters, FenceSnapshot, IoSuspension, ResyncSnapshot, Snapshot, VerifySnapshot, VolumeSnapshot,
+};
 pub use sync_decision::{SyncSide, decide_sync, explain};

@@ -8,6 +8,13 @@ pub const RESYNC_REQUESTS_MAX: usize = 16;
 pub const RESYNC_REQUESTS_ACCEPTED_MAX: usize = 256;
 /// The longest resync request, in blocks (1 MiB).
 pub const RESYNC_BLOCKS_MAX: u64 = 256;
+/// The longest range a resync compares at a time, in blocks (256 KiB): a client's write may wait for it to be read on both
+/// nodes.
+pub const RESYNC_COMPARE_BLOCKS_MAX: u64 = 64;
+/// Comparing a range has paid if at least one block in so many was equal.
+pub const RESYNC_EQUAL_SHARE_MIN: u64 = 8;
+/// Ranges a resync pulls unasked, at most, before it compares one again where comparing hasn't paid.
+pub const RESYNC_UNASKED_MAX: u32 = 63;
 /// Resynced blocks that wait for a flush before their bits clear; beyond this an epoch is closed (64 MiB).
 pub const RESYNC_UNFLUSHED_BLOCKS_MAX: u64 = 16384;
 /// How often at most a resync's progress is made durable: what a crash makes it copy again.
@@ -33,6 +40,8 @@ pub const PEER_REQUESTS_MAX: usize = 65536;
 pub const EPOCH_AGE_MAX: Duration = Duration::from_secs(5);
 /// How often idle extents are looked for, to take them out of the log.
 pub const COOLING_INTERVAL: Duration = Duration::from_secs(10);
+/// How often disks are measured: so long an operator may wait to be told that a volume can grow.
+pub const MEASURE_INTERVAL: Duration = Duration::from_secs(10);
 /// Extents taken out of the log at a time when idle.
 pub const COOLING_EXTENTS_MAX: usize = 256;
 /// How often requests under way are looked over for stalls while there are any.

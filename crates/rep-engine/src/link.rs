@@ -17,7 +17,7 @@ use crate::handshake::Handshake;
 use crate::operation::Leg;
 use crate::peer_requests::{PeerFlush, PeerRequestKind};
 use crate::{Engine, limits};
-use rep_types::{ConnectionState, DiskState, LinkCause, PayloadId, ReplicationState, SessionId};
+use rep_types::{ConnectionState, DigestKey, DiskState, LinkCause, PayloadId, ReplicationState, SessionId};
 use rep_wire::{ControlMessage, Message, TransferId};
 use std::collections::VecDeque;
 
@@ -25,6 +25,10 @@ use std::collections::VecDeque;
 #[derive(Debug)]
 pub(crate) struct Link {
     pub session: SessionId,
+    /// What both nodes offer.
+    pub features: u64,
+    /// The key of the digests we ask for.
+    pub digest_key: DigestKey,
     pub last_received: Timestamp,
     /// The ping that is out, and since when.
     ping: Option<Timestamp>,
@@ -39,7 +43,7 @@ pub(crate) struct Link {
 }
 
 impl Engine {
-    pub(crate) fn link_up(&mut self, session: SessionId) {
+    pub(crate) fn link_up(&mut self, session: SessionId, features: u64, digest_key: DigestKey) {
         if self.link.as_ref().is_some_and(|link| link.session >= session) {
             return;
         }
@@ -52,6 +56,8 @@ impl Engine {
         }
         self.link = Some(Link {
             session,
+            features,
+            digest_key,
             last_received: self.now,
             ping: None,
             next_ping: 0,
@@ -96,13 +102,17 @@ impl Engine {
         self.fence_loses_peer(cause);
         self.set_peer_role(None, why);
         self.epoch_loses_peer();
+        // One volume may hold back another's answers: none goes out before each of them has begun to record its loss.
+        self.recording += 1;
         for index in 0..self.volumes.len() {
             self.stop_resync(index, why);
             self.set_replication(index, ReplicationState::Off, why);
             self.set_peer_disk(index, DiskState::DUnknown, why);
             self.volumes[index].resync_paused_there = false;
+            self.volumes[index].growth.forget_peer();
             self.replica_lost(index);
         }
+        self.recording_ended();
         self.try_settle_epoch();
         self.transition_loses_link(cause);
         self.open_gate();
@@ -182,11 +192,18 @@ impl Engine {
             ControlMessage::DigestRequest { id, volume, range, key } => self.digests_asked(id, volume, range, key),
             ControlMessage::Digests { id, digests } => self.digests_told(id, digests),
             ControlMessage::DigestDone { id, different } => self.digests_compared(id, &different),
+            ControlMessage::ResyncCompare { id, volume, range, key, digests } => {
+                self.resync_compare_asked(id, volume, range, key, digests)
+            }
+            ControlMessage::ResyncCompared { id, different } => self.resync_compared(id, &different),
             ControlMessage::NewGeneration { volume, id, clear_bitmap } => {
                 self.peer_starts_generation(volume, id, clear_bitmap)
             }
             ControlMessage::NewGenerationDone { volume } => self.peer_started_generation(volume),
             ControlMessage::PauseSync { volume, paused } => self.peer_pauses(volume, paused),
+            ControlMessage::Resize { volume, step } => self.resize_asked(volume, step),
+            ControlMessage::ResizeAnswer { volume, answer } => self.resize_answered(volume, answer),
+            ControlMessage::Size { volume, agreed_bytes, room } => self.peer_size(volume, agreed_bytes, room),
             ControlMessage::View { .. }
             | ControlMessage::Decision { .. }
             | ControlMessage::State { .. }

@@ -12,9 +12,10 @@ use crate::activity_log::ActivityLog;
 use crate::bitmap_runs::RunsError;
 use crate::bitmap_store::BitmapStore;
 use crate::dirty_bitmap::DirtyBitmap;
+use crate::relocation::Relocation;
 use rep_meta::{BootId, Layout, Loaded, MetaBlock, Superblock};
 use rep_types::planted;
-use rep_types::{BLOCK_SIZE, BlockIndex, BlockRange};
+use rep_types::{BLOCK_SIZE, BlockIndex, BlockRange, Room};
 
 /// Names a change of the superblock.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -35,6 +36,8 @@ pub(crate) enum BitmapJob {
     Whole(u64),
     /// The pages of extents a log transaction evicts.
     Evicted,
+    /// All of it, to another place.
+    Moving,
 }
 
 /// How far a log transaction is.
@@ -44,6 +47,8 @@ pub(crate) enum LogJob {
     AwaitsPages,
     /// It, or a reset of the log, is being written: this many blocks aren't durable yet.
     Writing { pending: u32, reset: bool },
+    /// All of it is being written to another place: this many blocks aren't durable yet.
+    Moving { pending: u32 },
 }
 
 /// A superblock write under way.
@@ -63,8 +68,17 @@ pub(crate) struct LocalDisk {
     pub superblock_changes: u64,
     pub superblock_written: u64,
     pub superblock_write: Option<SuperblockWrite>,
-    /// The newest content both copies have.
+    /// The newest content both copies have, and the layout it is for.
     superblock_on_disk: Superblock,
+    layout_on_disk: Layout,
+    /// The metadata are being made to fit a larger disk.
+    pub relocation: Option<Relocation>,
+    /// Bytes of the disk when it was last measured.
+    pub device_bytes: u64,
+    /// Bytes of the metadata device then.
+    pub metadata_device_bytes: u64,
+    /// What there is room for: follows from the layout and these two, and is asked for at every event.
+    room: Room,
     pub(super) bitmap: DirtyBitmap,
     pub store: BitmapStore,
     pub bitmap_job: Option<BitmapJob>,
@@ -91,6 +105,11 @@ impl LocalDisk {
             superblock_written: first,
             superblock_write: None,
             superblock_on_disk: loaded.superblock.clone(),
+            layout_on_disk: loaded.layout,
+            relocation: None,
+            device_bytes: loaded.device_bytes,
+            metadata_device_bytes: loaded.metadata_device_bytes,
+            room: rep_meta::room(&loaded.layout, loaded.device_bytes, loaded.metadata_device_bytes),
             bitmap: DirtyBitmap::from_loaded(&loaded.bitmap, size_bytes.div_ceil(BLOCK_SIZE)),
             store: BitmapStore::from_loaded(&loaded.bitmap, &loaded.layout),
             bitmap_job: None,
@@ -135,16 +154,23 @@ impl LocalDisk {
         if let Some(write) = self.superblock_write.take() {
             self.superblock_written = write.change;
             self.superblock_on_disk = write.content;
+            self.layout_on_disk = self.layout;
         }
     }
 
     /// A last word for the metadata of a disk whose flush failed: what is durable, and that its cache can't be relied on.
     /// Goes to the copy that isn't being written.
     pub fn encode_cache_lost(&self) -> (u64, MetaBlock) {
-        let mut content = self.superblock_on_disk.clone();
+        // Metadata on their way to another place are there as soon as one copy of the superblock is.
+        let moving = self.superblock_write.as_ref().filter(|_| self.layout != self.layout_on_disk);
+        let (content, layout) = match moving {
+            Some(write) => (&write.content, &self.layout),
+            None => (&self.superblock_on_disk, &self.layout_on_disk),
+        };
+        let mut content = content.clone();
         content.attached_boot = BootId::CACHE_LOST;
         content.update_count = self.superblock.update_count + 1;
-        let [first, second] = content.encode_copies(&self.layout);
+        let [first, second] = content.encode_copies(layout);
         let writing_first = self.superblock_write.as_ref().is_some_and(|write| write.second.is_some());
         if writing_first { second } else { first }
     }
@@ -199,7 +225,27 @@ impl LocalDisk {
         self.reset_done >= ticket.0
     }
 
+    /// What the disk has room for, as it was last measured.
+    pub fn room(&self) -> Room {
+        self.room
+    }
+
+    /// Disk and metadata device have been measured.
+    pub fn measured(&mut self, device_bytes: u64, metadata_device_bytes: u64) {
+        (self.device_bytes, self.metadata_device_bytes) = (device_bytes, metadata_device_bytes);
+        self.room = rep_meta::room(&self.layout, device_bytes, metadata_device_bytes);
+    }
+
+    /// From here on the metadata lie by this layout.
+    pub fn set_layout(&mut self, layout: Layout) {
+        self.layout = layout;
+        self.room = rep_meta::room(&layout, self.device_bytes, self.metadata_device_bytes);
+    }
+
     pub fn set_size(&mut self, size_bytes: u64) {
-        self.bitmap.resize(size_bytes.div_ceil(BLOCK_SIZE));
+        let blocks = size_bytes.div_ceil(BLOCK_SIZE);
+        if blocks != self.bitmap.volume_blocks() {
+            self.bitmap.resize(blocks);
+        }
     }
 }

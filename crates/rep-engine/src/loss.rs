@@ -67,13 +67,6 @@ impl Engine {
         self.ops.iter().filter(|(_, op)| op.volume == index).map(|(key, _)| key).collect()
     }
 
-    /// A volume's answers held for a loss that nobody records become errors: no disk that counts has those writes.
-    pub(crate) fn fail_held(&mut self, index: usize) {
-        for held in self.held.iter_mut().filter(|held| held.volume == Some(index)) {
-            held.result = Err(IoError::Io);
-        }
-    }
-
     /// The peer's disk of this volume no longer takes writes, the link stands.
     pub(crate) fn peer_disk_lost(&mut self, index: usize, state: DiskState) {
         self.set_peer_disk(index, state, Why::Peer);
@@ -97,16 +90,29 @@ impl Engine {
         if self.volumes[index].local.is_none() {
             return;
         }
+        let served = self.volumes[index].is_good();
         self.set_disk(index, DiskState::Failed, why);
-        self.let_go_of_disk(index, why);
+        self.let_go(index, served, why);
     }
 
     /// Lets go of a disk: whatever hung on it is settled.
     pub(crate) fn let_go_of_disk(&mut self, index: usize, why: Why) {
+        self.let_go(index, self.volumes[index].is_good(), why);
+    }
+
+    /// `served`: clients could be served from it.
+    fn let_go(&mut self, index: usize, served: bool, why: Why) {
+        let primary = self.role == Role::Primary;
         let volume = &mut self.volumes[index];
         let number = volume.number;
-        volume.exposed =
-            volume.local.as_ref().map_or(GenerationId::NONE, |local| local.superblock().generations.current);
+        // A disk that came back to a Primary and goes again before it was good changes nothing of what clients have seen.
+        if served || !primary || !volume.exposed.is_real() {
+            volume.exposed =
+                volume.local.as_ref().map_or(GenerationId::NONE, |local| local.superblock().generations.current);
+        }
+        if served && primary {
+            volume.served_last = volume.exposed;
+        }
         volume.local = None;
         volume.attachment += 1;
         let flushes = std::mem::take(&mut volume.flushes);
@@ -115,6 +121,7 @@ impl Engine {
         volume.finish_in_doubt = false;
         volume.adopting = None;
         volume.settling = None;
+        volume.growth.forget_disk();
         volume.detaching = false;
         let attaching = volume.attaching.take();
         let waiters: Vec<LogWaiter> = volume.log_waiters.drain(..).collect();
@@ -145,6 +152,7 @@ impl Engine {
             if !planted!("lost-disk-not-recorded") {
                 self.begin_recording(index, Recording::Peer);
             }
+            self.volumes[index].served_last = GenerationId::NONE;
             self.send(ControlMessage::DiskLost { volume: number }, None);
         } else {
             if self.fence_held {
@@ -202,6 +210,8 @@ impl Engine {
                 OperationKind::Write { .. } | OperationKind::Zero { .. } => self.end_write_if_closed(key),
                 OperationKind::ResyncSource { .. }
                 | OperationKind::ResyncTarget { .. }
+                | OperationKind::ResyncCompare { .. }
+                | OperationKind::ResyncCompareFor { .. }
                 | OperationKind::VerifyLead { .. }
                 | OperationKind::VerifyFollow { .. } => self.end_operation(key, Err(IoError::Io)),
             }
@@ -233,6 +243,10 @@ impl Engine {
         volume.owes_disk_lost_answer = true;
         let good = volume.local.is_some() && volume.disk == DiskState::UpToDate;
         if good && volume.generation_due() {
+            if self.view_is_told() {
+                // The generation comes first, and during a handshake none may begin (R17): as if the word had been lost.
+                return self.drop_link(LinkCause::Restart);
+            }
             self.begin_generation(index);
         }
         self.answer_disk_lost(index);

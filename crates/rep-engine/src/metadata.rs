@@ -15,7 +15,7 @@ use rep_types::planted;
 use rep_types::{IoError, IoId};
 
 impl Engine {
-    fn write_meta(&mut self, index: usize, purpose: MetaPurpose, offset: u64, block: MetaBlock) {
+    pub(crate) fn write_meta(&mut self, index: usize, purpose: MetaPurpose, offset: u64, block: MetaBlock) {
         let io = self.new_io(index, IoPurpose::Meta(purpose));
         self.out.push(Action::WriteMeta { io, volume: self.volumes[index].number, offset, block });
     }
@@ -33,6 +33,9 @@ impl Engine {
     fn drive_superblock(&mut self, index: usize) {
         let Some(local) = &mut self.volumes[index].local else { return };
         if local.superblock_write.is_some() || local.superblock_settled() {
+            return;
+        }
+        if local.relocation.is_some_and(|relocation| !relocation.lets_superblock()) {
             return;
         }
         let [(offset, block), second] = local.superblock().encode_copies(&local.layout);
@@ -70,7 +73,7 @@ impl Engine {
         if local.log_job == Some(LogJob::AwaitsPages) {
             local.bitmap_job = Some(BitmapJob::Evicted);
             self.begin_bitmap_write(index);
-        } else if local.bitmap_asked > local.bitmap_written {
+        } else if local.relocation.is_none() && local.bitmap_asked > local.bitmap_written {
             local.bitmap_job = Some(BitmapJob::Whole(local.bitmap_asked));
             self.begin_bitmap_write(index);
         }
@@ -116,7 +119,7 @@ impl Engine {
         match local.bitmap_job.take() {
             Some(BitmapJob::Whole(asked)) => local.bitmap_written = asked,
             Some(BitmapJob::Evicted) => self.write_log_transaction(index),
-            None => {}
+            Some(BitmapJob::Moving) | None => {}
         }
     }
 
@@ -126,7 +129,7 @@ impl Engine {
     /// in the way of a free slot.
     pub(crate) fn kick_log(&mut self, index: usize) {
         let Some(local) = &mut self.volumes[index].local else { return };
-        if local.log_job.is_some() || local.reset_asked > local.reset_done {
+        if local.log_job.is_some() || local.reset_asked > local.reset_done || local.relocation.is_some() {
             return;
         }
         if local.log.wants_transaction() {
@@ -143,7 +146,7 @@ impl Engine {
     /// Takes idle extents out of the log, so that a crash has less to copy.
     pub(crate) fn cool_log(&mut self, index: usize, extents_max: usize) {
         let Some(local) = &mut self.volumes[index].local else { return };
-        if local.log_job.is_some() || local.reset_asked > local.reset_done {
+        if local.log_job.is_some() || local.reset_asked > local.reset_done || local.relocation.is_some() {
             return;
         }
         let LocalDisk { log, evicted, .. } = local;
@@ -179,7 +182,7 @@ impl Engine {
 
     fn drive_log_reset(&mut self, index: usize) {
         let Some(local) = &mut self.volumes[index].local else { return };
-        if local.reset_asked == local.reset_done || local.log_job.is_some() {
+        if local.reset_asked == local.reset_done || local.log_job.is_some() || local.relocation.is_some() {
             return;
         }
         let mut blocks = Vec::new();
@@ -194,6 +197,13 @@ impl Engine {
     fn log_block_written(&mut self, index: usize) {
         let volume = &mut self.volumes[index];
         let Some(local) = &mut volume.local else { return };
+        if let Some(LogJob::Moving { pending }) = &mut local.log_job {
+            *pending -= 1;
+            if *pending == 0 {
+                local.log_job = None;
+            }
+            return;
+        }
         let Some(LogJob::Writing { pending, reset }) = &mut local.log_job else { return };
         *pending -= 1;
         if *pending > 0 {
@@ -229,6 +239,7 @@ impl Engine {
             IoPurpose::Meta(MetaPurpose::Superblock) => self.superblock_copy_written(io.volume),
             IoPurpose::Meta(MetaPurpose::Bitmap) => self.bitmap_block_written(io.volume),
             IoPurpose::Meta(MetaPurpose::Log) => self.log_block_written(io.volume),
+            IoPurpose::Meta(MetaPurpose::Wipe) => self.former_block_wiped(io.volume),
             _ => {}
         }
     }

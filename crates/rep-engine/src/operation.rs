@@ -41,6 +41,13 @@ pub(crate) enum OperationKind {
         /// Which resync; a write may land after its resync has ended.
         serial: u64,
     },
+    /// As resync target: this range is compared before it is pulled; locked until the source has answered.
+    ResyncCompare {
+        /// Which resync.
+        serial: u64,
+    },
+    /// As resync source: the peer wants this range compared; locked until we have answered.
+    ResyncCompareFor { transfer: TransferId },
     /// As leader of a verify: locked until both sides' digests have been compared.
     VerifyLead {
         /// Which verify.
@@ -58,12 +65,22 @@ pub(crate) enum OperationKind {
 impl OperationKind {
     /// Whether it excludes every other operation on its range.
     pub fn is_exclusive(self) -> bool {
-        let shared = matches!(self, Self::Read | Self::ResyncSource { .. }) || self.is_verify();
+        let shared = matches!(self, Self::Read | Self::ResyncSource { .. }) || self.is_verify() || self.is_comparison();
         !shared && !planted!("no-overlap-check")
     }
 
     pub fn is_verify(self) -> bool {
         matches!(self, Self::VerifyLead { .. } | Self::VerifyFollow { .. })
+    }
+
+    /// Whether it waits for nothing: a bug to be planted.
+    pub fn runs_at_once(self) -> bool {
+        self.is_verify() && planted!("verify-beside-writes")
+    }
+
+    /// Whether it compares a range for a resync.
+    pub fn is_comparison(self) -> bool {
+        matches!(self, Self::ResyncCompare { .. } | Self::ResyncCompareFor { .. })
     }
 
     pub fn is_client_write(self) -> bool {
@@ -80,6 +97,8 @@ pub(crate) enum Stage {
     UnderWay,
     /// Both disks have it; it waits for the flush that FUA asks for.
     Flushing,
+    /// Done; its answer waits, and should the data go before that, it is done again (`starved`).
+    Answering,
 }
 
 /// An operation.
@@ -125,6 +144,8 @@ pub(crate) enum IoPurpose {
     ResyncRead(Key),
     /// A resync's write.
     ResyncWrite(Key),
+    /// Digests for a resync that compares.
+    CompareRead(Key),
     /// Digests for a verify.
     VerifyRead(Key),
     /// A step of archiving what a resync will overwrite.
@@ -156,6 +177,8 @@ pub(crate) enum MetaPurpose {
     Bitmap,
     /// A transaction of the activity log.
     Log,
+    /// Zeroes, where metadata stood that have moved.
+    Wipe,
 }
 
 /// A disk operation under way.

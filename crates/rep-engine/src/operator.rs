@@ -4,6 +4,7 @@
 use crate::Engine;
 use crate::action::{Action, Why};
 use crate::command::{Command, CommandError, CommandOutcome, PlannedSync, Side};
+use crate::handshake::comparisons;
 use crate::local_disk::{BitmapTicket, SuperblockTicket};
 use crate::role::PromotionStage;
 use rep_meta::DataState;
@@ -41,6 +42,8 @@ pub(crate) enum Step {
         /// They have met.
         met: bool,
     },
+    /// Make the volume larger, leading.
+    Resize { index: usize, stage: crate::resize::ResizeStage },
     /// Ask what a connection would do.
     Plan {
         /// The connection to go back to.
@@ -101,6 +104,7 @@ impl Engine {
             | Command::Invalidate { volume }
             | Command::InvalidatePeer { volume }
             | Command::Outdate { volume }
+            | Command::Resize { volume, .. }
             | Command::NewGeneration { volume, .. } => Some(*volume),
             _ => None,
         };
@@ -115,6 +119,7 @@ impl Engine {
             Command::SuspendIo { suspended } => {
                 if !suspended && !self.suspended {
                     self.waive_fence();
+                    self.let_starved_fail();
                 }
                 self.suspended = suspended;
                 self.open_gate();
@@ -139,6 +144,7 @@ impl Engine {
             Command::Invalidate { .. } => self.invalidate(id, index),
             Command::InvalidatePeer { volume } => self.invalidate_peer(id, index, volume),
             Command::NewGeneration { clear_bitmap, .. } => self.new_generation(id, index, clear_bitmap),
+            Command::Resize { assume_clean, .. } => self.resize_command(id, index, assume_clean),
             Command::Shutdown => self.shutdown(id),
         }
     }
@@ -204,6 +210,7 @@ impl Engine {
             Step::NewGeneration { index, state } => self.poll_new_generation(index, state),
             Step::Plan { .. } => Progress::Waits,
             Step::Outdate { index, ticket } => self.poll_outdate(index, ticket),
+            Step::Resize { index, stage } => self.poll_resize(index, stage),
             Step::AwaitConnection { met } => self.poll_await_connection(met),
         }
     }
@@ -223,7 +230,9 @@ impl Engine {
             // What only waits for others is given up; what changes durable state goes on to its end.
             Some(Step::Plan { before, word_before }) => self.end_plan(before, word_before),
             Some(
-                Step::AwaitResync { .. } | Step::Promote(PromotionStage::Ask { .. } | PromotionStage::Fence { .. }),
+                Step::AwaitResync { .. }
+                | Step::Resize { .. }
+                | Step::Promote(PromotionStage::Ask { .. } | PromotionStage::Fence { .. }),
             ) => {
                 self.transition = None;
             }
@@ -372,6 +381,8 @@ impl Engine {
             volume.adopting = None;
             if full {
                 local.mark_all_out_of_sync();
+                // Also where the two are equal: a disk may be written anew because its old sectors aren't trusted.
+                volume.every_block = true;
             }
             let ticket = local.flush_bitmap();
             // Nobody is to take the disk for good while every block of it is marked (I-B10).
@@ -457,7 +468,15 @@ impl Engine {
             let peer_blocks = volume.peer_told.map_or(0, |told| told.out_of_sync_blocks);
             let (local_dirty_bytes, peer_dirty_bytes) = (bytes, peer_blocks * BLOCK_SIZE);
             let number = volume.number;
-            Some(PlannedSync { volume: number, decision, bytes_at_most: bytes, local_dirty_bytes, peer_dirty_bytes })
+            let compares = volume.compares;
+            Some(PlannedSync {
+                volume: number,
+                decision,
+                bytes_at_most: bytes,
+                local_dirty_bytes,
+                peer_dirty_bytes,
+                compares,
+            })
         };
         self.volumes.iter().filter_map(planned).collect()
     }
@@ -473,6 +492,7 @@ impl Engine {
             let found = view.volumes.iter().find(|volume| volume.volume == number);
             found.map_or((0, 0), |volume| (volume.out_of_sync_blocks * BLOCK_SIZE, volume.available_bytes))
         };
+        let compared = comparisons(mine, peer, decisions);
         let plan = decisions.iter().map(|(volume, decision)| {
             use rep_types::{ByBitmapOrFull::Full, SyncVerdict::*};
             let (local_dirty_bytes, size) = blocks(mine, *volume);
@@ -482,7 +502,15 @@ impl Engine {
                 Source(_) | Target(_) => local_dirty_bytes + peer_dirty_bytes,
                 Nothing | Refuse(_) => 0,
             };
-            PlannedSync { volume: *volume, decision: *decision, bytes_at_most, local_dirty_bytes, peer_dirty_bytes }
+            let compares = compared.iter().any(|(number, compares)| number == volume && *compares);
+            PlannedSync {
+                volume: *volume,
+                decision: *decision,
+                bytes_at_most,
+                local_dirty_bytes,
+                peer_dirty_bytes,
+                compares,
+            }
         });
         let plan = plan.collect();
         let Some(transition) = &mut self.transition else { return };

@@ -168,6 +168,7 @@ impl Engine {
     }
 
     fn record_promotion(&mut self, force: bool) -> PromotionStage {
+        self.take_up_remembered_size();
         let mut tickets = Vec::new();
         let divergence = Divergence { as_primary: false, ..self.divergence() };
         for index in 0..self.volumes.len() {
@@ -210,6 +211,7 @@ impl Engine {
         for index in 0..self.volumes.len() {
             let volume = &self.volumes[index];
             let good = volume.disk == DiskState::UpToDate || volume.peer_disk == DiskState::UpToDate;
+            let accepted = good || planted!("promote-inconsistent");
             let taken = volume.local.as_ref().is_none_or(|local| local.superblock().data == DataState::Consistent);
             if force && !good && !taken {
                 // The peer's good data went while the mark was being written: only now is this disk's data to be taken
@@ -217,7 +219,7 @@ impl Engine {
                 self.unmark_primary(tickets);
                 return Progress::Moved(Step::Promote(PromotionStage::Landing { force }));
             }
-            if volume.peer_disk != DiskState::UpToDate && (volume.local.is_none() || !(force || good)) {
+            if volume.peer_disk != DiskState::UpToDate && (volume.local.is_none() || !(force || accepted)) {
                 // What was good was lost meanwhile.
                 self.unmark_primary(tickets);
                 return Progress::Failed(CommandError::DiskFailed);
@@ -230,7 +232,8 @@ impl Engine {
         }
         self.promoted_alone = !self.is_connected();
         self.set_role(Role::Primary, Why::Operator);
-        for volume in &self.volumes {
+        for volume in &mut self.volumes {
+            volume.offered_bytes = Some(volume.size_bytes);
             self.out.push(Action::Export { volume: volume.number, size_bytes: Some(volume.size_bytes) });
         }
         if self.is_connected() {
@@ -279,6 +282,9 @@ impl Engine {
         if (self.fence_held || self.suspended) && !(self.held.is_empty() && self.gated.is_empty()) {
             return refused(Refusal::IoSuspended);
         }
+        if self.volumes.iter().any(|volume| volume.starved.waits()) {
+            return refused(Refusal::IoSuspended);
+        }
         if self.handshake_under_way() {
             return refused(Refusal::HandshakeUnderWay);
         }
@@ -289,7 +295,10 @@ impl Engine {
     /// Takes no more client requests.
     pub(crate) fn stop_serving(&mut self) {
         self.demoting = true;
-        for volume in &self.volumes {
+        // Nobody is left to answer them later.
+        self.let_starved_fail();
+        for volume in &mut self.volumes {
+            volume.offered_bytes = None;
             self.out.push(Action::Export { volume: volume.number, size_bytes: None });
         }
     }

@@ -2,7 +2,8 @@
 
 use rep_meta::Divergence;
 use rep_types::{
-    ConnectionState, DiskState, FenceAnswer, Generations, Refusal, ReplicationState, Role, SyncDecision, VolumeNumber,
+    ConnectionState, DiskState, FenceAnswer, Generations, Refusal, ReplicationState, Role, Room, SyncDecision,
+    VolumeNumber,
 };
 
 /// Why client I/O waits.
@@ -14,6 +15,8 @@ pub enum IoSuspension {
     RecordingLoss,
     /// The peer is gone and isn't known to be unable to go on (`fencing = "resource-and-stonith"`).
     Fencing,
+    /// No good data is in reach (`on-no-data = "suspend-io"`).
+    NoData,
     /// The metadata is being written for a change of role or generation.
     Metadata,
 }
@@ -57,12 +60,20 @@ pub struct VolumeSnapshot {
     pub number: VolumeNumber,
     /// Its size; 0 while unknown.
     pub size_bytes: u64,
+    /// What this node's disk has room for; `None` without a disk.
+    pub room: Option<Room>,
+    /// The same of the peer's, while it is connected.
+    pub peer_room: Option<Room>,
+    /// Whether the volume is growing: the new area may be marked on disks that are equal otherwise.
+    pub growing: bool,
     /// Clients that have the device open.
     pub openers: u32,
     /// Our disk.
     pub disk: DiskState,
     /// The peer's disk.
     pub peer_disk: DiskState,
+    /// Whether its clients wait because no good data is in reach.
+    pub waits_for_data: bool,
     /// What runs between the disks.
     pub replication: ReplicationState,
     /// Bytes known to differ, or to be possibly different.
@@ -77,6 +88,8 @@ pub struct VolumeSnapshot {
     pub verify_found_bytes: u64,
     /// The last handshake's decision.
     pub last_decision: Option<SyncDecision>,
+    /// Whether a resync by that decision compares before it copies.
+    pub compares: bool,
     /// The peer's generations as of the last handshake.
     pub peer_generations: Option<Generations>,
     /// Bytes the peer held for out-of-sync in the last handshake.
@@ -95,6 +108,14 @@ pub struct VolumeSnapshot {
     pub counters: Counters,
 }
 
+impl VolumeSnapshot {
+    /// The size the volume could be given now: both disks have room for more than it has.
+    pub fn can_grow_to_bytes(&self) -> Option<u64> {
+        let size_bytes = self.room?.bytes.min(self.peer_room?.bytes);
+        (self.size_bytes > 0 && size_bytes > self.size_bytes).then_some(size_bytes)
+    }
+}
+
 /// A resync's progress.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ResyncSnapshot {
@@ -104,10 +125,21 @@ pub struct ResyncSnapshot {
     pub done_bytes: u64,
     /// Bytes copied over the link (zero runs not counted).
     pub copied_bytes: u64,
+    /// What comparing before copying has come to; `None`: this one only copies.
+    pub compared: Option<ComparedSnapshot>,
     /// When it began, on the engine's clock.
     pub started: crate::Timestamp,
     /// Bytes a second over the last seconds.
     pub rate_bytes_per_s: u64,
+}
+
+/// What a resync that compares before it copies has found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ComparedSnapshot {
+    /// Bytes compared.
+    pub compared_bytes: u64,
+    /// Of these, bytes that were equal and weren't copied.
+    pub equal_bytes: u64,
 }
 
 /// A verify's progress.

@@ -13,6 +13,8 @@ impl Engine {
             Some(IoSuspension::Operator)
         } else if self.fence_holds() {
             Some(IoSuspension::Fencing)
+        } else if self.data_is_awaited() {
+            Some(IoSuspension::NoData)
         } else {
             (self.recording > 0).then_some(IoSuspension::RecordingLoss)
         };
@@ -27,19 +29,25 @@ impl Engine {
             io_suspended,
             fence: self.fence_snapshot(),
             promotion_refused,
-            volumes: self.volumes.iter().map(|volume| volume_snapshot(volume, now)).collect(),
+            volumes: (0..self.volumes.len())
+                .map(|index| volume_snapshot(&self.volumes[index], self.is_starved(index), now))
+                .collect(),
         }
     }
 }
 
-fn volume_snapshot(volume: &Volume, now: Timestamp) -> VolumeSnapshot {
+fn volume_snapshot(volume: &Volume, waits_for_data: bool, now: Timestamp) -> VolumeSnapshot {
     let local = volume.local.as_ref();
     VolumeSnapshot {
         number: volume.number,
         size_bytes: volume.size_bytes,
+        room: local.map(|local| local.room()),
+        peer_room: volume.growth.peer_room,
+        growing: volume.growth.is_under_way(),
         openers: volume.openers,
         disk: volume.disk,
         peer_disk: volume.peer_disk,
+        waits_for_data,
         replication: volume.replication,
         out_of_sync_bytes: volume.out_of_sync_blocks() * BLOCK_SIZE,
         resync: volume.resync_snapshot(now),
@@ -47,6 +55,7 @@ fn volume_snapshot(volume: &Volume, now: Timestamp) -> VolumeSnapshot {
         verify: volume.verify_snapshot(now),
         verify_found_bytes: volume.last_verify.different_blocks * BLOCK_SIZE,
         last_decision: volume.last_decision,
+        compares: volume.compares,
         peer_generations: volume.peer_told.map(|told| told.generations),
         peer_out_of_sync_bytes: volume.peer_told.map_or(0, |told| told.out_of_sync_blocks * BLOCK_SIZE),
         divergence: local

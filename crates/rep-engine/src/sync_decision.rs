@@ -232,6 +232,8 @@ fn only_mine(question: impl Fn(SyncSide<'_>) -> bool, mine: SyncSide<'_>, peer: 
 fn by_descent(mine: SyncSide<'_>, peer: SyncSide<'_>) -> SyncDecision {
     let (mine, peer) = if planted!("older-wins") { (peer, mine) } else { (mine, peer) };
     match (older_than(mine, peer), older_than(peer, mine)) {
+        (Some(Full), None) if planted!("history-taken-for-equal") => decision(SyncRule::HistoryPeer, Nothing),
+        (None, Some(Full)) if planted!("history-taken-for-equal") => decision(SyncRule::HistorySelf, Nothing),
         (Some(extent), None) => target_of_newer(extent),
         (None, Some(extent)) => target_of_newer(extent).mirrored(),
         // Each for older than the other: impossible for generations that only ever went forward, save that an
@@ -248,7 +250,7 @@ fn older_than(side: SyncSide<'_>, other: SyncSide<'_>) -> Option<ByBitmapOrFull>
     if side.current() == other.bitmap() {
         Some(ByBitmap)
     } else if other.view.generations.remembers(side.current()) {
-        Some(Full)
+        Some(if planted!("history-by-bitmap") { ByBitmap } else { Full })
     } else {
         None
     }

@@ -30,9 +30,10 @@ use crate::volume::Volume;
 use crate::{Engine, limits};
 use rep_types::{
     BLOCK_SIZE, BlockRange, ByteRange, CommandId, DIGEST_LENGTH, DigestKey, DiskState, IoError, LinkCause, Refusal,
-    ReplicationState, RequestId, Role, VolumeNumber,
+    ReplicationState, RequestId, Role, VolumeNumber, planted,
 };
 use rep_wire::{ControlMessage, TransferId};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 /// A verify this node leads.
@@ -43,8 +44,8 @@ pub(crate) struct Verify {
     key: DigestKey,
     /// Where the next range begins, in bytes.
     cursor: u64,
-    /// Ranges under way.
-    requests: usize,
+    /// Ranges begun, in order, from the first on that hasn't been compared.
+    window: VecDeque<VerifyRange>,
     /// Digests the peer sent, until ours are there.
     answers: Vec<(Key, Vec<u8>)>,
     not_before: Timestamp,
@@ -53,6 +54,15 @@ pub(crate) struct Verify {
     compared_bytes: u64,
     different_blocks: u64,
     repair_from: Option<Side>,
+}
+
+/// A range of a verify.
+#[derive(Debug)]
+struct VerifyRange {
+    /// Where it begins, in bytes.
+    offset: u64,
+    /// Blocks found to differ, once it has been compared.
+    different: Option<u64>,
 }
 
 /// How the last verify of a volume stands, for operators and for going on with it.
@@ -70,14 +80,33 @@ impl Verify {
         VerifySnapshot {
             total_bytes: size_bytes,
             done_bytes: self.first_open(),
-            different_bytes: self.different_blocks * BLOCK_SIZE,
+            different_bytes: self.found_so_far() * BLOCK_SIZE,
             rate_bytes_per_s: self.compared_bytes * 1000 / age,
         }
     }
 
-    /// Everything before has been compared.
+    /// Everything before has been compared: ranges end in any order, the first may be the last.
     fn first_open(&self) -> u64 {
-        self.cursor.saturating_sub(self.requests as u64 * limits::VERIFY_LENGTH_MAX)
+        if planted!("verify-resumes-late") {
+            return self.cursor;
+        }
+        self.window.front().map_or(self.cursor, |range| range.offset)
+    }
+
+    fn found_so_far(&self) -> u64 {
+        self.different_blocks + self.window.iter().filter_map(|range| range.different).sum::<u64>()
+    }
+
+    /// A range has been compared. What differs in it counts for good once everything before has been, too: a verify
+    /// that goes on after an interruption compares it again otherwise.
+    fn note_compared(&mut self, offset: u64, different: u64) {
+        if let Some(range) = self.window.iter_mut().find(|range| range.offset == offset) {
+            range.different = Some(different);
+        }
+        while let Some(different) = self.window.front().and_then(|range| range.different) {
+            self.different_blocks += different;
+            self.window.pop_front();
+        }
     }
 }
 
@@ -126,10 +155,7 @@ impl Engine {
 
     fn begin_verify(&mut self, index: usize, repair_from: Option<Side>) {
         let (serial, now) = (self.next_serial(), self.now);
-        let mut key = DigestKey::default();
-        for part in key.chunks_exact_mut(8) {
-            part.copy_from_slice(&self.generations.make().0.to_le_bytes());
-        }
+        let Some(key) = self.link.as_ref().map(|link| link.digest_key) else { return };
         let volume = &mut self.volumes[index];
         let left = std::mem::take(&mut volume.last_verify);
         let different_blocks = if left.resume_at > 0 { left.different_blocks } else { 0 };
@@ -137,7 +163,7 @@ impl Engine {
             serial,
             key,
             cursor: left.resume_at,
-            requests: 0,
+            window: VecDeque::with_capacity(limits::VERIFY_REQUESTS_MAX),
             answers: Vec::new(),
             not_before: now,
             started: now,
@@ -206,14 +232,14 @@ impl Engine {
         let volume = &mut self.volumes[index];
         let (size, paused) = (volume.size_bytes, volume.resync_is_paused());
         let verify = volume.verify.as_mut()?;
-        let may = !paused && verify.requests < limits::VERIFY_REQUESTS_MAX && verify.not_before <= now;
+        let may = !paused && verify.window.len() < limits::VERIFY_REQUESTS_MAX && verify.not_before <= now;
         if !may || verify.cursor >= size {
             return None;
         }
         let length = limits::VERIFY_LENGTH_MAX.min(size - verify.cursor);
         let range = ByteRange::new(verify.cursor, length as u32);
+        verify.window.push_back(VerifyRange { offset: verify.cursor, different: None });
         verify.cursor += length;
-        verify.requests += 1;
         if let Some(nanoseconds) = length.saturating_mul(1_000_000_000).checked_div(rate) {
             verify.not_before = verify.not_before.max(now).after(Duration::from_nanos(nanoseconds));
         }
@@ -223,7 +249,7 @@ impl Engine {
     fn verify_ends(&mut self, index: usize) -> bool {
         let volume = &mut self.volumes[index];
         let size = volume.size_bytes;
-        let ended = |verify: &mut Verify| verify.cursor >= size && verify.requests == 0;
+        let ended = |verify: &mut Verify| verify.cursor >= size && verify.window.is_empty();
         let Some(verify) = volume.verify.take_if(ended) else { return false };
         volume.last_verify = VerifyRecord { resume_at: 0, different_blocks: verify.different_blocks };
         let number = volume.number;
@@ -244,10 +270,12 @@ impl Engine {
         }
         let Some(from) = self.volumes[index].repair_from.take() else { return false };
         let volume = self.volumes[index].number;
+        let from = if planted!("repair-the-wrong-side") { from.mirrored() } else { from };
         match from {
             _ if self.resync_refusal(index).is_some() => {}
             Side::Local => self.send(ControlMessage::Invalidate { volume, full: false }, None),
-            Side::Peer if self.role == Role::Secondary => {
+            // Much may have come between, a loss of the peer's disk too: then this is the only good copy.
+            Side::Peer if self.role == Role::Secondary && self.volumes[index].peer_disk == DiskState::UpToDate => {
                 self.begin_transition(CommandId(0), [Step::Invalidate { index, full: false, ticket: None }]);
                 self.nobody_waits();
             }
@@ -257,7 +285,8 @@ impl Engine {
     }
 
     pub(crate) fn verify_timeout(&self) -> Option<Timestamp> {
-        let waiting = |verify: &&Verify| verify.not_before > self.now && verify.requests < limits::VERIFY_REQUESTS_MAX;
+        let waiting =
+            |verify: &&Verify| verify.not_before > self.now && verify.window.len() < limits::VERIFY_REQUESTS_MAX;
         let verifies = self.volumes.iter().filter_map(|volume| volume.verify.as_ref());
         verifies.filter(waiting).map(|verify| verify.not_before).min()
     }
@@ -290,7 +319,7 @@ impl Engine {
         op.peer = Leg::Done;
         let op = *op;
         let volume = &mut self.volumes[op.volume];
-        let (number, size) = (volume.number, volume.size_bytes);
+        let size = volume.size_bytes;
         let Some(verify) = volume.verify.as_mut().filter(|verify| verify.serial == serial) else {
             return self.end_operation(key, Err(IoError::Io));
         };
@@ -306,10 +335,12 @@ impl Engine {
         if let Some(op) = self.ops.get_mut(key) {
             op.local = Leg::Open;
         }
-        self.digest(op, number, IoPurpose::VerifyRead(key), digest_key);
+        self.digest(op, IoPurpose::VerifyRead(key), digest_key);
     }
 
-    fn digest(&mut self, op: Operation, volume: VolumeNumber, purpose: IoPurpose, key: DigestKey) {
+    /// Reads a range for its digests.
+    pub(crate) fn digest(&mut self, op: Operation, purpose: IoPurpose, key: DigestKey) {
+        let volume = self.volumes[op.volume].number;
         let io = self.new_io(op.volume, purpose);
         self.out.push(Action::DigestDisk { io, volume, range: op.range, key: Box::new(key) });
     }
@@ -322,7 +353,10 @@ impl Engine {
         match op.kind {
             OperationKind::VerifyLead { serial } => self.compare(key, op, serial, &digests),
             OperationKind::VerifyFollow { transfer, serial } if self.volumes[op.volume].follows == Some(serial) => {
-                self.send(ControlMessage::Digests { id: transfer, digests }, None)
+                self.send(ControlMessage::Digests { id: transfer, digests }, None);
+                if planted!("verify-unlocks-early") {
+                    self.end_operation(key, Ok(()));
+                }
             }
             _ => self.end_operation(key, Err(IoError::Io)),
         }
@@ -336,11 +370,14 @@ impl Engine {
         };
         let Some(position) = verify.answers.iter().position(|(answered, _)| *answered == key) else { return };
         let (_, theirs) = verify.answers.swap_remove(position);
-        let pairs = ours.chunks_exact(DIGEST_LENGTH).zip(theirs.chunks_exact(DIGEST_LENGTH));
-        let different: Vec<u16> = (0u16..).zip(pairs).filter(|(_, (a, b))| a != b).map(|(block, _)| block).collect();
-        verify.requests -= 1;
+        let mut different = different_blocks(ours, &theirs);
+        if planted!("verify-misses-last-block")
+            && different.last().is_some_and(|last| usize::from(*last) + 1 == ours.len() / DIGEST_LENGTH)
+        {
+            different.pop();
+        }
         verify.compared_bytes += u64::from(op.range.length);
-        verify.different_blocks += different.len() as u64;
+        verify.note_compared(op.range.offset, different.len() as u64);
         self.mark_different(op, &different);
         self.epochs.touch(now);
         self.send(ControlMessage::DigestDone { id: TransferId(key.0), different }, None);
@@ -350,8 +387,9 @@ impl Engine {
     fn mark_different(&mut self, op: Operation, different: &[u16]) {
         let first = op.range.blocks_touched().first.0;
         let volume = &mut self.volumes[op.volume];
-        for block in different {
-            volume.mark_out_of_sync(BlockRange::new(first + u64::from(*block), 1));
+        for block in different.iter().map(|block| first + u64::from(*block)) {
+            let beside = u64::from(planted!("verify-marks-beside") && block > 0);
+            volume.mark_out_of_sync(BlockRange::new(block - beside, 1));
         }
         if !different.is_empty() {
             volume.found_different = true;
@@ -410,14 +448,14 @@ impl Engine {
     pub(crate) fn verify_follow_locked(&mut self, key: Key, op: Operation) {
         let now = self.now;
         let volume = &self.volumes[op.volume];
-        let (number, digest_key, readable) = (volume.number, volume.verify_key, volume.local.is_some());
+        let (digest_key, readable) = (volume.verify_key, volume.local.is_some());
         if !readable {
             return self.end_operation(key, Err(IoError::Io));
         }
         if let Some(op) = self.ops.get_mut(key) {
             (op.local, op.peer, op.stage, op.started) = (Leg::Open, Leg::Open, Stage::UnderWay, now);
         }
-        self.digest(op, number, IoPurpose::VerifyRead(key), digest_key);
+        self.digest(op, IoPurpose::VerifyRead(key), digest_key);
     }
 
     /// The peer has compared a range.
@@ -429,13 +467,21 @@ impl Engine {
         if different.last().is_some_and(|last| u64::from(*last) >= blocks) {
             return self.drop_link(LinkCause::Protocol);
         }
-        self.mark_different(op, different);
+        if !planted!("verify-unmarked-by-follower") {
+            self.mark_different(op, different);
+        }
         self.end_operation(key, Ok(()));
     }
 }
 
+/// The blocks whose digests differ, by their distance from the first.
+pub(crate) fn different_blocks(ours: &[u8], theirs: &[u8]) -> Vec<u16> {
+    let pairs = ours.chunks_exact(DIGEST_LENGTH).zip(theirs.chunks_exact(DIGEST_LENGTH));
+    (0u16..).zip(pairs).filter(|(_, (ours, theirs))| ours != theirs).map(|(block, _)| block).collect()
+}
+
 /// Bytes of the digests of a range; the volume's last block may be shorter than the others.
-fn digests_length(range: ByteRange, size_bytes: u64) -> usize {
+pub(crate) fn digests_length(range: ByteRange, size_bytes: u64) -> usize {
     debug_assert!(range.end() <= size_bytes);
     range.blocks_touched().count as usize * DIGEST_LENGTH
 }

@@ -9,6 +9,7 @@ use crate::overlap::OverlapTable;
 use crate::resync::Resync;
 use crate::slab::Key;
 use crate::snapshot::Counters;
+use crate::starved::Starved;
 use crate::verify::{Verify, VerifyRecord};
 use rep_meta::{BootId, Divergence, PrimaryMark, Superblock};
 use rep_types::planted;
@@ -51,6 +52,11 @@ impl FlushSets {
         FlushSets { current: DirtyBitmap::new(blocks), closing: DirtyBitmap::new(blocks) }
     }
 
+    fn grow(&mut self, blocks: u64) {
+        self.current.resize(blocks);
+        self.closing.resize(blocks);
+    }
+
     pub fn clear_all(&mut self) {
         self.current.clear_all();
         self.closing.clear_all();
@@ -74,6 +80,12 @@ impl InSyncSets {
             current: DirtyBitmap::new(blocks),
             closing: DirtyBitmap::new(blocks),
             peer_flush: DirtyBitmap::new(blocks),
+        }
+    }
+
+    fn grow(&mut self, blocks: u64) {
+        for set in [&mut self.current, &mut self.closing, &mut self.peer_flush] {
+            set.resize(blocks);
         }
     }
 
@@ -128,6 +140,10 @@ pub(crate) struct Volume {
     pub replication: ReplicationState,
     /// What clients see; 0 while nothing is known.
     pub size_bytes: u64,
+    /// What they were last told, while the device is offered.
+    pub offered_bytes: Option<u64>,
+    /// How far growing is.
+    pub growth: crate::resize::Growth,
     pub logical_block_bytes: u32,
     pub openers: u32,
     /// Present while a disk is attached.
@@ -155,6 +171,8 @@ pub(crate) struct Volume {
     pub finish_in_doubt: bool,
     /// The peer was lost with writes it lacks; the generation for that begins once it is known not to go on.
     pub owes_generation: bool,
+    /// What waits for good data.
+    pub starved: Starved,
     /// The peer, a Primary, told us that its disk is gone and waits for our word.
     pub owes_disk_lost_answer: bool,
     pub resync: Option<Resync>,
@@ -177,11 +195,18 @@ pub(crate) struct Volume {
     pub cache_lost: bool,
     /// Without a disk: the generation of the data this node, as Primary, has shown to clients; `NONE` when unknown.
     pub exposed: GenerationId,
+    /// Without a disk, as Primary: the disk of this generation is the one clients were served from last, and nobody has
+    /// taken a write since; `NONE`: there is none such.
+    pub served_last: GenerationId,
     /// The boot the disk was attached in.
     pub boot: BootId,
     /// The operator's word on a split brain, for the next handshake only (I-G4).
     pub word: SplitBrainWord,
     pub last_decision: Option<SyncDecision>,
+    /// Whether a resync by that decision compares before it copies.
+    pub compares: bool,
+    /// The operator wants every block of this disk written anew: nothing is compared.
+    pub every_block: bool,
     /// What the peer told in the last handshake.
     pub peer_told: Option<PeerTold>,
     pub counters: Counters,
@@ -195,6 +220,8 @@ impl Volume {
             peer_disk: DiskState::DUnknown,
             replication: ReplicationState::Off,
             size_bytes: 0,
+            offered_bytes: None,
+            growth: crate::resize::Growth::default(),
             logical_block_bytes: 512,
             openers: 0,
             local: None,
@@ -211,6 +238,7 @@ impl Volume {
             recording: None,
             finish_in_doubt: false,
             owes_generation: false,
+            starved: Starved::default(),
             owes_disk_lost_answer: false,
             resync: None,
             verify: None,
@@ -225,9 +253,12 @@ impl Volume {
             prior_end: PriorEnd::Clean,
             cache_lost: false,
             exposed: GenerationId::NONE,
+            served_last: GenerationId::NONE,
             boot: BootId::NONE,
             word: SplitBrainWord::None,
             last_decision: None,
+            compares: false,
+            every_block: false,
             peer_told: None,
             counters: Counters::default(),
         }
@@ -238,10 +269,17 @@ impl Volume {
         if self.size_bytes == size_bytes {
             return;
         }
+        let grows = size_bytes > self.size_bytes;
         self.size_bytes = size_bytes;
         let blocks = size_bytes.div_ceil(rep_types::BLOCK_SIZE);
-        self.unflushed = FlushSets::new(blocks);
-        self.in_sync = InSyncSets::new(blocks);
+        if grows {
+            // It may be in use.
+            self.unflushed.grow(blocks);
+            self.in_sync.grow(blocks);
+        } else {
+            self.unflushed = FlushSets::new(blocks);
+            self.in_sync = InSyncSets::new(blocks);
+        }
     }
 
     /// The local disk, if it takes client writes and writes from the peer now.

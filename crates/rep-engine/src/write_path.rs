@@ -111,9 +111,10 @@ impl Engine {
             started: self.now,
         });
         let blockers = self.volumes[index].table.insert(key, range, kind.is_exclusive());
-        if blockers == 0 {
+        if blockers == 0 || kind.runs_at_once() {
             self.runnable.push_back(key);
-        } else if let Some(op) = self.ops.get_mut(key) {
+        }
+        if let Some(op) = self.ops.get_mut(key) {
             op.blockers = blockers;
         }
         key
@@ -122,12 +123,14 @@ impl Engine {
     /// Starts an operation nothing earlier stands in the way of.
     pub(crate) fn start_operation(&mut self, key: Key) {
         let Some(op) = self.ops.get(key).copied() else { return };
-        if op.stage != Stage::Waiting || op.blockers > 0 {
+        if op.stage != Stage::Waiting || (op.blockers > 0 && !op.kind.runs_at_once()) {
             return;
         }
         match op.kind {
             OperationKind::ResyncSource { transfer } => return self.resync_source_locked(key, op, transfer),
             OperationKind::ResyncTarget { .. } => return self.resync_target_locked(key, op),
+            OperationKind::ResyncCompare { .. } => return self.resync_compare_locked(key, op),
+            OperationKind::ResyncCompareFor { .. } => return self.resync_compare_for_locked(key, op),
             OperationKind::VerifyLead { serial } => return self.verify_locked(key, op, serial),
             OperationKind::VerifyFollow { .. } => return self.verify_follow_locked(key, op),
             _ => {}
@@ -178,7 +181,7 @@ impl Engine {
             self.set_legs(key, Leg::Unused, Leg::Open);
             self.send(Message::Read { id: TransferId(key.0), volume: number, range: op.range }, None);
         } else {
-            self.end_operation(key, Err(IoError::Io));
+            self.without_data(key);
         }
     }
 
@@ -191,7 +194,7 @@ impl Engine {
         let good_local = local && volume.disk == DiskState::UpToDate;
         let good_peer = mirrored && volume.peer_disk == DiskState::UpToDate;
         if !good_local && !good_peer {
-            return self.end_operation(key, Err(IoError::Io));
+            return self.without_data(key);
         }
         if local && !mirrored && volume.generation_due() && !planted!("lone-write-without-generation") {
             // The peer will lack this write: the generation comes first (R13, R15). During a handshake generations
@@ -310,7 +313,7 @@ impl Engine {
         // A peer one of the two has taken leave of calls its data Outdated by now.
         let good_there = peer && self.is_connected() && volume.peer_disk == DiskState::UpToDate;
         if !good_here && !good_there && !planted!("inconsistent-disk-counts") {
-            return self.end_operation(key, Err(IoError::Io));
+            return self.without_data(key);
         }
         let fua = matches!(op.kind, OperationKind::Write { fua: true } | OperationKind::Zero { fua: true, .. });
         if fua && !self.config.stable && !planted!("fua-not-flushed") {
@@ -352,6 +355,9 @@ impl Engine {
 
     /// Takes an operation out of the table and answers it.
     pub(crate) fn end_operation(&mut self, key: Key, result: Result<(), IoError>) {
+        if result.is_ok() && self.answers_later(key) {
+            return;
+        }
         let Some(op) = self.remove_operation(key) else { return };
         if op.kind == OperationKind::Read {
             if result.is_ok() {
@@ -405,8 +411,14 @@ impl Engine {
         };
         let whole = payload.is_some() && result.is_ok();
         if !whole {
+            let (index, range) = (op.volume, op.range);
             self.release(payload);
-            return self.end_operation(key, Err(IoError::Io));
+            // An error of a peer whose disk is good all the same says something of the request.
+            let volume = &self.volumes[index];
+            if volume.peer_disk == DiskState::UpToDate && !volume.reads_locally(range) {
+                return self.end_operation(key, Err(IoError::Io));
+            }
+            return self.without_data(key);
         }
         let given = std::mem::replace(&mut op.payload, payload);
         let length = u64::from(op.range.length);

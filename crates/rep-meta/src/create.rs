@@ -102,6 +102,7 @@ fn fresh_superblock(parameters: &CreateParameters, layout: &Layout) -> Superbloc
         peer_outdated: false,
         divergence: Divergence::default(),
         attached_boot: BootId::NONE,
+        former_device_bytes: 0,
         update_count: 1,
     }
 }

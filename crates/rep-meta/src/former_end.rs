@@ -3,7 +3,7 @@
 //! Nothing on the disk says where that was, and reading all of it takes too long. Disks grow in steps, so the ends that
 //! steps of a usual size would have left are looked at, the coarse ones first, up to a fixed number of reads.
 //!
-//! A hint for operators, never a place to load from: what isn't found here may still be somewhere.
+//! What isn't found here may still be somewhere.
 
 use crate::layout::{Placement, superblock_offsets};
 use crate::load::{CopyError, read_copy};
@@ -26,6 +26,14 @@ pub struct FormerEnd {
 
 /// Looks for metadata where the disk may have ended before it grew. Writes nothing; unreadable places are passed over.
 pub fn find_former_end(storage: &mut dyn MetaStorage) -> Option<FormerEnd> {
+    find_former_end_of(storage, |_| true)
+}
+
+/// The same for metadata that are somebody's.
+pub(crate) fn find_former_end_of(
+    storage: &mut dyn MetaStorage,
+    is_wanted: impl Fn(&Superblock) -> bool,
+) -> Option<FormerEnd> {
     let size_bytes = storage.size_bytes();
     candidates(size_bytes).find_map(|end| {
         let offset = superblock_offsets(end, Placement::Internal)[0];
@@ -38,7 +46,7 @@ pub fn find_former_end(storage: &mut dyn MetaStorage) -> Option<FormerEnd> {
             Err(_) => return None,
         };
         let is_internal = layout.placement == Placement::Internal && layout.device_bytes == end;
-        is_internal.then_some(FormerEnd { superblock, device_bytes: end })
+        (is_internal && is_wanted(&superblock)).then_some(FormerEnd { superblock, device_bytes: end })
     })
 }
 

@@ -12,7 +12,7 @@
 //! | `bitmap_page`, `summary` | the dirty bitmap, and which of its pages mean anything |
 //! | `storage` | what is read and written |
 //! | `create`, `load`, `probe`, `dump` | make it, read it, recognise it, show it |
-//! | `former_end` | find it on a disk that has grown |
+//! | `former_end`, `grown` | find it on a disk that has grown; where it goes then |
 //!
 //! Architecture invariant: no I/O of its own ([`MetaStorage`] is the caller's), no clock, no randomness.
 
@@ -23,6 +23,7 @@ mod dump;
 #[cfg(test)]
 mod format_doc;
 mod former_end;
+mod grown;
 mod layout;
 mod load;
 mod log_block;
@@ -38,6 +39,7 @@ pub use bitmap_page::{LoadedBitmap, LoadedPage, PAGE_BLOCKS, PAGE_EXTENTS, PAGE_
 pub use create::{CreateError, CreateParameters, InitialBitmap, create};
 pub use dump::dump;
 pub use former_end::{FORMER_END_PROBES_MAX, FormerEnd, find_former_end};
+pub use grown::{GrowError, room};
 pub use layout::{
     DEVICE_BYTES_MAX, LOG_BLOCKS_MIN, LOG_SLOTS_MAX, Layout, LayoutError, LayoutOptions, Placement, superblock_offsets,
 };

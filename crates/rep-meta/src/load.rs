@@ -7,6 +7,7 @@
 
 use crate::bitmap_load::load_bitmap;
 use crate::bitmap_page::LoadedBitmap;
+use crate::former_end::find_former_end_of;
 use crate::layout::{Layout, Placement, superblock_offsets};
 use crate::log_recovery::{RecoveredLog, recover};
 use crate::sealed::DeviceTag;
@@ -38,6 +39,10 @@ pub struct Loaded {
     pub log: RecoveredLog,
     /// The bitmap.
     pub bitmap: LoadedBitmap,
+    /// Bytes of the disk as it is now: it may have grown since the layout was made.
+    pub device_bytes: u64,
+    /// Bytes of the metadata device as it is now.
+    pub metadata_device_bytes: u64,
 }
 
 /// Why metadata can't be used.
@@ -90,7 +95,8 @@ pub enum LoadError {
     Io(#[from] MetaIoError),
 }
 
-/// Reads the metadata of a disk of `device_bytes`. With external metadata the disk may have grown since (R34).
+/// Reads the metadata of a disk of `device_bytes`. The disk may have grown since they were made (R34): internal metadata are
+/// then looked for where it may have ended before.
 pub fn load(
     storage: &mut dyn MetaStorage,
     identity: &Identity,
@@ -101,7 +107,8 @@ pub fn load(
     let tag = superblock.tag();
     let log = load_log(storage, &layout, tag);
     let bitmap = load_bitmap(storage, &layout, tag);
-    Ok(Loaded { superblock, layout, log, bitmap })
+    let metadata_device_bytes = storage.size_bytes();
+    Ok(Loaded { superblock, layout, log, bitmap, device_bytes, metadata_device_bytes })
 }
 
 /// A copy as it was found: what it holds, or why not.
@@ -129,20 +136,77 @@ fn load_superblock(
     placement: Placement,
     device_bytes: u64,
 ) -> Result<(Superblock, Layout), LoadError> {
-    let offsets = superblock_offsets(storage.size_bytes(), placement);
-    let copies = offsets.map(|offset| read_copy(storage, offset));
-    let (superblock, layout) = newest(&copies)?;
+    let (copies, (superblock, layout)) = find_superblock(storage, identity, placement)?;
     check_identity(&superblock, identity)?;
     check_sizes(&layout, placement, device_bytes, storage.size_bytes())?;
     repair(storage, &copies, &superblock, &layout)?;
+    let superblock = wipe_former_place(storage, superblock, &layout)?;
     Ok((superblock, layout))
+}
+
+type Found = ([self::Copy; 2], (Superblock, Layout));
+
+/// The superblock, with both copies as they were found.
+///
+/// Internal metadata that move are written to the disk's new end, the superblock last, copy A first. So as long as copy B
+/// never was there, a copy A that isn't whole isn't one yet, and what stands at the former end counts. Once both have
+/// been there, damage to them is damage: nothing inside the data is taken for metadata then.
+fn find_superblock(
+    storage: &mut dyn MetaStorage,
+    identity: &Identity,
+    placement: Placement,
+) -> Result<Found, LoadError> {
+    let copies = superblock_offsets(storage.size_bytes(), placement).map(|offset| read_copy(storage, offset));
+    match newest(&copies) {
+        Ok(found) => Ok((copies, found)),
+        Err(error) => {
+            let never_there = matches!(copies[1], Err(CopyError::Invalid(SuperblockError::Foreign)));
+            let not_whole =
+                matches!(copies[0], Err(CopyError::Invalid(SuperblockError::Foreign | SuperblockError::Damaged)));
+            let may_have_grown = placement == Placement::Internal && never_there && not_whole;
+            let former = may_have_grown.then(|| at_former_end(storage, identity)).flatten();
+            former.ok_or(error)
+        }
+    }
+}
+
+fn at_former_end(storage: &mut dyn MetaStorage, identity: &Identity) -> Option<Found> {
+    let end = find_former_end_of(storage, |superblock| check_identity(superblock, identity).is_ok())?.device_bytes;
+    let copies = superblock_offsets(end, Placement::Internal).map(|offset| read_copy(storage, offset));
+    let found = newest(&copies).ok().filter(|(_, layout)| layout.device_bytes == end)?;
+    Some((copies, found))
+}
+
+/// Metadata that have moved are to be in one place only: once clients write to where they stood, nobody may take that for
+/// metadata.
+fn wipe_former_place(
+    storage: &mut dyn MetaStorage,
+    superblock: Superblock,
+    layout: &Layout,
+) -> Result<Superblock, LoadError> {
+    if superblock.former_device_bytes == 0 {
+        return Ok(superblock);
+    }
+    for offset in superblock_offsets(superblock.former_device_bytes, Placement::Internal) {
+        storage.write(offset, &[0; META_BLOCK_SIZE])?;
+    }
+    storage.flush()?;
+    let wiped = Superblock { former_device_bytes: 0, update_count: superblock.update_count + 1, ..superblock };
+    for (offset, block) in wiped.encode_copies(layout) {
+        storage.write(offset, &block.0[..])?;
+        storage.flush()?;
+    }
+    Ok(wiped)
 }
 
 fn newest(copies: &[self::Copy; 2]) -> Result<(Superblock, Layout), LoadError> {
     match copies {
         [Ok(a), Ok(b)] => {
-            let same_metadata = a.0.device_uuid == b.0.device_uuid && a.1 == b.1;
             let newer = if a.0.update_count >= b.0.update_count { a } else { b };
+            // External metadata grow in place: the older copy may still be of the smaller disk.
+            let has_grown = newer.1.placement == Placement::External
+                && newer.1.device_bytes > a.1.device_bytes.min(b.1.device_bytes);
+            let same_metadata = a.0.device_uuid == b.0.device_uuid && (a.1 == b.1 || has_grown);
             if !same_metadata || (a.0.update_count == b.0.update_count && a != b) {
                 return Err(LoadError::CopiesContradict);
             }
@@ -185,11 +249,7 @@ fn check_sizes(layout: &Layout, placement: Placement, device_bytes: u64, storage
     if layout.placement != placement {
         return Err(LoadError::OtherPlacement);
     }
-    let fits = match placement {
-        Placement::Internal => device_bytes == layout.device_bytes,
-        Placement::External => device_bytes >= layout.device_bytes,
-    };
-    if !fits {
+    if device_bytes < layout.device_bytes {
         return Err(LoadError::DeviceSizeChanged { expected_bytes: layout.device_bytes, actual_bytes: device_bytes });
     }
     if storage_bytes < layout.metadata_device_bytes {

@@ -74,6 +74,9 @@ pub struct Superblock {
     pub divergence: Divergence,
     /// The boot this volume is attached in; `NONE` after a clean detach.
     pub attached_boot: BootId,
+    /// Internal metadata have moved here from the end of a disk of so many bytes, and what stands there may not have been
+    /// wiped yet; 0: nothing stands anywhere else.
+    pub former_device_bytes: u64,
     /// Counts superblock writes; the larger of two valid copies is the newer.
     pub update_count: u64,
 }

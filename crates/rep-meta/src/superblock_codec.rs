@@ -4,7 +4,7 @@
 //! instead of calling it damage. An update writes copy A durably, then B; `load` makes both equal before anything is
 //! built on the newer, so that a torn write can never bring back anything but the state just before it.
 
-use crate::layout::{Layout, LayoutError, LayoutOptions, Placement};
+use crate::layout::{Layout, LayoutError, LayoutOptions, Placement, superblock_offsets};
 use crate::sealed::{DeviceTag, SEQUENCE_MAX};
 use crate::superblock::{BootId, DataState, Divergence, PrimaryMark, Superblock};
 use crate::{META_BLOCK_SIZE, MetaBlock};
@@ -77,11 +77,12 @@ pub(crate) struct SuperblockBytes {
     pub(crate) diverged_as_primary: u8,
     pub(crate) reserved: [u8; 4],
     pub(crate) diverged_since_unix_ms: U64,
+    pub(crate) former_device_bytes: U64,
     pub(crate) rest: [u8; SUPERBLOCK_REST],
 }
 
 /// Bytes kept for later.
-const SUPERBLOCK_REST: usize = META_BLOCK_SIZE - 376;
+const SUPERBLOCK_REST: usize = META_BLOCK_SIZE - 384;
 
 const _: () = assert!(size_of::<SuperblockBytes>() == META_BLOCK_SIZE);
 
@@ -165,6 +166,7 @@ impl Superblock {
             diverged_as_primary: u8::from(self.divergence.as_primary),
             reserved: [0; 4],
             diverged_since_unix_ms: U64::new(self.divergence.since_unix_ms),
+            former_device_bytes: U64::new(self.former_device_bytes),
             rest: [0; SUPERBLOCK_REST],
         };
         let plain: &[u8; META_BLOCK_SIZE] = zerocopy::transmute_ref!(&bytes);
@@ -191,7 +193,7 @@ impl Superblock {
         let superblock = bytes.superblock().ok_or(SuperblockError::Damaged)?;
         let sizes_agree =
             superblock.available_bytes == layout.available_bytes && superblock.agreed_bytes <= layout.available_bytes;
-        if !sizes_agree || superblock.update_count > SEQUENCE_MAX {
+        if !sizes_agree || !former_place_fits(&superblock, &layout) || superblock.update_count > SEQUENCE_MAX {
             return Err(SuperblockError::Damaged);
         }
         Ok((superblock, layout))
@@ -239,8 +241,22 @@ impl SuperblockBytes {
                 as_primary: flag(self.diverged_as_primary)?,
             },
             attached_boot: BootId(self.attached_boot.get()),
+            former_device_bytes: self.former_device_bytes.get(),
             update_count: self.update_count.get(),
         })
+    }
+}
+
+/// Metadata that moved stood behind what had been agreed on, and before where they are now.
+fn former_place_fits(superblock: &Superblock, layout: &Layout) -> bool {
+    let former = superblock.former_device_bytes;
+    former == 0 || {
+        let [a, b] = superblock_offsets(former, Placement::Internal);
+        let end = b + META_BLOCK_SIZE as u64;
+        layout.placement == Placement::Internal
+            && former < layout.device_bytes
+            && superblock.agreed_bytes <= a
+            && end <= layout.available_bytes
     }
 }
 

@@ -38,6 +38,7 @@ fn superblock(layout: &Layout) -> Superblock {
         peer_outdated: true,
         divergence: Divergence { since_unix_ms: 1_700_000_000_123, as_primary: true },
         attached_boot: BootId(0xb007),
+        former_device_bytes: 0,
         update_count: 77,
     }
 }

@@ -70,8 +70,58 @@ fn a_disk_of_another_size_is_named_and_a_grown_one_with_external_metadata_is_not
     let loaded = load(&mut storage, &identity(), Placement::External, 11 * MIB).expect("grown");
     assert_eq!(loaded.layout, layout);
     let (mut storage, _, _) = fresh(10 * MIB, Placement::Internal);
-    let error = load(&mut storage, &identity(), Placement::Internal, 11 * MIB).expect_err("size told wrong");
+    let error = load(&mut storage, &identity(), Placement::Internal, 9 * MIB).expect_err("size told wrong");
     assert!(matches!(error, LoadError::DeviceSizeChanged { .. }), "{error}");
+    storage.resize(9 * MIB);
+    assert_eq!(load(&mut storage, &identity(), Placement::Internal, 9 * MIB), Err(LoadError::NotMetadata));
+}
+
+#[test]
+fn a_disk_that_grew_is_loaded_as_it_was_until_its_metadata_have_moved() {
+    let (mut storage, superblock, layout) = fresh(10 * MIB, Placement::Internal);
+    storage.resize(64 * MIB);
+    let load_now = |storage: &mut MemoryStorage| load(storage, &identity(), Placement::Internal, 64 * MIB);
+    let loaded = load_now(&mut storage).expect("grown");
+    assert_eq!((&loaded.superblock, &loaded.layout, loaded.device_bytes), (&superblock, &layout, 64 * MIB));
+
+    // A copy A cut short at the new end isn't one yet, copy B decides nothing without a whole A before it.
+    let after = layout.grown(64 * MIB, 64 * MIB).expect("room");
+    let former_device_bytes = 10 * MIB;
+    let available_bytes = after.available_bytes;
+    let moved = Superblock { update_count: 2, available_bytes, former_device_bytes, ..superblock.clone() };
+    let [(a, block_a), (b, block_b)] = moved.encode_copies(&after);
+    *storage.block_mut(a) = block_a.clone();
+    storage.block_mut(a).0[700] ^= 1;
+    assert_eq!(load_now(&mut storage).expect("not moved yet").layout, layout);
+
+    // A whole copy A is the move's end. What stood at the former end is gone from then on.
+    *storage.block_mut(a) = block_a;
+    let loaded = load_now(&mut storage).expect("moved");
+    assert_eq!((loaded.layout, loaded.superblock.former_device_bytes), (after, 0));
+    let former = rep_meta::superblock_offsets(10 * MIB, Placement::Internal);
+    assert!(former.into_iter().all(|offset| storage.block_mut(offset).0.iter().all(|byte| *byte == 0)));
+
+    // And damage to both copies is never mended from inside the data.
+    for offset in former {
+        *storage.block_mut(offset) = superblock.encode_copies(&layout)[0].1.clone();
+    }
+    assert_eq!(load_now(&mut storage).expect("whole").layout, after);
+    storage.block_mut(a).0[700] ^= 1;
+    *storage.block_mut(b) = block_b;
+    storage.block_mut(b).0[700] ^= 1;
+    assert_eq!(load_now(&mut storage), Err(LoadError::BothDamaged));
+}
+
+#[test]
+fn external_metadata_may_be_cut_short_between_two_sizes() {
+    let (mut storage, superblock, layout) = fresh(10 * MIB, Placement::External);
+    storage.resize(MIB);
+    let after = layout.grown(64 * MIB, MIB).expect("room");
+    let grown = Superblock { update_count: 2, available_bytes: after.available_bytes, ..superblock };
+    let [(a, block), _] = grown.encode_copies(&after);
+    *storage.block_mut(a) = block;
+    let loaded = load(&mut storage, &identity(), Placement::External, 64 * MIB).expect("the newer copy");
+    assert_eq!((loaded.layout, loaded.log.damaged, loaded.bitmap.damaged_pages), (after, false, Vec::new()));
 }
 
 #[test]

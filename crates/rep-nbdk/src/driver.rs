@@ -75,6 +75,12 @@ impl Driver {
         self.call("taking a device over", connection(message, socket)).map(drop)
     }
 
+    /// Tells a device's new size. A driver that doesn't know how says that it is done, and does nothing.
+    pub fn resize(&mut self, index: u32, backend: &Backend, size_bytes: u64) -> Result<(), NbdkError> {
+        let message = self.command(nbd::RECONFIGURE).u32(nbd::INDEX, index).u64(nbd::SIZE_BYTES, size_bytes);
+        self.call("growing a device", message.text(nbd::BACKEND_IDENTIFIER, backend.as_str())).map(drop)
+    }
+
     /// Ends a device. Requests under way fail.
     pub fn disconnect(&mut self, index: u32) -> Result<(), NbdkError> {
         let message = self.command(nbd::DISCONNECT).u32(nbd::INDEX, index);

@@ -50,6 +50,9 @@ pub enum NbdkError {
         /// The volume's size.
         volume_bytes: u64,
     },
+    /// The driver can't have a device grow.
+    #[error("/dev/nbd{0} keeps its size: the kernel's nbd driver can't have a device grow before Linux 5.3")]
+    KeepsSize(u32),
     /// The disk's blocks are larger than the driver takes.
     #[error(
         "the disk's blocks of {0} bytes are larger than the kernel's nbd takes; offer it by a socket (nbd:unix:/PATH)"

@@ -17,6 +17,7 @@ use crate::sysfs::Sysfs;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use rep_types::SECTOR_SIZE;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -127,7 +128,6 @@ fn is_taken(error: &io::Error) -> bool {
 
 fn take_over(driver: &mut Driver, sysfs: &Sysfs, index: u32, options: &DeviceOptions) -> Result<Attached, NbdkError> {
     let (device_bytes, volume_bytes) = (sysfs.size_bytes(index), options.size_bytes);
-    // A volume that has grown keeps its device's size until it is offered anew.
     if device_bytes > volume_bytes {
         return Err(NbdkError::Size { index, device_bytes, volume_bytes });
     }
@@ -137,6 +137,10 @@ fn take_over(driver: &mut Driver, sysfs: &Sysfs, index: u32, options: &DeviceOpt
         driver.reconnect(index, &options.backend, kernels.as_fd())?;
         drop(kernels);
         if !hung_up(&own)? {
+            if device_bytes < volume_bytes {
+                // It grew while nobody served it. A driver that can't tell the device leaves it as usable as it was.
+                let _ = driver.resize(index, &options.backend, volume_bytes);
+            }
             return Ok(Attached { index, origin: Origin::TakenOver, socket: own, slow_resend: None });
         }
         // Its server is on its way out, or still there.
@@ -145,6 +149,14 @@ fn take_over(driver: &mut Driver, sysfs: &Sysfs, index: u32, options: &DeviceOpt
         }
         sleep(RETRY_PAUSE);
     }
+}
+
+/// Has a device that is bound for a backend grow, under whoever has it open.
+pub fn grow(index: u32, backend: &Backend, size_bytes: u64) -> Result<(), NbdkError> {
+    Driver::open()?.resize(index, backend, size_bytes)?;
+    let sysfs = Sysfs::new();
+    let has_grown = || sysfs.size_bytes(index) >= size_bytes / SECTOR_SIZE * SECTOR_SIZE;
+    if within(NODE_PATIENCE, has_grown) { Ok(()) } else { Err(NbdkError::KeepsSize(index)) }
 }
 
 /// Ends a device that is bound for a backend, and waits until it has gone. One that has gone already is no error.

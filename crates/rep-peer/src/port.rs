@@ -7,7 +7,7 @@ use crate::problem::LinkProblem;
 use crate::socket;
 use nix::sys::socket::{SockaddrLike, SockaddrStorage};
 use rep_ring::{Completion, Key, Listener, Pool, Slab, SlotId, Submit, opcode, types};
-use rep_types::{LinkCause, NodeName, ResourceName, SessionId};
+use rep_types::{DigestKey, LinkCause, NodeName, ResourceName, SessionId};
 use rep_wire::{Agreed, Message, Opening, OpeningConfig, OpeningRandom, OpeningSide, Secret};
 use std::io;
 use std::net::SocketAddr;
@@ -55,6 +55,10 @@ pub enum PeerEvent {
     LinkUp {
         /// Its number, larger than any before.
         session: SessionId,
+        /// What both nodes offer (`rep_wire::features`).
+        features: u64,
+        /// Random, of this connection.
+        digest_key: Box<DigestKey>,
     },
     /// The connection is gone.
     LinkDown {
@@ -391,6 +395,11 @@ impl PeerPort {
             connection.kill(pool);
             return;
         }
+        let mut digest_key = Box::<DigestKey>::default();
+        if getrandom::fill(digest_key.as_mut_slice()).is_err() {
+            connection.kill(pool);
+            return;
+        }
         self.last_session += 1;
         let session = SessionId(self.last_session);
         connection.open(session, agreed);
@@ -403,7 +412,7 @@ impl PeerPort {
         {
             older.drain(now, pool);
         }
-        events.push(PeerEvent::LinkUp { session });
+        events.push(PeerEvent::LinkUp { session, features: agreed.features, digest_key });
     }
 
     /// Once a turn: what is due by the clock, then receives and sends.

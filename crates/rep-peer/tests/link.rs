@@ -78,7 +78,7 @@ impl Node {
 
     fn session(&self) -> Option<SessionId> {
         self.events.iter().rev().find_map(|event| match event {
-            PeerEvent::LinkUp { session } => Some(*session),
+            PeerEvent::LinkUp { session, .. } => Some(*session),
             _ => None,
         })
     }

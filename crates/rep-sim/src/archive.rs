@@ -115,7 +115,8 @@ impl World {
             let archived = victim.archive.sectors.get(&(sector as u32)).copied();
             archived.or_else(|| base.map(|base| base[sector]))
         };
-        if let Some(sector) = (0..victim.own.len()).find(|sector| restored(*sector) != Some(victim.own[*sector])) {
+        let end = self.agreed_sectors(volume);
+        if let Some(sector) = (0..end).find(|sector| restored(*sector) != Some(victim.own[*sector])) {
             let detail = format!(
                 "node {node} volume {volume} sector {sector}: held {}, restored from its archive is {:?}",
                 victim.own[sector],

@@ -53,11 +53,11 @@ impl World {
             return false;
         }
         let Some(sectors) = kind.sectors().filter(|_| kind.writes_data()) else { return true };
-        if sectors.end() as usize > self.nodes[node].volumes[volume].data.cached().len() {
-            self.fail(Kind::WrongData, "I-F7", format!("node {node} writes {sectors:?}, beyond the disk"));
+        let Some(own) = self.durable(node, volume) else { return false };
+        if u64::from(sectors.end()) * rep_types::SECTOR_SIZE > own.layout.available_bytes {
+            self.fail(Kind::WrongData, "I-F7", format!("node {node} writes {sectors:?}, beyond its place for data"));
             return false;
         }
-        let Some(own) = self.durable(node, volume) else { return false };
         if own.superblock.attached_boot == rep_meta::BootId::NONE {
             let detail = format!("node {node} writes {sectors:?} while its metadata call it cleanly detached");
             self.fail(Kind::WrongData, "I-D8", detail);
@@ -199,7 +199,11 @@ impl World {
     pub(crate) fn check_coverage(&mut self, when: &str) {
         for volume in 0..self.swarm.volumes {
             let Some(pair) = self.covering(volume) else { continue };
-            if let Some((sector, why)) = self.uncovered(volume, &pair) {
+            if pair[0].superblock.agreed_bytes != pair[1].superblock.agreed_bytes {
+                self.seen(Sometimes::GrownByOne);
+            }
+            let end = self.agreed_sectors(volume);
+            if let Some((sector, why)) = self.uncovered(volume, &pair, end) {
                 let block = sector / u64::from(SECTORS_PER_BLOCK);
                 let detail = format!("after {when}: volume {volume} block {block} sector {sector} {why}, unmarked");
                 self.fail(Kind::WrongData, "I-B1", detail);
@@ -207,15 +211,18 @@ impl World {
         }
     }
 
-    fn uncovered(&self, volume: usize, pair: &[Rc<Loaded>; 2]) -> Option<(u64, String)> {
+    fn uncovered(&self, volume: usize, pair: &[Rc<Loaded>; 2], end: usize) -> Option<(u64, String)> {
         let [a, b] = [0, 1].map(|node| &self.nodes[node].volumes[volume].data);
         let bare = |sector: usize| {
             let block = sector as u64 / u64::from(SECTORS_PER_BLOCK);
             !pair.iter().any(|loaded| marks(loaded, block))
         };
-        if a.cached() != b.cached() {
-            let mut pairs = a.cached().iter().zip(b.cached()).enumerate();
-            if let Some((sector, (x, y))) = pairs.find(|(sector, (x, y))| x != y && bare(*sector)) {
+        let [mine, theirs] = [a, b].map(|disk| &disk.cached()[..end]);
+        if mine != theirs {
+            let mut pairs = mine.iter().zip(theirs).enumerate();
+            let excused = |sector, x, y| self.is_excused(volume, sector, x, y);
+            let differs = |x: &u32, y: &u32, sector| x != y && bare(sector) && !excused(sector, *x, *y);
+            if let Some((sector, (x, y))) = pairs.find(|(sector, (x, y))| differs(x, y, *sector)) {
                 return Some((sector as u64, format!("differs ({x} and {y})")));
             }
         }
@@ -235,7 +242,9 @@ impl World {
         for volume in &mine.volumes {
             let synced = volume.disk == DiskState::UpToDate && volume.peer_disk == DiskState::UpToDate;
             let settled = synced && volume.replication == ReplicationState::Established;
-            if mine.connection == ConnectionState::Connected && settled && volume.out_of_sync_bytes > 0 {
+            let excused = self.found_bytes_max(volume.number.0 as usize);
+            let marked = volume.out_of_sync_bytes > excused && !volume.growing && !self.is_detaching(node);
+            if mine.connection == ConnectionState::Connected && settled && marked {
                 let detail = format!("node {node} is in sync with {} bytes out-of-sync", volume.out_of_sync_bytes);
                 self.fail(Kind::WrongData, "I-B10", detail);
             }
@@ -247,6 +256,12 @@ impl World {
                 self.fail(Kind::WrongData, "I-G6", "both nodes are Primary; nobody forced one".into());
             }
         }
+    }
+
+    /// Whether a node was told to let go of a disk, and hasn't yet.
+    fn is_detaching(&self, node: usize) -> bool {
+        let detaches = |command: &Option<Command>| matches!(command, Some(Command::Detach { .. } | Command::Shutdown));
+        self.operator.pending.values().any(|pending| pending.node == node && detaches(&pending.command))
     }
 
     fn note_equal(&mut self, mine: &rep_engine::Snapshot, node: usize) {
@@ -263,6 +278,7 @@ impl World {
         for volume in 0..self.swarm.volumes {
             if equal(&mine.volumes[volume]) && equal(&theirs.volumes[volume]) {
                 self.known_equal(volume);
+                self.check_mended(volume);
                 self.check_equal(volume);
             }
         }
@@ -270,26 +286,39 @@ impl World {
 
     /// Both nodes call their disks equal: they are, but for what clients are writing just now (I-B10).
     fn check_equal(&mut self, volume: usize) {
-        let [a, b] = [0, 1].map(|node| self.nodes[node].volumes[volume].data.cached());
+        // While it grows, the new area is marked and differs.
+        if self.snapshot(0).is_some_and(|state| state.volumes[volume].growing)
+            || self.snapshot(1).is_some_and(|state| state.volumes[volume].growing)
+        {
+            return;
+        }
+        let sizes = [0, 1].map(|node| self.snapshot(node).map_or(0, |state| state.volumes[volume].size_bytes));
+        let end = (sizes[0].min(sizes[1]) / rep_types::SECTOR_SIZE) as usize;
+        let [a, b] = [0, 1].map(|node| &self.nodes[node].volumes[volume].data.cached()[..end]);
         if a == b || self.history.forked || (0..2).any(|node| self.has_unreported_failure(node, volume)) {
             return;
         }
-        let under_way = |sector: u32| {
-            let asked = self.clients.outstanding.values().any(|asked| asked.volume == volume && asked.writes(sector));
-            let mut ops = self.nodes.iter().flat_map(|node| node.ops.values());
-            let written = ops.any(|op| {
-                op.volume == volume
-                    && op.kind.writes_data()
-                    && op.kind.sectors().is_some_and(|at| at.overlaps(Sectors { first: sector, count: 1 }))
-            });
-            asked || written
-        };
-        let differs = (0..a.len()).find(|sector| a[*sector] != b[*sector] && !under_way(*sector as u32));
+        let differs = (0..a.len()).filter(|sector| a[*sector] != b[*sector]).find(|sector| {
+            let excused = self.is_excused(volume, *sector, a[*sector], b[*sector]);
+            !excused && !self.is_being_written(volume, *sector as u32)
+        });
         if let Some(sector) = differs {
             let detail =
                 format!("volume {volume} passes for equal, but sector {sector} is {} and {}", a[sector], b[sector]);
             self.fail(Kind::WrongData, "I-B10", detail);
         }
+    }
+
+    /// Whether a client's write of a sector, or one on its way to a disk, is under way.
+    pub(crate) fn is_being_written(&self, volume: usize, sector: u32) -> bool {
+        let asked = self.clients.outstanding.values().any(|asked| asked.volume == volume && asked.writes(sector));
+        let mut ops = self.nodes.iter().flat_map(|node| node.ops.values());
+        let written = ops.any(|op| {
+            op.volume == volume
+                && op.kind.writes_data()
+                && op.kind.sectors().is_some_and(|at| at.overlaps(Sectors { first: sector, count: 1 }))
+        });
+        asked || written
     }
 
     /// A node became Primary: by force, or with good data in reach (I-G5).
@@ -353,12 +382,18 @@ impl World {
 
     /// A handshake found nothing to do: then nothing differs that no hot extent covers.
     fn check_nothing(&mut self, node: usize, volume: usize) {
+        // Its peer had joined already, and leaves: what it wrote since is marked, and the leave on its way.
+        if self.snapshot(1 - node).is_some_and(|shown| shown.connection == ConnectionState::Disconnecting) {
+            return;
+        }
         if self.history.forked || self.clients.outstanding.values().any(|asked| asked.volume == volume) {
             return;
         }
-        let [a, b] = [0, 1].map(|node| self.nodes[node].volumes[volume].data.cached());
+        let end = self.agreed_sectors(volume);
+        let [a, b] = [0, 1].map(|node| &self.nodes[node].volumes[volume].data.cached()[..end]);
         if self.nodes.iter().all(|state| state.volumes[volume].attached && state.in_flight(volume) == 0)
-            && let Some(sector) = (0..a.len()).find(|sector| a[*sector] != b[*sector])
+            && let Some(sector) = (0..a.len())
+                .find(|sector| a[*sector] != b[*sector] && !self.is_excused(volume, *sector, a[*sector], b[*sector]))
             && self.network.live_session(0) == self.network.live_session(1)
             && self.covering(volume).is_some()
         {
@@ -382,7 +417,8 @@ impl World {
     /// The metadata call a disk that is still attached cleanly let go of: nothing is under way to it, and nothing is in its cache only (I-D8).
     pub(crate) fn check_clean_end(&mut self, node: usize, volume: usize) {
         let fresh = self.durable(node, volume).is_none_or(|loaded| !loaded.superblock.generations.current.is_real());
-        if !self.nodes[node].volumes[volume].attached || fresh {
+        // Metadata that were put back say so of a cache of long ago.
+        if !self.nodes[node].volumes[volume].attached || fresh || self.is_older_volume(node, volume) {
             return;
         }
         let disk = &self.nodes[node].volumes[volume].data;

@@ -27,6 +27,8 @@ pub struct Outstanding {
     pub began: Tick,
     /// When, on the simulation's.
     pub at: u64,
+    /// It waits, or has waited, for good data.
+    pub starved: bool,
     write: Option<WriteRef>,
     values: Rc<Vec<u32>>,
 }
@@ -78,9 +80,27 @@ impl World {
     pub(crate) fn client(&mut self, volume: usize, client: u32, op: ClientOp) {
         if self.clients.outstanding.len() < OUTSTANDING_MAX
             && let Some(node) = self.serving(volume, client)
+            && let Some(op) = self.within_device(node, volume, op)
         {
             self.ask(node, volume, op);
         }
+    }
+
+    /// A request cut at the end of the device as it is offered now.
+    fn within_device(&self, node: usize, volume: usize, op: ClientOp) -> Option<ClientOp> {
+        let sectors = (self.nodes[node].volumes[volume].exported? / SECTOR_SIZE) as u32;
+        let cut = |first: u32, count: u32| count.min(sectors.saturating_sub(first));
+        let op = match op {
+            ClientOp::Read { first, count } => ClientOp::Read { first, count: cut(first, count) },
+            ClientOp::Write { first, count, fua } => ClientOp::Write { first, count: cut(first, count), fua },
+            ClientOp::Zero { first, count, mode, fua } => ClientOp::Zero { first, count: cut(first, count), mode, fua },
+            ClientOp::Flush => return Some(op),
+        };
+        let is_empty = matches!(
+            op,
+            ClientOp::Read { count: 0, .. } | ClientOp::Write { count: 0, .. } | ClientOp::Zero { count: 0, .. }
+        );
+        (!is_empty).then_some(op)
     }
 
     /// Sends a request to a node's engine.
@@ -88,8 +108,16 @@ impl World {
         self.clients.next_request += 1;
         let number = self.clients.next_request;
         let request = RequestId(number);
-        let mut asked =
-            Outstanding { node, volume, op, began: 0, at: self.now, write: None, values: Rc::new(Vec::new()) };
+        let mut asked = Outstanding {
+            node,
+            volume,
+            op,
+            began: 0,
+            at: self.now,
+            starved: false,
+            write: None,
+            values: Rc::new(Vec::new()),
+        };
         let name = Self::number(volume);
         let event = match op {
             ClientOp::Read { first, count } => {
@@ -105,6 +133,7 @@ impl World {
                 asked.write = Some(write);
                 asked.values = Rc::new((base..base + count).collect());
                 let payload = self.give(node, asked.values.clone(), false);
+                self.write_meets_comparison(volume, bytes(first, count));
                 Event::ClientWrite { request, volume: name, range: bytes(first, count), payload, fua }
             }
             ClientOp::Zero { first, count, mode, fua } => {
@@ -141,6 +170,7 @@ impl World {
         }
         self.count_blocks(&asked);
         self.check_answered_alone(&asked, result);
+        self.check_starved_answer(&asked, result);
         if result.is_err() {
             self.seen(Sometimes::RequestFailed);
             self.check_error(&asked, result);

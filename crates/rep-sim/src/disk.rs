@@ -106,6 +106,14 @@ impl DataDisk {
         self.cached[sector] = value;
     }
 
+    /// Another value stands in a sector, on the media too.
+    pub fn change(&mut self, sector: usize, value: u32) {
+        let bit = 1 << (sector % 64);
+        self.dirty_count -= usize::from(self.dirty[sector / 64] & bit != 0);
+        self.dirty[sector / 64] &= !bit;
+        (self.cached[sector], self.stable[sector]) = (value, value);
+    }
+
     /// Makes all that is in the cache stable.
     pub fn flush(&mut self) {
         self.settle_dirty(|_| true);
@@ -169,6 +177,15 @@ impl MetaDisk {
         if let Some(place) = self.place(offset, META_BLOCK_SIZE) {
             self.version += 1;
             change(&mut self.bytes[place]);
+        }
+    }
+
+    /// The device has grown to so many bytes.
+    pub fn grow(&mut self, size_bytes: u64) {
+        if size_bytes > self.size_bytes {
+            self.bytes.resize((size_bytes - self.base) as usize, 0);
+            self.size_bytes = size_bytes;
+            self.version += 1;
         }
     }
 

@@ -10,7 +10,7 @@ use crate::failure::Kind;
 use crate::plan::{ClientOp, LinkFault};
 use crate::swarm::{MS, SECOND, Swarm};
 use crate::world::{Due, World};
-use rep_engine::{Command, Event, FenceId, FenceSnapshot, Notice};
+use rep_engine::{Command, Event, FenceId, FenceSnapshot, IoSuspension, Notice};
 use rep_meta::DataState;
 use rep_types::{ConnectionState, DiskState, FenceAnswer, Fencing, IoError, Role};
 
@@ -222,6 +222,8 @@ impl World {
     pub(crate) fn would_waive(&self, node: usize, command: &Command) -> bool {
         *command == Command::SuspendIo { suspended: false }
             && self.swarm.fences()
-            && self.snapshot(node).is_some_and(|shown| shown.io_suspended != Some(rep_engine::IoSuspension::Operator))
+            && self
+                .snapshot(node)
+                .is_some_and(|shown| !matches!(shown.io_suspended, Some(IoSuspension::Operator | IoSuspension::NoData)))
     }
 }

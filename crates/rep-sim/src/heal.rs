@@ -55,8 +55,9 @@ impl World {
         if round > ROUNDS_MAX {
             return self.stuck();
         }
-        match self.operator.heal_stage {
-            0 if self.is_converged() => self.read_everything(),
+        let stage = self.operator.heal_stage;
+        match stage {
+            0 if self.is_converged() && !self.has_planted() => self.grow_or_read(),
             0 => self.repair(round),
             1 if self.is_at_rest() => self.judge_rest(),
             _ => {}
@@ -64,6 +65,13 @@ impl World {
         if !self.finished {
             let span = if self.operator.heal_stage == 0 { ROUND } else { SECOND };
             self.after(span, Due::Heal { round: round + 1 });
+        }
+    }
+
+    /// What has still to grow does; then comes the reading.
+    fn grow_or_read(&mut self) {
+        if !self.grow_at_end() {
+            self.read_everything();
         }
     }
 
@@ -85,8 +93,9 @@ impl World {
             for volume in 0..self.swarm.volumes {
                 self.attach(node, volume);
             }
-            self.resume(node);
+            self.resume(node, round >= DEMOTE_AFTER);
         }
+        self.mend_planted();
         let states = [0, 1].map(|node| self.snapshot(node).map(|snapshot| snapshot.connection));
         let apart = |state| matches!(state, Some(ConnectionState::SplitBrain | ConnectionState::UnrelatedData));
         if self.history.forked && states.into_iter().any(apart) {
@@ -107,9 +116,11 @@ impl World {
         }
     }
 
-    fn resume(&mut self, node: usize) {
+    /// `gives_up`: also what waits for data that don't come.
+    fn resume(&mut self, node: usize, gives_up: bool) {
         let Some(snapshot) = self.snapshot(node) else { return };
-        if snapshot.io_suspended == Some(rep_engine::IoSuspension::Operator) {
+        let waits_for_data = snapshot.io_suspended == Some(rep_engine::IoSuspension::NoData);
+        if snapshot.io_suspended == Some(rep_engine::IoSuspension::Operator) || waits_for_data && gives_up {
             self.command(node, Command::SuspendIo { suspended: false });
         }
         for volume in snapshot.volumes {
@@ -172,7 +183,8 @@ impl World {
 
     fn check_rest(&mut self) {
         for volume in 0..self.swarm.volumes {
-            let [a, b] = [0, 1].map(|node| self.nodes[node].volumes[volume].data.cached());
+            let end = self.agreed_sectors(volume);
+            let [a, b] = [0, 1].map(|node| &self.nodes[node].volumes[volume].data.cached()[..end]);
             if let Some(sector) = (0..a.len()).find(|sector| a[*sector] != b[*sector]) {
                 let detail = format!("volume {volume} sector {sector}: {} and {}", a[sector], b[sector]);
                 return self.fail(Kind::WrongData, "I-B7", format!("at rest the disks differ: {detail}"));
@@ -184,6 +196,7 @@ impl World {
                 return self.fail(Kind::WrongData, "I-R2", detail);
             }
             self.check_rest_metadata(volume);
+            (0..2).for_each(|node| self.check_former_place(node, volume));
         }
         for node in 0..2 {
             let held = self.nodes[node].payloads.held();
@@ -199,7 +212,11 @@ impl World {
         if currents[0] != currents[1] {
             self.fail(Kind::WrongData, "I-B7", format!("at rest the generations differ: {currents:?}"));
         }
-        let blocks = self.history.initial(volume).len() as u64 / 8;
+        let sizes = [&a, &b].map(|loaded| loaded.superblock.agreed_bytes);
+        if sizes[0] != sizes[1] {
+            self.fail(Kind::WrongData, "R34", format!("at rest the sizes differ: {sizes:?}"));
+        }
+        let blocks = self.agreed_sectors(volume) as u64 / 8;
         // A block of the log that rotted, and stands now where one could have been written last, makes it unreadable.
         let readable = |(_, loaded): &(usize, std::rc::Rc<rep_meta::Loaded>)| !loaded.log.damaged;
         for (node, loaded) in [a, b].into_iter().enumerate().filter(readable) {

@@ -56,6 +56,8 @@ struct Version {
     gone: bool,
     /// On stable media wherever it is at all: seeing it settles the sector for good.
     stable: bool,
+    /// Nobody wrote it: a disk holds it since something changed there behind everybody's back.
+    planted: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -133,7 +135,15 @@ impl History {
             let value = value(at);
             let sector = self.volumes[volume].sector_mut(first + at);
             sector.written.push(value);
-            sector.versions.push(Version { value, inv, fin: NEVER, over: NEVER, gone: false, stable: false });
+            sector.versions.push(Version {
+                value,
+                inv,
+                fin: NEVER,
+                over: NEVER,
+                gone: false,
+                stable: false,
+                planted: false,
+            });
         }
         WriteRef { volume, first, count, inv }
     }
@@ -203,6 +213,33 @@ impl History {
                 }
             }
         }
+    }
+
+    /// A disk holds another value from now on, which nobody wrote: whoever reads there sees it, and whoever reads on the
+    /// other sees what was there before. Both until the next write that is answered, which covers both.
+    pub fn plant(&mut self, volume: usize, sector: u32, value: u32) {
+        let now = self.tick();
+        let sector = self.volumes[volume].sector_mut(sector);
+        sector.written.push(value);
+        let (over, gone, stable, planted) = (NEVER, false, true, true);
+        sector.versions.push(Version { value, inv: now, fin: now, over, gone, stable, planted });
+    }
+
+    /// No disk holds a planted value any more.
+    pub fn weed(&mut self, volume: usize, sector: u32, value: u32) {
+        let (now, oldest_read) = (self.tick(), self.oldest_read());
+        let sector = self.volumes[volume].sector_mut(sector);
+        for version in sector.versions.iter_mut().filter(|version| version.planted && version.value == value) {
+            (version.over, version.gone) = (version.over.min(now), true);
+        }
+        sector.prune(oldest_read);
+    }
+
+    /// Whether a value was planted in this sector, and nothing answered has covered it since.
+    pub fn is_planted(&self, volume: usize, sector: u32, value: u32) -> bool {
+        self.volumes[volume].get(sector).is_some_and(|known| {
+            known.versions.iter().any(|version| version.planted && version.value == value && version.over == NEVER)
+        })
     }
 
     /// Whether anything was answered that no flush has covered.
@@ -278,6 +315,7 @@ impl VolumeHistory {
                 over: NEVER,
                 gone: false,
                 stable: true,
+                planted: false,
             };
             self.sectors.push(Sector { versions: vec![first], written: Vec::new() });
             self.touched.push(sector);
@@ -324,6 +362,10 @@ impl VolumeHistory {
 impl Sector {
     /// A read that began at `began` saw `value`: what was over by then and isn't it never comes back.
     fn settle(&mut self, value: u32, began: Tick, now: Tick) {
+        if self.versions.iter().any(|version| version.planted && version.over == NEVER) {
+            // The other disk may hold another value, and be read next.
+            return;
+        }
         let stable = self.versions.iter().filter(|v| v.value == value && v.over > began).all(|v| v.stable);
         for version in &mut self.versions {
             if version.value != value && version.fin < began {

@@ -19,6 +19,7 @@ impl World {
             stable: swarm.stable,
             resync_rate_max: swarm.resync_rate_max,
             fencing: swarm.fence.fencing,
+            on_no_data: swarm.on_no_data,
             split_brain: swarm.split_brain,
             archive: swarm.archive,
             ..EngineConfig::new(node == 0, self.dice.life.bits())
@@ -62,6 +63,7 @@ impl World {
         self.orphan_requests(node);
         self.forget_commands(node);
         self.forget_victims(node);
+        self.verify_forgets(node);
         let state = &mut self.nodes[node];
         state.engine = None;
         state.payloads.clear();
@@ -140,7 +142,9 @@ impl World {
         self.bury(node, false);
         self.line(|| format!("node {node} is installed anew"));
         for volume in 0..self.swarm.volumes {
-            self.nodes[node].volumes[volume] = new_volume(node, volume, &self.swarm, &mut self.dice);
+            let old = &self.nodes[node].volumes[volume];
+            let grown = old.device_bytes == old.geometry.after.device_bytes;
+            self.nodes[node].volumes[volume] = new_volume(node, volume, &self.swarm, &mut self.dice, grown);
             self.truth_reset(node, volume);
             self.knows_less(node, volume);
         }

@@ -67,12 +67,9 @@ impl World {
             connection.ends[node] = End::Up;
         }
         self.line(|| format!("node {node} <- LinkUp {session}"));
-        self.feed(node, Event::LinkUp { session: SessionId(session) });
-        if self.swarm.shell_bug == Some(ShellBug::StaleFrame)
-            && let Some((message, content)) = self.recent_messages.remove(&node)
-        {
-            self.receive(node, session, message, content);
-        }
+        let features = crate::comparing::features_of(self.swarm.seed);
+        let digest_key = Box::new([crate::rng::mix(session << 1 | node as u64) as u8; 32]);
+        self.feed(node, Event::LinkUp { session: SessionId(session), features, digest_key });
     }
 
     /// A new connection took an old one's place on this side. What had arrived on the old one may still be told.
@@ -132,8 +129,8 @@ impl World {
 
     /// A whole message has been received.
     pub(crate) fn receive(&mut self, node: usize, session: u64, message: Message, mut sectors: Content) {
-        if self.swarm.shell_bug == Some(ShellBug::StaleFrame) && message.payload_length() > 0 {
-            self.recent_messages.insert(node, (message.clone(), sectors.clone()));
+        if self.swarm.shell_bug == Some(ShellBug::StaleFrame) {
+            self.receive_stale(node, session, &message, &sectors);
         }
         self.count_message(&message);
         self.line(|| format!("node {node} <- [{session}] {message:?}"));
@@ -146,6 +143,20 @@ impl World {
         let resync = matches!(message, Message::ResyncData { .. });
         let payload = sectors.map(|sectors| self.give(node, sectors, resync));
         self.feed(node, Event::PeerMessage { session: SessionId(session), message, payload });
+    }
+
+    /// With that bug of the shell: what an old connection brought last comes again, under the name of the new one, when
+    /// the two have joined. Sooner it would be out of turn, and end the connection.
+    fn receive_stale(&mut self, node: usize, session: u64, message: &Message, content: &Content) {
+        let due = self.recent_messages.get(&node).is_some_and(|(of, ..)| *of < session) && self.is_connected(node);
+        if let Some((_, stale, its)) = due.then(|| self.recent_messages.remove(&node)).flatten() {
+            let payload = its.map(|sectors| self.give(node, sectors, matches!(stale, Message::ResyncData { .. })));
+            self.line(|| format!("node {node} <- [{session}] {stale:?}, which is stale"));
+            self.feed(node, Event::PeerMessage { session: SessionId(session), message: stale, payload });
+        }
+        if message.payload_length() > 0 {
+            self.recent_messages.insert(node, (session, message.clone(), content.clone()));
+        }
     }
 
     fn count_message(&mut self, message: &Message) {

@@ -140,6 +140,8 @@ pub struct VolumeDisk {
     pub meta: MetaDisk,
     /// Bytes of the backing device.
     pub device_bytes: u64,
+    /// How it is laid out, before and after it has grown.
+    pub geometry: crate::grow::Geometry,
     /// Whether the engine has it: from `Attached` to `CloseDisk`.
     pub attached: bool,
     /// The size the engine offers to clients.

@@ -104,12 +104,22 @@ impl World {
             self.seen(Sometimes::CommandRefused);
             match (refusal, &pending.command) {
                 (Refusal::DeviceIsOpen, _) => self.seen(Sometimes::DemoteWhileOpen),
+                (Refusal::DiskNotGrown | Refusal::PeerDiskNotGrown | Refusal::DisksNotGrown, _) => {
+                    self.seen(Sometimes::NotGrown);
+                }
                 (_, Some(Command::Promote { .. })) => self.seen(Sometimes::PromoteRefused),
                 _ => {}
             }
         }
-        if let (Some(Command::Outdate { volume }), Ok(_)) = (&pending.command, &result) {
-            self.check_outdated(node, volume.0 as usize);
+        match (&pending.command, &result) {
+            (Some(Command::Outdate { volume }), Ok(_)) => self.check_outdated(node, volume.0 as usize),
+            (Some(Command::Verify { volume, repair_from }), Ok(_)) => {
+                self.verify_granted(node, volume.0 as usize, *repair_from);
+            }
+            _ => {}
+        }
+        if let (Some(Command::Resize { .. }), Ok(_)) = (&pending.command, &result) {
+            self.seen(Sometimes::Resized);
         }
         if matches!(pending.command, Some(Command::Demote | Command::Shutdown)) {
             self.nodes[node].closing = false;
@@ -236,9 +246,14 @@ impl World {
         } else {
             node
         };
-        self.operator.giving_up.resize(self.swarm.volumes, [0; 2]);
-        self.operator.giving_up[volume][told] = self.now + GIVING_UP_LASTS;
+        self.will_be_given_up(told, volume);
         self.command(node, command);
+    }
+
+    /// A node's copy is about to be given up on the operator's word.
+    pub(crate) fn will_be_given_up(&mut self, node: usize, volume: usize) {
+        self.operator.giving_up.resize(self.swarm.volumes, [0; 2]);
+        self.operator.giving_up[volume][node] = self.now + GIVING_UP_LASTS;
     }
 
     /// Does a step of the plan, if it makes sense now.
@@ -292,6 +307,8 @@ impl World {
     fn volume_step(&mut self, step: Step) {
         match step {
             Step::Attach { node, volume } => self.attach(node, volume),
+            Step::GrowDisk { node, volume } => self.grow_disk(node, volume),
+            Step::Resize { node, volume } => self.resize(node, volume),
             Step::Detach { node, volume } => self.command(node, Command::Detach { volume: Self::number(volume) }),
             Step::Resync { node, volume } => self.command(node, Command::Resync { volume: Self::number(volume) }),
             Step::ResyncFull { node, volume } => {

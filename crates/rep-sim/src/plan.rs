@@ -3,6 +3,7 @@
 //! A plan is data, so a failing one can be made smaller by leaving steps out (`minimize`) and a scenario can be
 //! written by hand (`tests/`). A step that makes no sense when its time has come is passed over.
 
+use crate::grow::{Geometry, placement};
 use crate::rng::Rng;
 use crate::swarm::{MS, SECOND, Swarm, US};
 use rep_types::ZeroMode;
@@ -74,6 +75,8 @@ pub enum Step {
     Shutdown { node: Node, down_ns: u64 },
     Reinstall { node: Node, down_ns: u64 },
     Busy(crate::theme::BusyStep),
+    GrowDisk { node: Node, volume: usize },
+    Resize { node: Node, volume: usize },
     Link { fault: LinkFault, for_ns: u64 },
     Disk { node: Node, volume: usize, fault: DiskFault },
     Rare(crate::rare::RareFault),
@@ -97,7 +100,11 @@ impl Plan {
     /// A plan for a swarm.
     pub fn for_swarm(swarm: Swarm) -> Plan {
         let mut rng = Rng::new(swarm.seed).fork(2);
-        let mut draw = Draw { rng: &mut rng, swarm: &swarm };
+        let total = match swarm.grow {
+            Some(_) => Geometry::of(&swarm, 0, placement(&swarm)).clients_end(&swarm),
+            None => (swarm.data_bytes / 512) as u32,
+        };
+        let mut draw = Draw { rng: &mut rng, swarm: &swarm, total };
         let mut steps = Vec::with_capacity(swarm.steps);
         let mut at = 2 * SECOND;
         for _ in 0..swarm.steps {
@@ -105,6 +112,8 @@ impl Plan {
             steps.push((at, draw.step()));
         }
         crate::rare::add(&mut steps, &swarm);
+        crate::verify::add(&mut steps, &swarm);
+        crate::grow::add(&mut steps, &swarm);
         Plan { swarm, steps }
     }
 }
@@ -112,6 +121,8 @@ impl Plan {
 struct Draw<'a> {
     rng: &'a mut Rng,
     swarm: &'a Swarm,
+    /// Sectors clients use.
+    total: u32,
 }
 
 impl Draw<'_> {
@@ -165,7 +176,7 @@ impl Draw<'_> {
     fn client(&mut self, volume: usize) -> Step {
         let [reads, writes, flushes, zeroes] = self.swarm.client_mix;
         let block = self.rng.pick(&self.swarm.focus_blocks);
-        let total = (self.swarm.data_bytes / 512) as u32;
+        let total = self.total;
         let aligned = self.rng.chance(400);
         let first = block * 8 + if aligned { 0 } else { self.rng.below(8) as u32 };
         let most = self.rng.pick(&[1, 8, 8, 24, 64]);

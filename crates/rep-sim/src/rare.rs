@@ -7,6 +7,7 @@ use crate::rot::{Extent, MetaRot, Place};
 use crate::swarm::{MS, SECOND, Swarm};
 use crate::wire::WireFault;
 use crate::world::World;
+use rep_engine::Side;
 
 /// Moments at which an image would be put back.
 const ROLL_BACK_TRIES: u32 = 6;
@@ -32,6 +33,8 @@ pub enum RareFault {
     TakeImage { node: Node },
     RollBack { node: Node, down_ns: u64 },
     MetaRot { node: Node, volume: usize, rot: MetaRot, power: bool, down_ns: u64 },
+    Plant { node: Node, volume: usize, draw: u64 },
+    Verify { node: Node, volume: usize, repair: Option<Side> },
 }
 
 impl RareFaults {
@@ -115,6 +118,8 @@ impl World {
             RareFault::MetaRot { node, volume, rot, power, down_ns } => {
                 self.rot_at_rest(node, volume, rot, power, down_ns);
             }
+            RareFault::Plant { node, volume, draw } => self.plant_difference(node, volume, draw),
+            RareFault::Verify { node, volume, repair } => self.ask_verify(node, volume, repair),
         }
     }
 }

@@ -4,20 +4,33 @@
 //! generations have gone on from the image's, the handshake makes the node a target, and what was written since is
 //! copied. That is all that is promised, so only such images are put back, and of a node that has only been Secondary
 //! since: what a Primary knew alone, of writes under way and of writing alone, is gone with its metadata, and nobody
-//! can tell. (Data that are put back with their metadata are no better: what the peer remembers begins at the
-//! generation, not at the image. Both take a `create-md`.)
+//! can tell. That takes a `create-md`.
+//!
+//! Data that are put back with their metadata are copied again where the peer's bitmap no longer counts from the image's
+//! generation: all of them are. Where it does, it knows of nothing that was written between the image and the
+//! generation's end; such an image too takes a `create-md`.
 
 use crate::counters::Sometimes;
-use crate::disk::MetaDisk;
+use crate::disk::{DataDisk, MetaDisk};
 use crate::failure::Kind;
 use crate::world::{World, identity};
 use rep_meta::{DataState, PrimaryMark};
-use rep_types::{Role, SyncDecision, SyncVerdict};
+use rep_types::{Role, SyncDecision, SyncRule, SyncVerdict};
 
-/// A node's metadata as they were.
+/// A node's disks as they were.
 #[derive(Clone, Debug)]
 struct Image {
     metas: Vec<MetaDisk>,
+    datas: Vec<DataDisk>,
+}
+
+/// How far the peer has gone on from an image.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Age {
+    /// Its bitmap counts from the image's generation.
+    ByBitmap,
+    /// That generation is history there: all is copied.
+    ByHistory,
 }
 
 /// Images, and who goes by one.
@@ -31,8 +44,10 @@ pub struct Rollback {
 impl World {
     /// An image of a node's metadata is made.
     pub(crate) fn take_image(&mut self, node: usize) {
-        let metas = self.nodes[node].volumes.iter().map(|volume| volume.meta.clone()).collect();
-        self.rollback.images[node] = (self.role(node) != Role::Primary).then_some(Image { metas });
+        let volumes = &self.nodes[node].volumes;
+        let metas = volumes.iter().map(|volume| volume.meta.clone()).collect();
+        let datas = volumes.iter().map(|volume| volume.data.clone()).collect();
+        self.rollback.images[node] = (self.role(node) != Role::Primary).then_some(Image { metas, datas });
     }
 
     /// A node's image is of no more use: it became Primary, or has other disks.
@@ -42,16 +57,22 @@ impl World {
 
     /// Puts a node's image back, if the peer's generations have gone on from it.
     pub(crate) fn roll_back(&mut self, node: usize, down_ns: u64) {
-        if !self.is_older(node) {
+        if self.age_of_image(node).is_none() {
             return;
         }
         self.crash(node, false, down_ns);
-        if !self.is_older(node) {
-            return;
-        }
+        let Some(age) = self.age_of_image(node) else { return };
         let Some(image) = self.rollback.images[node].take() else { return };
-        self.line(|| format!("node {node}: an old image of its metadata is put back"));
+        let with_data = age == Age::ByHistory && crate::rng::mix(self.now) & 1 == 1;
+        self.line(|| format!("node {node}: an old image of its metadata is put back; with its data: {with_data}"));
         self.seen(Sometimes::RolledBack);
+        if with_data {
+            self.seen(Sometimes::RolledBackWithData);
+            for (volume, data) in image.datas.into_iter().enumerate() {
+                self.nodes[node].volumes[volume].data = data;
+                self.nodes[node].volumes[volume].data.flush();
+            }
+        }
         for (volume, mut meta) in image.metas.into_iter().enumerate() {
             let disk = &mut self.nodes[node].volumes[volume];
             meta.version = disk.meta.version + 1;
@@ -62,21 +83,27 @@ impl World {
         }
     }
 
-    /// Whether a node's image is one the peer's generations have gone on from, and the peer has everything.
-    fn is_older(&mut self, node: usize) -> bool {
-        let Some(mut image) = self.rollback.images[node].clone() else { return false };
-        let placement = self.placement();
-        !self.history.forked
-            && (0..self.swarm.volumes).all(|volume| {
-                let device_bytes = self.nodes[node].volumes[volume].device_bytes;
-                let loaded = rep_meta::load(&mut image.metas[volume], &identity(node, volume), placement, device_bytes);
-                let (Ok(then), Some(peer)) = (loaded, self.durable(1 - node, volume)) else { return false };
-                let (current, known) = (then.superblock.generations.current, peer.superblock.generations);
-                let gone_on = known.current != current && (known.bitmap == current || known.history.contains(&current));
-                let secondary = then.superblock.primary == PrimaryMark::None;
-                let complete = peer.superblock.data == DataState::Consistent && self.is_good(1 - node, volume);
-                current.is_real() && gone_on && secondary && complete
-            })
+    /// How far the peer's generations have gone on from a node's image; `None`: nothing is promised of it.
+    fn age_of_image(&mut self, node: usize) -> Option<Age> {
+        let image = self.rollback.images[node].clone().filter(|_| !self.history.forked)?;
+        let metas = image.metas.into_iter().enumerate();
+        metas.map(|(volume, meta)| self.age_of_metadata(node, volume, meta)).min().flatten()
+    }
+
+    fn age_of_metadata(&mut self, node: usize, volume: usize, mut meta: MetaDisk) -> Option<Age> {
+        let (placement, device_bytes) = (self.placement(), self.nodes[node].volumes[volume].device_bytes);
+        let then = rep_meta::load(&mut meta, &identity(node, volume), placement, device_bytes).ok()?;
+        let peer = self.durable(1 - node, volume)?;
+        let (current, known) = (then.superblock.generations.current, peer.superblock.generations);
+        let secondary = then.superblock.primary == PrimaryMark::None;
+        let complete = peer.superblock.data == DataState::Consistent && self.is_good(1 - node, volume);
+        if !current.is_real() || known.current == current || !secondary || !complete {
+            return None;
+        }
+        match known.bitmap == current {
+            true => Some(Age::ByBitmap),
+            false => known.history.contains(&current).then_some(Age::ByHistory),
+        }
     }
 
     /// From now on a node's volume knows less than it did.
@@ -92,6 +119,11 @@ impl World {
         }
     }
 
+    /// Whether a node's volume knows less than it did.
+    pub(crate) fn is_older_volume(&self, node: usize, volume: usize) -> bool {
+        self.rollback.older.get(volume).is_some_and(|older| older[node])
+    }
+
     /// Whether a node has been filled from the peer since: then it bears the peer's generation, which neither an image that
     /// was put back nor fresh metadata do. The source may never have heard of the resync's end.
     fn was_filled(&mut self, node: usize, volume: usize) -> bool {
@@ -103,16 +135,18 @@ impl World {
         complete && current.is_real() && current == peer.superblock.generations.current
     }
 
-    /// A handshake decided: a node that knows less than it did is no source.
+    /// A handshake decided: a node that knows less than it did is no source, and isn't taken for equal either.
     pub(crate) fn check_older(&mut self, node: usize, volume: usize, decision: SyncDecision) {
         let older = self.rollback.older.get(volume).is_some_and(|older| older[node] && !older[1 - node]);
         if older && self.was_filled(node, volume) {
             self.rollback.older[volume][node] = false;
             return;
         }
-        if older && matches!(decision.verdict, SyncVerdict::Source(_)) && !self.operator.forced {
+        let nothing = decision.verdict == SyncVerdict::Nothing
+            && !matches!(decision.rule, SyncRule::NoDisk | SyncRule::JustCreatedBoth);
+        if older && (nothing || matches!(decision.verdict, SyncVerdict::Source(_))) && !self.operator.forced {
             let detail =
-                format!("node {node} volume {volume}, whose metadata are old or new, is a source: {decision:?}");
+                format!("node {node} volume {volume}, whose metadata are old or new, is no target: {decision:?}");
             self.fail(Kind::WrongData, "I-G8", detail);
         }
     }

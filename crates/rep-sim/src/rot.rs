@@ -143,6 +143,9 @@ impl World {
 
     /// Log or bitmap are called damaged.
     pub(crate) fn check_damaged(&mut self, node: usize, volume: usize) {
+        if self.may_have_moved_in_place(node, volume) {
+            return;
+        }
         if !self.nodes[node].volumes[volume].rot.damaged {
             let detail = format!("node {node} volume {volume} calls metadata damaged that nothing damaged");
             self.fail(Kind::WrongData, "I-F4", detail);
@@ -227,7 +230,8 @@ impl World {
     /// The operator gives a disk new metadata: it knows nothing any more of what its data are (I-G8).
     fn create_metadata(&mut self, node: usize, volume: usize) {
         self.line(|| format!("node {node} vol {volume}: create-md"));
-        let (meta, _) = fresh_metadata(node, volume, &self.swarm, &mut self.dice);
+        let layout = self.nodes[node].volumes[volume].geometry.before;
+        let meta = fresh_metadata(node, volume, &layout, &mut self.dice);
         let disk = &mut self.nodes[node].volumes[volume];
         // What was parsed of the old is of another version.
         (disk.meta, disk.rot) = (meta, RotState::default());

@@ -57,12 +57,20 @@ impl World {
             }
             Action::Archive { io, volume, step } => self.archive(node, io, volume.0 as usize, step),
             Action::DropArchive { volume } => self.drop_archive(node, volume.0 as usize),
+            Action::MeasureDisk { volume } => {
+                let (life, volume) = (self.nodes[node].life, volume.0 as usize);
+                self.after(MS, Due::Measured { node, life, volume });
+            }
             Action::CloseDisk { volume } => {
                 self.note_unsettled(node);
                 self.nodes[node].volumes[volume.0 as usize].attached = false;
                 self.disk_away(node, volume.0 as usize);
             }
-            Action::Send { session, message, payload } => self.send(node, session.0, &message, payload),
+            Action::Send { session, message, payload } => {
+                self.note_comparison(node, &message);
+                self.verify_sends(node, session.0, &message);
+                self.send(node, session.0, &message, payload);
+            }
             Action::WantLink { wanted } => self.want_link(node, wanted),
             Action::CloseLink { session, cause } => self.close_link(node, session.0, cause),
             Action::Complete { request, result, payload } => self.complete(node, request.0, result, payload),
@@ -104,6 +112,7 @@ impl World {
 
     fn export(&mut self, node: usize, volume: usize, size_bytes: Option<u64>) {
         self.line(|| format!("node {node} vol {volume}: export {size_bytes:?}"));
+        self.check_offered(node, volume, size_bytes);
         self.nodes[node].volumes[volume].exported = size_bytes;
         if size_bytes.is_some() {
             self.after(MS, Due::Open { node, volume });
@@ -115,6 +124,8 @@ impl World {
     fn notice(&mut self, node: usize, notice: Notice) {
         self.line(|| format!("node {node} notice {notice:?}"));
         self.fence_notice(node, &notice);
+        self.verify_notice(node, &notice);
+        self.note_starved(node, &notice);
         match notice {
             Notice::Role { to: Role::Primary, .. } => {
                 self.spoil_image(node);
@@ -148,18 +159,14 @@ impl World {
                     self.seen(Sometimes::HotAtCrash);
                 }
             }
+            Notice::Grown { .. } => self.seen(Sometimes::Grown),
             Notice::MetadataDamaged { volume } => self.check_damaged(node, volume.0 as usize),
-            Notice::ResyncFinished { volume, copied_bytes } => {
+            Notice::ResyncFinished { volume, copied_bytes, .. } => {
                 self.seen(Sometimes::ResyncFinished);
                 self.resync_finished(node, volume.0 as usize, copied_bytes);
             }
             Notice::VerifyFinished { volume, different_bytes } => {
-                self.seen(Sometimes::VerifyFinished);
-                if different_bytes > 0 {
-                    let detail =
-                        format!("node {node} volume {volume}: a verify found {different_bytes} bytes to differ");
-                    self.fail(Kind::WrongData, "I-B9", detail);
-                }
+                self.verify_finished(node, volume.0 as usize, different_bytes);
             }
             _ => {}
         }

@@ -39,7 +39,11 @@ impl World {
         self.spoil_clashing_reads(node, volume, &mut kind);
         self.op_numbers += 1;
         let op = self.op_numbers;
+        let digests = matches!(kind, OpKind::Read { digests: true, .. });
+        let slowness = if digests { crate::comparing::slowness_of(self.swarm.seed) } else { 1 };
         let latency = self.disk_latency(node, volume);
+        // What hangs doesn't hang longer for it.
+        let latency = latency + latency.min(20 * MS) * (slowness - 1);
         if matches!(kind, OpKind::Flush { covers_later: false }) && self.swarm.shell_bug != Some(ShellBug::FlushNothing)
         {
             self.nodes[node].volumes[volume].data.flush();
@@ -87,6 +91,9 @@ impl World {
         };
         op.done = Some(result);
         let volume = op.volume;
+        if let (OpKind::Read { sectors, values, digests: true, .. }, Ok(())) = (&op.kind, result) {
+            self.digests_read(node, volume, *sectors, values);
+        }
         let meta = match &op.kind {
             OpKind::Meta { offset, .. } => Some(*offset),
             _ => None,
@@ -174,6 +181,7 @@ impl World {
 
     fn do_op(&mut self, node: usize, op: &mut DiskOp) -> Result<(), IoError> {
         let bug = self.swarm.shell_bug;
+        let internal = self.swarm.internal_metadata;
         let rng = &mut self.dice.disk;
         let disk = &mut self.nodes[node].volumes[op.volume];
         match &mut op.kind {
@@ -183,6 +191,9 @@ impl World {
                 }
                 let durable = *durable && bug != Some(ShellBug::IgnoreDurable);
                 let beside = bug == Some(ShellBug::Misdirect) && rng.chance(30);
+                if internal {
+                    sectors.indices().for_each(|sector| disk.meta.overwrite(sector));
+                }
                 for (at, value) in values.iter().enumerate() {
                     let sector = (sectors.first as usize + at + usize::from(beside)) % disk.data.cached().len();
                     disk.data.put(sector, *value, durable, rng);
@@ -190,6 +201,9 @@ impl World {
             }
             OpKind::Zero { sectors, durable } => {
                 for sector in sectors.indices() {
+                    if internal {
+                        disk.meta.overwrite(sector);
+                    }
                     disk.data.put(sector, 0, *durable, rng);
                 }
             }

@@ -4,7 +4,7 @@
 use crate::fence::FencePlan;
 use crate::rng::Rng;
 use rep_engine::ArchiveScope;
-use rep_types::{AfterOnePrimary, AfterZeroPrimaries, BLOCK_SIZE, EXTENT_SIZE, SplitBrainPolicies};
+use rep_types::{AfterOnePrimary, AfterZeroPrimaries, BLOCK_SIZE, EXTENT_SIZE, OnNoData, SplitBrainPolicies};
 
 /// Nanoseconds in a microsecond.
 pub const US: u64 = 1_000;
@@ -134,7 +134,11 @@ pub struct Swarm {
     /// A split brain is settled by one word at the survivor instead of a connect on both nodes.
     pub one_word_heals: bool,
     pub fence: FencePlan,
+    pub on_no_data: OnNoData,
     pub rare: crate::rare::RareFaults,
+    pub verify: crate::verify::VerifyPlan,
+    /// Disks that grow, and with them the volumes.
+    pub grow: Option<crate::grow::GrowPlan>,
     pub shell_bug: Option<ShellBug>,
     /// The operation of a node's disks (data and metadata, counted from 1) that fails.
     pub fails_nth: Option<(usize, u64)>,
@@ -187,7 +191,10 @@ impl Swarm {
             ]),
             archive_fails: archiving.pick(&[0, 0, 20, 200]),
             fence: FencePlan::of(seed),
+            on_no_data: Rng::new(seed).fork(23).pick(&[OnNoData::IoError, OnNoData::SuspendIo]),
             rare: crate::rare::RareFaults::of(seed),
+            verify: crate::verify::VerifyPlan::default(),
+            grow: crate::grow::GrowPlan::of(seed),
             shell_bug: None,
             fails_nth: None,
         };
@@ -195,6 +202,8 @@ impl Swarm {
             swarm.steps *= LONG_RUN_FACTOR;
         }
         crate::theme::draw(&mut swarm);
+        crate::verify::draw(&mut swarm);
+        crate::grow::fit(&mut swarm);
         swarm
     }
 }

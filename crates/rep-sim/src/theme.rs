@@ -10,13 +10,19 @@ use crate::rng::Rng;
 use crate::swarm::{Beginning, MS, SECOND, Swarm, US, Weights};
 use crate::world::{Due, World};
 use rep_engine::Command;
+use rep_types::{Fencing, Role};
 
 /// Per mille of seeds that have the theme.
-const THEMED: u32 = 180;
+const THEMED: u32 = 220;
 /// The blocks clients use then, at most.
 const FOCUS_MAX: usize = 10;
 /// Per mille of the steps that are the busy operator's.
 const BUSY_STEPS: u32 = 50;
+/// The same of one who takes connections down most of the time: again in the middle of the resync that follows.
+const RECONNECTING_STEPS: u32 = 300;
+
+/// Per mille of the theme's seeds that may have fencing.
+const FENCED: u32 = 200;
 
 /// What the busy operator does: something, and the opposite soon.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -71,18 +77,24 @@ pub fn draw(swarm: &mut Swarm) {
         suspend: 0,
         force: 0,
     };
+    if !rng.chance(FENCED) {
+        // Fencing holds writes back when a peer takes its leave; here they are to go past it.
+        swarm.fence.fencing = Fencing::DontCare;
+    }
 }
 
 /// A step of the busy operator, now and then.
 pub fn step(rng: &mut Rng, swarm: &Swarm) -> Option<Step> {
     let reconnects = swarm.busy_operator?;
-    if !rng.chance(BUSY_STEPS) {
+    if !rng.chance(if reconnects > 500 { RECONNECTING_STEPS } else { BUSY_STEPS }) {
         return None;
     }
     let node = rng.below(2) as Node;
     let volume = rng.below(swarm.volumes as u64) as usize;
     let after_ns = rng.span(10 * MS, 2 * SECOND);
     let step = match rng.chance(reconnects) {
+        // Most of these are to be together, in a resync.
+        true if reconnects > 500 => BusyStep::Reconnect { node, after_ns: after_ns / 8 },
         true => BusyStep::Reconnect { node, after_ns },
         false => BusyStep::Reattach { node, volume, after_ns },
     };
@@ -94,6 +106,9 @@ impl World {
     pub(crate) fn busy(&mut self, step: BusyStep) {
         match step {
             BusyStep::Reconnect { node, after_ns } => {
+                // Three times in four it is the Primary who leaves: writes go past the peer until that has noted it.
+                let primary = (0..2).find(|node| self.role(*node) == Role::Primary);
+                let node = primary.filter(|_| !after_ns.is_multiple_of(4)).unwrap_or(node);
                 self.command(node, Command::Disconnect { force: false });
                 self.after(after_ns, Due::Command { node, command: Command::Connect { discard_my_data: false } });
             }

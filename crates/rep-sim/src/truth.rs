@@ -82,9 +82,11 @@ impl Truth {
 /// Whether a block is marked in a node's durable metadata: a bit, a hot extent, or damage that counts as either.
 pub fn marks(loaded: &Loaded, block: u64) -> bool {
     let extent = rep_types::BlockIndex(block).extent();
-    if loaded.log.damaged || loaded.log.hot.contains(&extent) {
-        return true;
-    }
+    loaded.log.damaged || loaded.log.hot.contains(&extent) || marks_bit(loaded, block)
+}
+
+/// Whether a block's bit is set in a node's durable metadata.
+pub fn marks_bit(loaded: &Loaded, block: u64) -> bool {
     let within = (block % PAGE_BLOCKS) as usize;
     match loaded.bitmap.pages.get((block / PAGE_BLOCKS) as usize) {
         None | Some(LoadedPage::Clean) => false,
@@ -268,6 +270,7 @@ impl World {
     /// The first sector of some content that doesn't hold what it must.
     pub(crate) fn misses(&self, volume: usize, content: &[u32], ok: impl Fn(u32, u32) -> bool) -> Option<u32> {
         let initial = self.history.initial(volume);
+        let content = &content[..initial.len()];
         if content != initial {
             let differs = content.iter().zip(initial).enumerate().filter(|(_, (a, b))| a != b);
             for (sector, (value, _)) in differs {

@@ -8,6 +8,7 @@ use crate::client::Clients;
 use crate::counters::{Counters, Sometimes};
 use crate::disk::{DataDisk, MetaDisk};
 use crate::failure::{Failure, Kind};
+use crate::grow::{Geometry, fill_rest, placement};
 use crate::history::History;
 use crate::link::Network;
 use crate::node::{Faults, NodeState, Payloads, VolumeDisk};
@@ -19,7 +20,7 @@ use crate::trace::Trace;
 use crate::truth::Truth;
 use rep_engine::{Action, Event, Timestamp};
 use rep_meta::{BootId, CreateParameters, Identity, InitialBitmap, LayoutOptions, Placement};
-use rep_types::{NodeName, ResourceName, SECTOR_SIZE, VolumeNumber};
+use rep_types::{BLOCK_SIZE, NodeName, ResourceName, SECTOR_SIZE, VolumeNumber};
 use std::collections::{BTreeMap, BinaryHeap};
 
 /// Actions a run may take. Long ones take a hundredth of it.
@@ -47,8 +48,11 @@ pub enum Due {
     ShutdownDone { node: usize, life: u32, down_ns: u64 },
     Begin { stage: u32 },
     ArchiveStep(crate::archive::ArchiveOp),
+    Measured { node: usize, life: u32, volume: usize },
+    Resize { node: usize, volume: usize },
     FenceActs { node: usize, life: u32, id: rep_engine::FenceId },
     FenceLooks { node: usize, life: u32, id: rep_engine::FenceId },
+    LookAtMarks { volume: usize, changes: u64, looks: u32 },
     Heal { round: u32 },
 }
 
@@ -114,6 +118,8 @@ pub struct World {
     pub truth: Truth,
     /// Nodes' volumes whose data are about to be given up in a split brain.
     pub victims: [Vec<Option<crate::archive::Victim>>; 2],
+    /// What was changed behind the engines, and their verifies.
+    pub verifies: crate::verify::Verifies,
     /// Old images of metadata.
     pub rollback: crate::rollback::Rollback,
     /// The operator.
@@ -132,8 +138,9 @@ pub struct World {
     storm: crate::storm::StormWatch,
     /// Actions done: a bound on engines that never come to rest.
     actions: u64,
-    pub(crate) recent_messages: BTreeMap<usize, (rep_wire::Message, crate::codec::Content)>,
+    pub(crate) recent_messages: BTreeMap<usize, (u64, rep_wire::Message, crate::codec::Content)>,
     pub(crate) held_back: [Option<(u64, rep_wire::Message, crate::codec::Content)>; 2],
+    pub(crate) compared: Vec<crate::comparing::Asked>,
     spare: Vec<Action>,
 }
 
@@ -154,7 +161,11 @@ impl World {
         let rng = Rng::new(swarm.seed);
         let mut dice = Dice { disk: rng.fork(3), life: rng.fork(4), misc: rng.fork(5) };
         let nodes = [0, 1].map(|node| new_node(node, &swarm, &mut dice));
-        let content = |node: &NodeState, volume: usize| node.volumes[volume].data.cached().to_vec();
+        let content = |node: &NodeState, volume: usize| {
+            let disk = &node.volumes[volume];
+            let end = disk.geometry.clients_end(&swarm) as usize;
+            disk.data.cached()[..end].to_vec()
+        };
         let initial =
             (0..swarm.volumes).map(|volume| [content(&nodes[0], volume), content(&nodes[1], volume)]).collect();
         let mut world = World {
@@ -166,6 +177,7 @@ impl World {
             truth: Truth::new(swarm.volumes),
             clients: Clients::new(swarm.volumes),
             victims: [vec![None; swarm.volumes], vec![None; swarm.volumes]],
+            verifies: crate::verify::Verifies::new(swarm.volumes),
             rollback: crate::rollback::Rollback::default(),
             operator: Operator::default(),
             counters: Counters::default(),
@@ -177,6 +189,7 @@ impl World {
             actions: 0,
             recent_messages: BTreeMap::new(),
             held_back: [None, None],
+            compared: Vec::new(),
             spare: Vec::new(),
             steps: plan.steps,
             nodes,
@@ -229,8 +242,11 @@ impl World {
             Due::ShutdownDone { node, life, down_ns } => self.shutdown_done(node, life, down_ns),
             Due::Begin { stage } => self.begin(stage),
             Due::ArchiveStep(op) => self.archive_step(op),
+            Due::Measured { node, life, volume } => self.measured(node, life, volume),
+            Due::Resize { node, volume } => self.resize(node, volume),
             Due::FenceActs { node, life, id } => self.fence_acts(node, life, id),
             Due::FenceLooks { node, life, id } => self.fence_looks(node, life, id),
+            Due::LookAtMarks { volume, changes, looks } => self.look_at_marks(volume, changes, looks),
             Due::Heal { round } => self.heal(round),
         }
     }
@@ -326,7 +342,7 @@ fn is_resync_zeroes(event: &Event) -> bool {
 }
 
 fn new_node(node: usize, swarm: &Swarm, dice: &mut Dice) -> NodeState {
-    let volumes = (0..swarm.volumes).map(|volume| new_volume(node, volume, swarm, dice)).collect();
+    let volumes = (0..swarm.volumes).map(|volume| new_volume(node, volume, swarm, dice, false)).collect();
     NodeState {
         engine: None,
         life: 0,
@@ -351,22 +367,26 @@ pub fn new_boot(rng: &mut Rng) -> BootId {
 }
 
 /// A disk for a node's volume, with fresh metadata. The first node's may hold data from before, the second's then
-/// holds something else, so that a first sync that copies too little shows.
-pub fn new_volume(node: usize, volume: usize, swarm: &Swarm, dice: &mut Dice) -> VolumeDisk {
-    let (meta, layout) = fresh_metadata(node, volume, swarm, dice);
-    let mut content = vec![0; (layout.available_bytes / SECTOR_SIZE) as usize];
+/// holds something else, so that a first sync that copies too little shows. `grown`: it has its last size already.
+pub fn new_volume(node: usize, volume: usize, swarm: &Swarm, dice: &mut Dice, grown: bool) -> VolumeDisk {
+    let geometry = Geometry::of(swarm, node, placement(swarm));
+    let layout = if grown { geometry.after } else { geometry.before };
+    let meta = fresh_metadata(node, volume, &layout, dice);
+    let mut content = vec![0; (geometry.after.available_bytes / SECTOR_SIZE) as usize];
     if swarm.beginning == Beginning::FullSync {
-        for block in &swarm.focus_blocks {
+        for block in swarm.focus_blocks.iter().filter(|block| u64::from(**block) < swarm.data_bytes / BLOCK_SIZE) {
             for sector in 0..8 {
                 content[*block as usize * 8 + sector] =
                     0x8000_0000 | ((node as u32) << 24) | (*block << 3 | sector as u32);
             }
         }
     }
+    fill_rest(&mut content, node, swarm, &geometry);
     VolumeDisk {
         data: DataDisk::new(content, swarm.write_back),
         meta,
         device_bytes: layout.device_bytes,
+        geometry,
         attached: false,
         exported: None,
         openers: 0,
@@ -376,11 +396,8 @@ pub fn new_volume(node: usize, volume: usize, swarm: &Swarm, dice: &mut Dice) ->
 }
 
 /// What `create-md` makes for a node's volume.
-pub fn fresh_metadata(node: usize, volume: usize, swarm: &Swarm, dice: &mut Dice) -> (MetaDisk, rep_meta::Layout) {
-    let placement = if swarm.internal_metadata { Placement::Internal } else { Placement::External };
-    let options = LayoutOptions { log_slots: Some(swarm.log_slots) };
-    let (device_bytes, layout) = device_for(swarm, placement, options);
-    let base = match placement {
+pub fn fresh_metadata(node: usize, volume: usize, layout: &rep_meta::Layout, dice: &mut Dice) -> MetaDisk {
+    let base = match layout.placement {
         Placement::Internal => layout.available_bytes,
         Placement::External => 0,
     };
@@ -388,23 +405,11 @@ pub fn fresh_metadata(node: usize, volume: usize, swarm: &Swarm, dice: &mut Dice
     let parameters = CreateParameters {
         identity: identity(node, volume),
         device_uuid: u128::from(dice.life.bits()),
-        placement,
-        device_bytes,
-        options,
+        placement: layout.placement,
+        device_bytes: layout.device_bytes,
+        options: LayoutOptions { log_slots: Some(layout.log_slots) },
         bitmap: InitialBitmap::Clean,
     };
     rep_meta::create(&mut meta, &parameters).expect("a disk of this size takes metadata");
-    (meta, layout)
-}
-
-fn device_for(swarm: &Swarm, placement: Placement, options: LayoutOptions) -> (u64, rep_meta::Layout) {
-    let mut device_bytes = swarm.data_bytes;
-    loop {
-        if let Ok(layout) = rep_meta::Layout::with_options(device_bytes, placement, options)
-            && layout.available_bytes >= swarm.data_bytes
-        {
-            return (device_bytes, layout);
-        }
-        device_bytes += rep_meta::META_BLOCK_SIZE as u64;
-    }
+    meta
 }

@@ -148,4 +148,22 @@ pub enum Refusal {
     /// The command is known but this build can't do it.
     #[error("not supported")]
     NotSupported,
+    /// A verify runs.
+    #[error("a verify is under way; wait for its end, or stop it with 'repctl verify RES --stop'")]
+    VerifyUnderWay,
+    /// This node's disk has no room for a larger volume.
+    #[error("this node's disk has no room for a larger volume; enlarge it, then resize again")]
+    DiskNotGrown,
+    /// The peer's disk has no room for a larger volume.
+    #[error("the peer's disk has no room for a larger volume; enlarge it, then resize again")]
+    PeerDiskNotGrown,
+    /// Neither disk has.
+    #[error("neither node's disk has room for a larger volume; enlarge both, then resize again")]
+    DisksNotGrown,
+    /// The external metadata of this node have no room for those of a larger volume.
+    #[error("this node's meta-disk is too small for the metadata of a larger volume; enlarge it, then resize again")]
+    MetadataTooSmall,
+    /// Those of the peer have none.
+    #[error("the peer's meta-disk is too small for the metadata of a larger volume; enlarge it, then resize again")]
+    PeerMetadataTooSmall,
 }

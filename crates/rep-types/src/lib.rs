@@ -8,23 +8,27 @@
 
 mod calendar;
 mod decision;
+mod disk_policy;
 mod error;
 mod fencing;
 mod generation;
 mod name;
 pub mod planted;
 mod range;
+mod room;
 mod split_brain;
 mod state;
 mod units;
 
 pub use calendar::civil_date;
 pub use decision::{ByBitmapOrFull, SyncDecision, SyncRefusal, SyncRule, SyncVerdict};
+pub use disk_policy::OnNoData;
 pub use error::{IoError, LinkCause, Refusal};
 pub use fencing::{FenceAnswer, Fencing};
 pub use generation::{GENERATION_HISTORY_LENGTH, GenerationId, Generations};
 pub use name::{NameError, NodeName, ResourceName};
 pub use range::{BlockRange, ByteRange};
+pub use room::{Room, RoomLimit};
 pub use split_brain::{AfterOnePrimary, AfterZeroPrimaries, SplitBrainPolicies};
 pub use state::{ConnectionState, DiskState, ReplicationState, Role, ZeroMode};
 pub use units::{

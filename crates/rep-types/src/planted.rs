@@ -60,10 +60,20 @@ bugs! {
     // ---- the handshake ----
     "bits-dismissed": "equal generations are taken for equal data",
     "older-wins": "the older data fill the newer",
+    "history-by-bitmap": "data older than what the peer's bitmap counts from are filled by that bitmap",
+    "history-taken-for-equal": "data older than what the peer's bitmap counts from are taken for equal",
     "lost-cache-ignored": "a node that lost its cache may be the source",
     "clients-view-ignored": "a Primary without a disk is shown older data than its clients have seen",
     "node-crash-for-daemon-crash": "a crash of the node is taken for one of the daemon",
     "promote-inconsistent": "any disk will do to be promoted",
+    // ---- growing ----
+    "grown-area-unmarked": "the new area of a volume that grew isn't marked",
+    "grown-before-marked": "the new size is remembered before the marks of the new area are durable",
+    "grows-without-peer": "a node grows before the peer's metadata have room",
+    "former-end-not-wiped": "metadata that moved stay at their former place as well",
+    "move-forgets-hot": "metadata that move lose the hot extents",
+    "move-counts-early": "the metadata's new place counts before all of them are there",
+    "grown-offered-early": "clients are offered the new size before both nodes remember it",
     // ---- resync ----
     "target-not-inconsistent": "a target isn't durably Inconsistent",
     "victim-not-archived": "what a split brain's victim loses is not archived",
@@ -72,7 +82,18 @@ bugs! {
     "told-blocks-forgotten": "the target forgets the blocks its source tells it of",
     "finish-with-bits": "a resync ends with bits left",
     "target-keeps-generation": "a target ends without its source's generations",
+    "compared-before-answer": "a range counts as equal when the source is asked, not when it has answered",
+    "compared-wrong-block": "the block after the one that differs is copied",
+    "compared-not-flushed": "the bit of a block found equal clears at once, not with the next flush",
     "resync-of-everything": "a resync by bitmap copies all there is",
+    // ---- verify ----
+    "verify-beside-writes": "a verify compares ranges with writes in flight",
+    "verify-unlocks-early": "a verify's follower unlocks a range when it has told its digests",
+    "verify-misses-last-block": "a verify passes over the last block of each range",
+    "verify-marks-beside": "a verify marks the block before the one that differs",
+    "verify-resumes-late": "a verify goes on behind the ranges that were under way when it was interrupted",
+    "verify-unmarked-by-follower": "a verify's follower doesn't mark what differs",
+    "repair-the-wrong-side": "a repair gives up the side it was to copy from",
     // ---- metadata ----
     "superblock-durable-early": "a superblock counts as durable when its write begins",
     "full-page-read-clean": "a page of which every block is marked is read as one without marks",
@@ -90,6 +111,10 @@ bugs! {
     "late-fence-answer-counts": "an answer counts that came after the peer was met",
     "fence-knowledge-kept": "what was known of the peer counts after it was met",
     "generation-before-fence": "losing the peer starts a generation before the peer is fenced",
+    // ---- no data in reach ----
+    "starved-forgotten": "what waits for data is not taken up when there is some",
+    "starved-write-dropped": "a write that waited for data is answered without being written",
+    "starved-answered": "a write no disk takes is a success",
     // ---- the link ----
     "payload-crc-unchecked": "the data in a frame are taken as they come",
     "body-crc-unchecked": "what a frame says is believed as it comes",

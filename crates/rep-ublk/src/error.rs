@@ -41,6 +41,9 @@ pub enum UblkError {
         /// The volume's size.
         volume_bytes: u64,
     },
+    /// The driver can't have a device grow.
+    #[error("/dev/ublkb{0} keeps its size: the kernel's ublk driver can't have a device grow before Linux 6.16")]
+    KeepsSize(u32),
     /// The disk's blocks are larger than the driver takes.
     #[error("the disk's blocks of {0} bytes are larger than ublk takes; offer it by NBD")]
     BlockSize(u32),

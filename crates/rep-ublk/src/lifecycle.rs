@@ -157,6 +157,15 @@ fn take_over(
     Ok(device)
 }
 
+/// Has a device that stands grow, under whoever has it open.
+pub fn grow(id: u32, size_bytes: u64) -> Result<(), UblkError> {
+    let (mut control, features) = Control::open()?;
+    if !features.has(Features::UPDATE_SIZE) {
+        return Err(UblkError::KeepsSize(id));
+    }
+    control.simple("growing a device", abi::UPDATE_SIZE, id, size_bytes / SECTOR_SIZE)
+}
+
 /// Opens the character device. Its node may be about to appear; the one who had it before may be about to let go.
 fn open(info: &DeviceInfo, busy_patience: Duration) -> Result<Device, UblkError> {
     let begun = Instant::now();

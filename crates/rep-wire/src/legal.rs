@@ -85,11 +85,11 @@ fn check_control(message: &ControlMessage) -> Result<(), BodyError> {
             check_block(BlockIndex(end))
         }
         ControlMessage::DigestRequest { range, .. } => check_range(*range, REQUEST_LENGTH_MAX),
-        ControlMessage::Digests { digests, .. } => {
-            let legal = digests.len().is_multiple_of(DIGEST_LENGTH) && digests.len() <= BLOCKS_MAX * DIGEST_LENGTH;
-            if legal { Ok(()) } else { Err(BodyError::IllegalList) }
+        ControlMessage::Digests { digests, .. } => check_digests(digests),
+        ControlMessage::ResyncCompare { range, digests, .. } => {
+            check_range(*range, REQUEST_LENGTH_MAX).and_then(|()| check_digests(digests))
         }
-        ControlMessage::DigestDone { different, .. } => {
+        ControlMessage::DigestDone { different, .. } | ControlMessage::ResyncCompared { different, .. } => {
             let inside = different.last().is_none_or(|last| usize::from(*last) < BLOCKS_MAX);
             if inside && different.is_sorted_by(|a, b| a < b) { Ok(()) } else { Err(BodyError::IllegalList) }
         }
@@ -98,6 +98,11 @@ fn check_control(message: &ControlMessage) -> Result<(), BodyError> {
         }
         _ => Ok(()),
     }
+}
+
+fn check_digests(digests: &[u8]) -> Result<(), BodyError> {
+    let legal = digests.len().is_multiple_of(DIGEST_LENGTH) && digests.len() <= BLOCKS_MAX * DIGEST_LENGTH;
+    if legal { Ok(()) } else { Err(BodyError::IllegalList) }
 }
 
 fn check_volumes(numbers: impl ExactSizeIterator<Item = VolumeNumber>) -> Result<(), BodyError> {

@@ -8,6 +8,7 @@
 //! messages cost no allocation in either direction; what is accepted when received is exactly what may be sent.
 
 mod control;
+pub mod features;
 mod frame;
 mod fuzz;
 mod hot;
@@ -25,7 +26,7 @@ pub use fuzz::{fuzz_control, fuzz_frames, fuzz_opening, fuzz_opening_side, fuzz_
 pub use kind::FrameKind;
 pub use layout::{Field, TABLES as LAYOUT_TABLES};
 pub use legal::BodyError;
-pub use message::{ControlMessage, Message, TransferId};
+pub use message::{ControlMessage, Message, ResizeAnswer, ResizeRefusal, ResizeStep, TransferId};
 pub use opening::{
     Agreed, Opening, OpeningConfig, OpeningError, OpeningRandom, OpeningSide, Progress, Received, RejectReason, Secret,
     SecretError,

@@ -6,7 +6,8 @@
 
 use crate::view::NodeView;
 use rep_types::{
-    BlockIndex, ByteRange, DigestKey, DiskState, GenerationId, IoError, Role, SyncDecision, VolumeNumber, ZeroMode,
+    BlockIndex, ByteRange, DigestKey, DiskState, GenerationId, IoError, Role, Room, SyncDecision, VolumeNumber,
+    ZeroMode,
 };
 use serde::{Deserialize, Serialize};
 
@@ -315,4 +316,91 @@ pub enum ControlMessage {
         /// The blocks that differ, by their distance from the range's first, in ascending order.
         different: Vec<u16>,
     },
+    /// A step of making the volume larger (R34); the sender leads.
+    Resize {
+        /// Which volume.
+        volume: VolumeNumber,
+        /// What is to be done.
+        step: ResizeStep,
+    },
+    /// Answer to `Resize`; that a commit was done is told by `Size`.
+    ResizeAnswer {
+        /// Which volume.
+        volume: VolumeNumber,
+        /// What came of the step.
+        answer: ResizeAnswer,
+    },
+    /// The sender's durable metadata say this size, and its disk has room for so much. Sent when either has changed.
+    Size {
+        /// Which volume.
+        volume: VolumeNumber,
+        /// The size remembered; 0: none.
+        agreed_bytes: u64,
+        /// What the sender's disk has room for.
+        room: Room,
+    },
+    /// Target → source: these are my digests of a range that may differ; what of it does? The source locks the range
+    /// against writes, reads it and compares. Only with [`crate::features::RESYNC_BY_DIGESTS`].
+    ResyncCompare {
+        /// Named in the answer, which may also be `ResyncRefused`.
+        id: TransferId,
+        /// Where.
+        volume: VolumeNumber,
+        /// Where; at most 1 MiB.
+        range: ByteRange,
+        /// The digests' key: random, so that no data can be made to collide.
+        key: DigestKey,
+        /// `DIGEST_LENGTH` bytes for each block touched.
+        digests: Vec<u8>,
+    },
+    /// Answer to `ResyncCompare`: the other blocks of the range are equal.
+    ResyncCompared {
+        /// The request answered.
+        id: TransferId,
+        /// The blocks that differ, by their distance from the range's first, in ascending order.
+        different: Vec<u16>,
+    },
+}
+
+/// A step of making a volume larger.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum ResizeStep {
+    /// Measure your disk and tell what it has room for.
+    Ask,
+    /// Make your metadata fit a volume of this size.
+    Prepare {
+        /// Bytes.
+        size_bytes: u64,
+    },
+    /// The metadata of both have room: mark the new area, unless told not to, then remember the size, durably.
+    Commit {
+        /// Bytes.
+        size_bytes: u64,
+        /// The new area is the same on both disks already.
+        assume_clean: bool,
+    },
+}
+
+/// What came of a step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum ResizeAnswer {
+    /// To `Ask`.
+    Room(Room),
+    /// To `Prepare`: there is room, durably.
+    Prepared,
+    /// The state doesn't allow it.
+    Refused(ResizeRefusal),
+}
+
+/// Why a node doesn't do a step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum ResizeRefusal {
+    /// Its disk is gone, or isn't UpToDate.
+    NoUpToDateDisk,
+    /// A handshake is under way.
+    HandshakeUnderWay,
+    /// A resync is under way.
+    ResyncUnderWay,
+    /// Its disk, or the device of its metadata, has no room.
+    NoRoom,
 }

@@ -76,7 +76,7 @@ pub struct OpeningConfig {
     pub peer: NodeName,
     /// The shared secret, if any is configured.
     pub secret: Option<Secret>,
-    /// Features this node offers, one bit each. None are defined in version 1.
+    /// Features this node offers, one bit each (see [`crate::features`]).
     pub features: u64,
     /// Oldest protocol version spoken.
     pub version_min: u16,
@@ -92,7 +92,7 @@ impl OpeningConfig {
             node,
             peer,
             secret,
-            features: 0,
+            features: crate::features::ALL,
             version_min: PROTOCOL_VERSION_MIN,
             version_max: PROTOCOL_VERSION_MAX,
         }

@@ -53,6 +53,14 @@ fn limits_are_as_documented() {
 }
 
 #[test]
+fn features_are_as_documented() {
+    let rows = table_after("### HelloBody", "| bit | feature | what it adds |");
+    let documented: Vec<(u64, String)> = rows.iter().map(|row| (1 << number::<u32>(&row[0]), row[1].clone())).collect();
+    assert_eq!(documented, [(rep_wire::features::RESYNC_BY_DIGESTS, "RESYNC_BY_DIGESTS".to_owned())]);
+    assert_eq!(documented.iter().map(|(bit, _)| bit).sum::<u64>(), rep_wire::features::ALL);
+}
+
+#[test]
 fn kinds_bodies_and_payloads_are_as_documented() {
     let rows = table_after("### Kinds", "| number | message | body | payload | from → to |");
     let documented: Vec<(u8, String)> = rows.iter().map(|row| (number(&row[0]), row[1].clone())).collect();

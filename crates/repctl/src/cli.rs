@@ -98,7 +98,7 @@ pub enum Command {
     /// Compare both disks
     Verify(VerifyArguments),
     /// Grow the volume to the size of the smaller disk
-    Resize(TargetArgument),
+    Resize(ResizeArguments),
     /// Start a generation on both nodes, which take the data they hold for equal
     NewGeneration(NewGenerationArguments),
     /// See or settle a split brain
@@ -266,6 +266,16 @@ pub struct VerifyArguments {
     /// Wait for its end, with a progress bar on a terminal; exits with 1 when the disks differ
     #[arg(long)]
     pub wait: bool,
+}
+
+#[derive(Args)]
+pub struct ResizeArguments {
+    /// RESOURCE or RESOURCE/VOLUME
+    #[arg(value_name = "RESOURCE[/VOLUME]")]
+    pub target: Target,
+    /// Don't resync the new area: it is the same on both disks already, for instance all zeroes
+    #[arg(long)]
+    pub assume_clean: bool,
 }
 
 #[derive(Args)]
@@ -505,7 +515,10 @@ impl Command {
             Self::Invalidate(argument) => plain(argument, Verb::Invalidate),
             Self::InvalidatePeer(argument) => plain(argument, Verb::InvalidatePeer),
             Self::Outdate(argument) => plain(argument, Verb::Outdate),
-            Self::Resize(argument) => plain(argument, Verb::Resize),
+            Self::Resize(argument) => {
+                let request = VerbRequest { assume_clean: argument.assume_clean, ..Default::default() };
+                Some((argument.target, Verb::Resize, request))
+            }
             Self::NewGeneration(argument) => {
                 let request = VerbRequest { clear_bitmap: argument.clear_bitmap, ..Default::default() };
                 Some((argument.target, Verb::NewGeneration, request))

@@ -7,6 +7,7 @@ use crate::program::{self, Ended, NoEnd};
 use crate::target::Target;
 use nix::sys::stat::{major, minor, stat};
 use rep_control::api::{ApiError, ErrorKind};
+use rep_control::device_link;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -108,15 +109,10 @@ impl Mounting<'_> {
         if !device.starts_with("/dev") {
             return Ok(None);
         }
-        let name = stable_name(&self.target.resource, volume.number);
+        let name = device_link(&self.target.resource, volume.number);
         let same = fs::canonicalize(&name).is_ok_and(|to| to == device);
         Ok(Some(if same { name } else { device.to_owned() }))
     }
-}
-
-/// The name of a volume's device that stays.
-pub fn stable_name(resource: &str, volume: u16) -> PathBuf {
-    Path::new("/dev/repd/by-res").join(resource).join(volume.to_string())
 }
 
 impl Mounted {

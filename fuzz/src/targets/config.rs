@@ -30,6 +30,7 @@ protocol = "C"
 start = "down"
 durability = "stable"
 fencing = "resource-only"
+on-no-data = "suspend-io"
 [resource.vz.net]
 timeout = "6s"
 ping-interval = "10s"

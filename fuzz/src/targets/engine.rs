@@ -9,8 +9,8 @@ use super::metadata::{fresh, identity};
 use rep_engine::{Action, Command, DiskSuccess, Engine, EngineConfig, Event, ReadInto, Side, Timestamp};
 use rep_meta::{BootId, Identity, InitialBitmap, MetaStorage, Placement, load};
 use rep_types::{
-    BLOCK_SIZE, ByteRange, CommandId, IoError, LinkCause, NodeName, PayloadId, RequestId, SessionId, VolumeNumber,
-    ZeroMode,
+    BLOCK_SIZE, ByteRange, CommandId, DIGEST_LENGTH, IoError, LinkCause, NodeName, PayloadId, RequestId, SessionId,
+    VolumeNumber, ZeroMode,
 };
 use rep_wire::{FrameReader, FrameWriter, Message, Parsed};
 use std::collections::VecDeque;
@@ -113,6 +113,12 @@ impl World {
                 let success = DiskSuccess { payload, all_zero: self.count.is_multiple_of(3) };
                 self.nodes[at].pending.push_back(Event::DiskDone { io, result: Ok(success) });
             }
+            Action::DigestDisk { io, range, .. } => {
+                // Every other block is another on the other node.
+                let digest = |block: u64| [(block & 1) as u8 * at as u8; DIGEST_LENGTH];
+                let digests = (0..range.blocks_touched().count).flat_map(digest).collect();
+                self.nodes[at].pending.push_back(Event::Digested { io, result: Ok(digests) });
+            }
             Action::WriteMeta { io, offset, block, .. } => {
                 self.nodes[at].metadata.write(offset, &block.0[..]).expect("inside the metadata");
                 self.nodes[at].pending.push_back(Event::MetaDone { io, result: Ok(()) });
@@ -143,9 +149,9 @@ impl World {
             self.cut(None);
             let session = SessionId(self.next());
             self.session = Some(session);
-            self.handle(0, Event::LinkUp { session });
+            self.handle(0, link_up(session));
             if self.session == Some(session) {
-                self.handle(1, Event::LinkUp { session });
+                self.handle(1, link_up(session));
             }
         }
     }
@@ -166,6 +172,7 @@ impl World {
         let event = match event {
             Event::DiskDone { io, .. } if fails => Event::DiskDone { io, result: Err(IoError::Io) },
             Event::MetaDone { io, .. } if fails => Event::MetaDone { io, result: Err(IoError::Io) },
+            Event::Digested { io, .. } if fails => Event::Digested { io, result: Err(IoError::Io) },
             event => event,
         };
         self.handle(at, event);
@@ -218,6 +225,10 @@ impl World {
         }
         self.handle(at, Event::Timeout);
     }
+}
+
+fn link_up(session: SessionId) -> Event {
+    Event::LinkUp { session, features: rep_wire::features::ALL, digest_key: Box::default() }
 }
 
 fn commands(number: u8) -> Command {

@@ -58,6 +58,9 @@ pub struct VolumeStatus {
     pub device: String,
     /// Its size; 0 while unknown.
     pub size_bytes: u64,
+    /// The size it can be given by `resize`, when both disks have room for more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub can_grow_to_bytes: Option<u64>,
     /// Whether a client has it open.
     pub open: bool,
     /// This node's disk.
@@ -114,6 +117,20 @@ pub struct ResyncStatus {
     pub rate_bytes_per_s: u64,
     /// Seconds to go at that rate; `None` while there is none.
     pub eta_s: Option<u64>,
+    /// What comparing has come to, where a resync compares before it copies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compared: Option<ComparedStatus>,
+}
+
+/// What a resync has found that compares before it copies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ComparedStatus {
+    /// Bytes compared.
+    pub compared_bytes: u64,
+    /// Of these, bytes that were equal and aren't copied.
+    pub equal_bytes: u64,
+    /// Bytes copied so far.
+    pub copied_bytes: u64,
 }
 
 impl ResyncStatus {

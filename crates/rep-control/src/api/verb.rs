@@ -111,6 +111,9 @@ pub struct VerbRequest {
     /// `verify`: the node whose data repairs the other's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repair_from: Option<String>,
+    /// `resize`: the new area is the same on both disks already and isn't resynced.
+    #[serde(skip_serializing_if = "is_false")]
+    pub assume_clean: bool,
     /// How long it may take.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
@@ -148,6 +151,9 @@ pub struct PlanEntry {
     pub local_dirty_bytes: u64,
     /// Bytes the peer wrote since both last agreed.
     pub peer_dirty_bytes: u64,
+    /// Whether what may differ would be compared first, and only what does be copied.
+    #[serde(default)]
+    pub compares: bool,
     /// All of that in one sentence.
     pub sentence: String,
 }

@@ -25,8 +25,8 @@ pub use problem::{ConfigErrors, Problem, Severity};
 pub use secret::{Secret, SecretError, read_secret};
 pub use types::{
     ARCHIVE_DIR_DEFAULT, ArchiveBlocks, ArchiveConfig, CommandLine, Config, Device, Durability, Fencing,
-    HandlersConfig, MetaDisk, NetConfig, NodeConfig, ResourceConfig, ResyncConfig, SplitBrainConfig, SplitBrainPolicy,
-    StartMode, VolumeConfig,
+    HandlersConfig, MetaDisk, NetConfig, NodeConfig, OnNoData, ResourceConfig, ResyncConfig, SplitBrainConfig,
+    SplitBrainPolicy, StartMode, VolumeConfig,
 };
 pub use value::{format_duration, parse_duration, parse_size};
 

@@ -7,7 +7,8 @@ use super::source::SourceFile;
 use super::table::{Table, Value, clamp};
 use super::types::{
     ArchiveBlocks, ArchiveConfig, CommandLine, Config, Device, Durability, Fencing, HandlersConfig, MetaDisk,
-    NetConfig, NodeConfig, ResourceConfig, ResyncConfig, SplitBrainConfig, SplitBrainPolicy, StartMode, VolumeConfig,
+    NetConfig, NodeConfig, OnNoData, ResourceConfig, ResyncConfig, SplitBrainConfig, SplitBrainPolicy, StartMode,
+    VolumeConfig,
 };
 use super::{links, value};
 use rep_types::{NodeName, ResourceName, VolumeNumber};
@@ -94,6 +95,7 @@ fn resource(name: &str, mut t: Table<'_>, all: &mut Parsed, problems: &mut Vec<P
     let start = word(&mut t, "start", StartMode::WORDS, problems);
     let durability = word(&mut t, "durability", Durability::WORDS, problems);
     let fencing = word(&mut t, "fencing", Fencing::WORDS, problems);
+    let on_no_data = word(&mut t, "on-no-data", OnNoData::WORDS, problems);
     let place = t.place();
     let handlers = t.table("handlers", problems).map(|table| handlers(table, problems)).unwrap_or_default();
     if fencing != Fencing::default() && handlers.fence_peer.is_empty() {
@@ -112,8 +114,20 @@ fn resource(name: &str, mut t: Table<'_>, all: &mut Parsed, problems: &mut Vec<P
     t.finish(problems);
     let nodes = nodes?;
     let name = parsed_name.ok()?;
-    let resource =
-        ResourceConfig { name, start, durability, fencing, handlers, net, resync, split_brain, archive, links, nodes };
+    let resource = ResourceConfig {
+        name,
+        start,
+        durability,
+        fencing,
+        on_no_data,
+        handlers,
+        net,
+        resync,
+        split_brain,
+        archive,
+        links,
+        nodes,
+    };
     (problems.len() == before).then_some(resource)
 }
 

@@ -1,6 +1,6 @@
 //! The configuration as TOML again: `repctl config show`.
 
-use super::types::{ArchiveBlocks, ArchiveConfig, Device, Durability, Fencing, MetaDisk, StartMode};
+use super::types::{ArchiveBlocks, ArchiveConfig, Device, Durability, Fencing, MetaDisk, OnNoData, StartMode};
 use super::types::{
     Config, HandlersConfig, NetConfig, NodeConfig, ResourceConfig, ResyncConfig, SplitBrainConfig, VolumeConfig,
 };
@@ -66,6 +66,7 @@ impl Writer {
             out.key("start", resource.start, Some(&StartMode::default()));
             out.key("durability", resource.durability, Some(&Durability::default()));
             out.key("fencing", resource.fencing, Some(&Fencing::default()));
+            out.key("on-no-data", resource.on_no_data, Some(&OnNoData::default()));
             let default = ArchiveConfig::default().directory_words();
             out.key("archive-dir", resource.archive.directory_words(), Some(&default));
             out.key("archive-blocks", resource.archive.blocks, Some(&ArchiveBlocks::default()));

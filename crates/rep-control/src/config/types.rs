@@ -68,6 +68,8 @@ pub struct ResourceConfig {
     pub durability: Durability,
     /// What must be known of an absent peer before promotion.
     pub fencing: Fencing,
+    /// What becomes of client I/O while no good data is in reach.
+    pub on_no_data: OnNoData,
     /// The link.
     pub net: NetConfig,
     /// Programs that are run when something happens.
@@ -158,6 +160,26 @@ impl Fencing {
             Self::DontCare => rep_types::Fencing::DontCare,
             Self::ResourceOnly => rep_types::Fencing::ResourceOnly,
             Self::ResourceAndStonith => rep_types::Fencing::ResourceAndStonith,
+        }
+    }
+}
+
+words! {
+    /// What becomes of client I/O while no good data is in reach (R32).
+    OnNoData {
+        /// It gets errors.
+        #[default]
+        IoError = "io-error",
+        /// It waits until there is some, or for `resume-io`.
+        SuspendIo = "suspend-io",
+    }
+}
+impl OnNoData {
+    /// As the engine takes it.
+    pub fn policy(self) -> rep_types::OnNoData {
+        match self {
+            Self::IoError => rep_types::OnNoData::IoError,
+            Self::SuspendIo => rep_types::OnNoData::SuspendIo,
         }
     }
 }

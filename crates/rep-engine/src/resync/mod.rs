@@ -18,6 +18,8 @@
 //!        ├─────────── ResyncFinished ───────►│
 //! ```
 //!
+//! Where the bits cover far more than what differs, the target compares by digests before it pulls (`compare`).
+//!
 //! The range of a request is locked in the tables of both nodes from before it is asked for until it is written, so
 //! that no client write slips in between on either side (R22).
 //!
@@ -28,6 +30,7 @@
 //!   second and an epoch at most: neither node's crash makes it begin anew.
 
 mod archive;
+mod compare;
 mod exchange;
 mod source;
 mod target;
@@ -37,10 +40,11 @@ use crate::event::Timestamp;
 use crate::local_disk::{BitmapTicket, SuperblockTicket};
 use crate::operation::{Leg, Operation, OperationKind};
 use crate::slab::Key;
-use crate::snapshot::ResyncSnapshot;
+use crate::snapshot::{ComparedSnapshot, ResyncSnapshot};
 use crate::volume::Volume;
 use crate::{Engine, limits};
 pub(crate) use archive::Archiving;
+pub(crate) use compare::{Comparison, compares};
 use rep_meta::DataState;
 use rep_types::planted;
 use rep_types::{
@@ -108,6 +112,7 @@ pub(crate) struct Resync {
     pub started: Timestamp,
     pub total_blocks: u64,
     pub copied_bytes: u64,
+    pub comparison: Comparison,
     /// When its progress was last on its way to the disk.
     pub saved: Timestamp,
     window: (Timestamp, u64),
@@ -134,6 +139,7 @@ impl Resync {
             started: now,
             total_blocks: 0,
             copied_bytes: 0,
+            comparison: Comparison::default(),
             saved: now,
             window: (now, 0),
             rate_bytes_per_s: 0,
@@ -176,6 +182,10 @@ impl Resync {
     pub fn note_copied(&mut self, bytes: u64, now: Timestamp) {
         self.refused = false;
         self.copied_bytes += bytes;
+        self.note_rate(bytes, now);
+    }
+
+    fn note_rate(&mut self, bytes: u64, now: Timestamp) {
         self.window.1 += bytes;
         let span = now.since(self.window.0);
         if span.as_millis() >= 1000 {
@@ -231,6 +241,10 @@ impl Volume {
             total_bytes: total * BLOCK_SIZE,
             done_bytes: (total - left) * BLOCK_SIZE,
             copied_bytes: resync.copied_bytes,
+            compared: resync.comparing().then_some(ComparedSnapshot {
+                compared_bytes: resync.comparison.compared_bytes,
+                equal_bytes: resync.comparison.equal_bytes,
+            }),
             started: resync.started,
             rate_bytes_per_s: rate,
         })
@@ -274,6 +288,8 @@ impl Engine {
         }
         if self.is_connected() {
             self.send_state();
+        } else if self.connection == ConnectionState::Disconnecting {
+            self.leave_outdated();
         }
         true
     }
@@ -359,5 +375,5 @@ impl Engine {
 }
 
 fn is_resync(kind: OperationKind) -> bool {
-    matches!(kind, OperationKind::ResyncSource { .. } | OperationKind::ResyncTarget { .. })
+    matches!(kind, OperationKind::ResyncSource { .. } | OperationKind::ResyncTarget { .. }) || kind.is_comparison()
 }

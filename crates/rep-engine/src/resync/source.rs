@@ -116,14 +116,14 @@ impl Engine {
         self.set_peer_disk(index, DiskState::Inconsistent, Why::Peer);
     }
 
+    pub(super) fn serves_resync(&self, index: usize) -> bool {
+        let resync = self.volumes[index].resync.as_ref();
+        resync.is_some_and(|resync| matches!(resync.stage, Stage::SourceRunning | Stage::SourceAwaitsFinished))
+    }
+
     /// The target asks for a range.
     pub(crate) fn resync_requested(&mut self, id: TransferId, number: VolumeNumber, range: ByteRange) {
-        let index = self.volume_index(number);
-        let running = |index: &usize| {
-            let resync = self.volumes[*index].resync.as_ref();
-            resync.is_some_and(|resync| matches!(resync.stage, Stage::SourceRunning | Stage::SourceAwaitsFinished))
-        };
-        let Some(index) = index.filter(running) else {
+        let Some(index) = self.volume_index(number).filter(|index| self.serves_resync(*index)) else {
             return self.send(Message::ResyncRefused { id }, None);
         };
         let legal = range.is_legal(self.volumes[index].size_bytes) && range.length <= REQUEST_LENGTH_MAX;
@@ -260,6 +260,10 @@ impl Engine {
         }
         self.set_peer_disk(index, DiskState::UpToDate, Why::ResyncDone);
         self.set_replication(index, ReplicationState::Established, Why::ResyncDone);
-        self.notice(Notice::ResyncFinished { volume: number, copied_bytes: resync.copied_bytes });
+        self.notice(Notice::ResyncFinished {
+            volume: number,
+            copied_bytes: resync.copied_bytes,
+            equal_bytes: resync.comparison.equal_bytes,
+        });
     }
 }

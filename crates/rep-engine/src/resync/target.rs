@@ -1,6 +1,6 @@
 //! The target's part of a resync: it pulls.
 
-use super::{Resync, Stage};
+use super::{Comparison, Resync, Stage};
 use crate::action::{Action, Notice, Why};
 use crate::operation::{IoPurpose, Leg, Operation, OperationKind, Stage as OperationStage};
 use crate::slab::Key;
@@ -23,6 +23,7 @@ impl Engine {
     /// before the first byte is written (S1).
     pub(crate) fn begin_resync_target(&mut self, index: usize, full: bool, settles_split_brain: bool) {
         let (serial, now) = (self.next_serial(), self.now);
+        let compares = self.target_compares(index);
         let volume = &mut self.volumes[index];
         let before = volume.disk;
         let Some(local) = &mut volume.local else { return };
@@ -32,7 +33,8 @@ impl Engine {
         volume.in_sync.clear_all();
         volume.finish_in_doubt = false;
         let resync = Resync::new(Stage::TargetExchange, serial, full, before, now);
-        volume.resync = Some(Resync { settles_split_brain, ..resync });
+        let comparison = Comparison::new(compares);
+        volume.resync = Some(Resync { settles_split_brain, comparison, ..resync });
         self.set_disk(index, DiskState::Inconsistent, Why::Handshake);
         self.show_resync(index, Why::Handshake);
         if !full {
@@ -123,7 +125,7 @@ impl Engine {
         let mut moved = false;
         while self.may_request(index) {
             match self.next_range(index) {
-                Some(range) => self.request_range(index, range),
+                Some((range, compare)) => self.request_range(index, range, compare),
                 None => return self.end_of_pass(index) || moved,
             }
             moved = true;
@@ -152,12 +154,21 @@ impl Engine {
         earlier.filter_map(|volume| volume.resync.as_ref()).any(goes_on)
     }
 
-    /// The next run that is out-of-sync and not yet copied. Moves the cursor past it.
-    fn next_range(&mut self, index: usize) -> Option<ByteRange> {
+    /// The next range to pull, or to compare first: what was found to differ, then the next run that is out-of-sync and
+    /// not yet done. Moves the cursor past it.
+    fn next_range(&mut self, index: usize) -> Option<(ByteRange, bool)> {
         let volume = &mut self.volumes[index];
+        let size = volume.size_bytes;
+        if let Some(run) = volume.next_different() {
+            return run.bytes(size).map(|range| (range, false));
+        }
         let (resync, local) = (volume.resync.as_mut()?, volume.local.as_ref()?);
+        // Else a run looked for in vain would count as one that was pulled unasked.
+        local.bitmap().next_run(resync.cursor, 1)?;
+        let compare = resync.comparison.is_next();
+        let blocks_max = if compare { limits::RESYNC_COMPARE_BLOCKS_MAX } else { limits::RESYNC_BLOCKS_MAX };
         loop {
-            let run = local.bitmap().next_run(resync.cursor, limits::RESYNC_BLOCKS_MAX)?;
+            let run = local.bitmap().next_run(resync.cursor, blocks_max)?;
             let mut fresh = BlockRange { first: run.first, count: 0 };
             while fresh.count < run.count {
                 let block = BlockRange::new(fresh.end(), 1);
@@ -168,13 +179,13 @@ impl Engine {
             }
             if fresh.count > 0 {
                 resync.cursor = BlockIndex(fresh.end());
-                return fresh.bytes(volume.size_bytes);
+                return fresh.bytes(size).map(|range| (range, compare));
             }
             resync.cursor = BlockIndex(run.first.0 + 1);
         }
     }
 
-    fn request_range(&mut self, index: usize, range: ByteRange) {
+    fn request_range(&mut self, index: usize, range: ByteRange, compare: bool) {
         let rate = self.config.resync_rate_max;
         let now = self.now;
         let Some(resync) = &mut self.volumes[index].resync else { return };
@@ -184,7 +195,11 @@ impl Engine {
             resync.not_before = resync.not_before.max(now).after(span);
         }
         let serial = resync.serial;
-        self.insert_operation(RequestId(0), index, range, None, OperationKind::ResyncTarget { serial });
+        let kind = match compare {
+            true => OperationKind::ResyncCompare { serial },
+            false => OperationKind::ResyncTarget { serial },
+        };
+        self.insert_operation(RequestId(0), index, range, None, kind);
     }
 
     /// The range is locked: ask for it.
@@ -200,7 +215,8 @@ impl Engine {
     fn awaited(&mut self, id: TransferId) -> Option<(Key, Operation)> {
         let key = Key(id.0);
         let op = self.ops.get_mut(key)?;
-        let awaited = matches!(op.kind, OperationKind::ResyncTarget { .. }) && op.peer == Leg::Open;
+        let ours = matches!(op.kind, OperationKind::ResyncTarget { .. });
+        let awaited = ours && op.peer == Leg::Open;
         if awaited {
             op.peer = Leg::Done;
         }
@@ -237,7 +253,10 @@ impl Engine {
 
     /// The source could not give a range: it stays out-of-sync, and is asked for again after a while.
     pub(crate) fn resync_refused(&mut self, id: TransferId) {
-        let Some((key, op)) = self.awaited(id) else { return };
+        let key = Key(id.0);
+        let asked = |op: &&Operation| op.kind.is_comparison() && op.peer == Leg::Open;
+        let asked = self.ops.get(key).filter(asked).map(|op| (key, *op));
+        let Some((key, op)) = asked.or_else(|| self.awaited(id)) else { return };
         let later = self.now.after(REFUSED_PAUSE);
         if let Some(resync) = &mut self.volumes[op.volume].resync {
             resync.requests = resync.requests.saturating_sub(1);
@@ -305,7 +324,8 @@ impl Engine {
 
     /// The source's generations: make them ours (R25).
     pub(crate) fn resync_generations(&mut self, number: VolumeNumber, current: GenerationId, history: &[GenerationId]) {
-        let Some(index) = self.volume_index(number) else { return };
+        // Who has said that it leaves a Primary counts as Outdated from then on, and stays what it was.
+        let Some(index) = self.volume_index(number).filter(|_| self.is_connected()) else { return };
         let volume = &mut self.volumes[index];
         let awaits = |resync: &Resync| resync.stage == Stage::TargetAwaitsGenerations;
         if !volume.resync.as_ref().is_some_and(awaits) || volume.adopting.is_some() || !current.is_real() {
@@ -333,6 +353,8 @@ impl Engine {
         let number = self.volumes[index].number;
         self.send(ControlMessage::ResyncFinished { volume: number }, None);
         self.set_replication(index, ReplicationState::Established, Why::ResyncDone);
-        self.notice(Notice::ResyncFinished { volume: number, copied_bytes: resync.copied_bytes });
+        let (copied_bytes, equal_bytes) = (resync.copied_bytes, resync.comparison.equal_bytes);
+        self.volumes[index].every_block = false;
+        self.notice(Notice::ResyncFinished { volume: number, copied_bytes, equal_bytes });
     }
 }

@@ -140,3 +140,27 @@ fn a_word_in_the_middle_of_a_meeting_counts_at_the_next() {
     assert_eq!(pair.outcome(1, word), Some(Ok(CommandOutcome::Done)));
     assert!(pair.is_in_sync());
 }
+
+/// beta had told its view when it heard that alpha's disk had gone: the generation it began then was in no view, and
+/// alpha's disk, which had come back, passed for as good as beta's (R17). Found by seed 15783.
+#[test]
+fn a_lost_disk_told_of_in_the_middle_of_a_handshake_counts_at_the_next() {
+    let mut pair = Pair::with_primary(2);
+    pair.command(1, Command::Detach { volume: VolumeNumber(0) });
+    pair.run();
+    pair.hold_wire(0);
+    pair.command(0, Command::Detach { volume: VolumeNumber(1) });
+    let write = pair.write(0, 1, 0);
+    pair.run();
+    pair.attach(0, 1);
+    pair.attach(1, 0);
+    pair.run();
+    pair.let_wire_go(0);
+    if pair.snapshot(0).connection != ConnectionState::Connected {
+        pair.connect();
+    }
+    assert!(pair.answer(0, write).is_some());
+    let [ours, theirs] = [0, 1].map(|node| pair.superblock(node, 1).generations.current);
+    assert_eq!(ours, theirs, "taken for equal by a view of before the generation");
+    assert!(pair.is_in_sync());
+}

@@ -2,7 +2,7 @@
 
 use crate::pair::{Kind, Pair};
 use rep_engine::Command;
-use rep_types::{ConnectionState, DiskState, IoError};
+use rep_types::{ConnectionState, DiskState, FenceAnswer, Fencing, IoError, Role};
 
 /// alpha, Primary, leaves; its disk fails before beta has answered. What only beta has is no success: beta calls its data
 /// Outdated, and alpha's still pass for the newest (R31, R32). Found by seed 11043.
@@ -38,4 +38,38 @@ fn a_flush_of_an_outdated_peer_alone_is_not_answered_as_done() {
     assert_eq!(pair.answer(0, flush), None);
     pair.fail_held(0, Kind::Flush, 0);
     assert_eq!(pair.answer(0, flush), Some(Err(IoError::Io)));
+}
+
+/// ```text
+/// alpha Primary ====> beta SyncTarget     with fencing; the last block is there, alpha tells its generations
+/// alpha Primary       beta leaves         before it has heard of them: alpha takes it for Outdated, and answers alone
+/// ```
+/// beta must not call itself UpToDate after that word. Found by seed 3943.
+#[test]
+fn a_target_that_leaves_is_not_good_any_more_when_the_end_reaches_it() {
+    let mut pair = Pair::fenced(1, Fencing::ResourceAndStonith);
+    pair.command(0, Command::Promote { force: false });
+    pair.run();
+    pair.cut();
+    let write = pair.write(0, 0, 0);
+    pair.run();
+    pair.fence_answers(0, FenceAnswer::PeerOutdated);
+    assert_eq!((pair.answer(0, write), pair.snapshot(0).role), (Some(Ok(())), Role::Primary));
+    pair.hold(0, Kind::Data, 0);
+    pair.connect();
+    pair.hold(0, Kind::Flush, 0);
+    pair.let_go(0, Kind::Data, 0);
+    pair.hold_wire(0);
+    pair.let_go(0, Kind::Flush, 0);
+    pair.hold_wire(1);
+    pair.command(1, Command::Disconnect { force: false });
+    pair.let_wire_go(0);
+    assert_eq!(pair.snapshot(1).connection, ConnectionState::Disconnecting);
+    assert_ne!(pair.volume(1, 0).disk, DiskState::UpToDate);
+    pair.let_wire_go(1);
+    assert_eq!(pair.volume(0, 0).peer_disk, DiskState::DUnknown);
+    pair.command(1, Command::Connect { discard_my_data: false });
+    pair.run();
+    pair.connect();
+    assert!(pair.is_in_sync());
 }

@@ -2,11 +2,15 @@
 //! events that shows it. One test, one bug; its name says what must hold.
 
 mod attach;
+mod compare;
 mod detach;
 mod fencing;
 mod handshake;
 mod leave;
+mod no_data;
 mod pair;
 mod promotion;
+mod resize;
 mod resync_order;
+mod verify;
 mod writes;

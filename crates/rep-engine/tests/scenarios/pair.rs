@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 /// Bytes of a volume: four extents.
-const DEVICE_BYTES: u64 = 4 * EXTENT_SIZE;
+pub const DEVICE_BYTES: u64 = 4 * EXTENT_SIZE;
 
 /// What a disk operation is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -59,10 +59,12 @@ enum Sent {
 pub struct Node {
     engine: Engine,
     metas: Vec<MemoryStorage>,
+    /// Bytes of each of its disks.
+    device_bytes: u64,
     boot: u128,
     /// How often the daemon has been started.
     lives: u64,
-    fencing: Fencing,
+    options: EngineConfig,
     /// The question to the fence-peer handler that isn't answered.
     fence_asked: Option<FenceId>,
     wants_link: bool,
@@ -80,11 +82,17 @@ pub struct Node {
 pub struct Pair {
     now: u64,
     session: u64,
+    /// What both nodes offer each other.
+    features: u64,
     volumes: usize,
     nodes: [Node; 2],
     /// Frames on their way, by sender.
     wires: [VecDeque<(SessionId, Sent)>; 2],
     wire_held: [bool; 2],
+}
+
+fn link_up(session: u64, features: u64) -> Event {
+    Event::LinkUp { session: SessionId(session), features, digest_key: Box::default() }
 }
 
 fn identity(node: usize, volume: usize) -> Identity {
@@ -110,13 +118,14 @@ fn fresh_metadata(node: usize, volume: usize) -> MemoryStorage {
 }
 
 impl Node {
-    fn new(node: usize, volumes: usize, fencing: Fencing) -> Node {
+    fn new(node: usize, volumes: usize, options: &EngineConfig) -> Node {
         Node {
-            engine: Node::engine(node, volumes, 1, fencing),
+            engine: Node::engine(node, volumes, 1, options),
             metas: (0..volumes).map(|volume| fresh_metadata(node, volume)).collect(),
+            device_bytes: DEVICE_BYTES,
             boot: 1,
             lives: 1,
-            fencing,
+            options: options.clone(),
             fence_asked: None,
             wants_link: false,
             ops: VecDeque::new(),
@@ -129,11 +138,12 @@ impl Node {
         }
     }
 
-    fn engine(node: usize, volumes: usize, life: u64, fencing: Fencing) -> Engine {
+    fn engine(node: usize, volumes: usize, life: u64, options: &EngineConfig) -> Engine {
         let config = EngineConfig {
             volumes: (0..volumes).map(|volume| VolumeNumber(volume as u16)).collect(),
-            fencing,
-            ..EngineConfig::new(node == 0, life * 1000 + node as u64)
+            sorts_first: node == 0,
+            seed: life * 1000 + node as u64,
+            ..options.clone()
         };
         Engine::new(config)
     }
@@ -152,15 +162,16 @@ impl Node {
 impl Pair {
     /// Both nodes connected, Secondary, with disks that were just created.
     pub fn just_created(volumes: usize) -> Pair {
-        Pair::created(volumes, Fencing::DontCare)
+        Pair::created(volumes, &EngineConfig::new(false, 0))
     }
 
-    fn created(volumes: usize, fencing: Fencing) -> Pair {
+    fn created(volumes: usize, options: &EngineConfig) -> Pair {
         let mut pair = Pair {
             now: 1_000_000_000,
             session: 0,
+            features: rep_wire::features::ALL,
             volumes,
-            nodes: [Node::new(0, volumes, fencing), Node::new(1, volumes, fencing)],
+            nodes: [Node::new(0, volumes, options), Node::new(1, volumes, options)],
             wires: [VecDeque::new(), VecDeque::new()],
             wire_held: [false; 2],
         };
@@ -182,7 +193,12 @@ impl Pair {
 
     /// The same, with fencing.
     pub fn fenced(volumes: usize, fencing: Fencing) -> Pair {
-        let mut pair = Pair::created(volumes, fencing);
+        Pair::configured(volumes, &EngineConfig { fencing, ..EngineConfig::new(false, 0) })
+    }
+
+    /// The same, with this configuration.
+    pub fn configured(volumes: usize, options: &EngineConfig) -> Pair {
+        let mut pair = Pair::created(volumes, options);
         pair.take_for_equal();
         pair
     }
@@ -209,12 +225,17 @@ impl Pair {
 
     // ---- what the test does ----
 
+    /// From now on the nodes offer each other nothing beyond the protocol's first version.
+    pub fn without_features(&mut self) {
+        self.features = 0;
+    }
+
     /// A connection comes up.
     pub fn connect(&mut self) {
         self.session += 1;
         for node in 0..2 {
             assert!(self.nodes[node].wants_link, "node {node} wants no connection");
-            self.feed(node, Event::LinkUp { session: SessionId(self.session) });
+            self.feed(node, link_up(self.session, self.features));
         }
         self.run();
     }
@@ -223,7 +244,7 @@ impl Pair {
     pub fn connect_half(&mut self, joined: usize) {
         self.session += 1;
         for node in 0..2 {
-            self.feed(node, Event::LinkUp { session: SessionId(self.session) });
+            self.feed(node, link_up(self.session, self.features));
         }
         let decision = |sent: &(SessionId, Sent)| matches!(&sent.1, Sent::Frame(Message::Control(message), _) if matches!(**message, ControlMessage::Decision { .. }));
         while !self.wires[joined].front().is_some_and(decision) {
@@ -257,7 +278,7 @@ impl Pair {
         self.feed(1 - node, Event::LinkDown { session: SessionId(self.session), cause: LinkCause::Failed });
         let state = &mut self.nodes[node];
         state.lives += 1;
-        state.engine = Node::engine(node, self.volumes, state.lives, state.fencing);
+        state.engine = Node::engine(node, self.volumes, state.lives, &state.options);
         state.fence_asked = None;
         state.ops.clear();
         state.held.clear();
@@ -270,8 +291,9 @@ impl Pair {
 
     /// Gives a node's engine a disk.
     pub fn attach(&mut self, node: usize, volume: usize) {
+        let device_bytes = self.nodes[node].device_bytes;
         let storage = &mut self.nodes[node].metas[volume];
-        let loaded = rep_meta::load(storage, &identity(node, volume), Placement::External, DEVICE_BYTES);
+        let loaded = rep_meta::load(storage, &identity(node, volume), Placement::External, device_bytes);
         let loaded = Box::new(loaded.expect("good metadata"));
         let (id, boot) = (self.nodes[node].next_number(), BootId(self.nodes[node].boot));
         let volume = VolumeNumber(volume as u16);
@@ -284,6 +306,11 @@ impl Pair {
         let id = self.nodes[node].next_number();
         self.feed(node, Event::Command { id: CommandId(id), command });
         id
+    }
+
+    /// A node's disks get twice their size.
+    pub fn grow_disks(&mut self, node: usize) {
+        self.nodes[node].device_bytes = 2 * DEVICE_BYTES;
     }
 
     /// The operator no longer waits for a command.
@@ -315,6 +342,14 @@ impl Pair {
     /// They are again; what was held is done.
     pub fn let_go(&mut self, node: usize, kind: Kind, volume: usize) {
         self.nodes[node].held.retain(|held| *held != (kind, volume));
+        self.run();
+    }
+
+    /// Of what is held, the newest is done.
+    pub fn let_newest_go(&mut self, node: usize, kind: Kind, volume: usize) {
+        let at = self.nodes[node].ops.iter().rposition(|op| (op.kind, op.volume) == (kind, volume));
+        let op = at.and_then(|at| self.nodes[node].ops.remove(at)).expect("something is held");
+        self.report(node, op, Ok(()));
         self.run();
     }
 
@@ -388,6 +423,11 @@ impl Pair {
         self.nodes[node].answers.get(&id).copied()
     }
 
+    /// A node.
+    pub fn node(&self, node: usize) -> &Node {
+        &self.nodes[node]
+    }
+
     /// A node as its engine shows it.
     pub fn snapshot(&self, node: usize) -> Snapshot {
         self.nodes[node].engine.snapshot(Timestamp(self.now))
@@ -400,8 +440,9 @@ impl Pair {
 
     /// A volume's superblock as it is on a node's disk.
     pub fn superblock(&mut self, node: usize, volume: usize) -> Superblock {
+        let device_bytes = self.nodes[node].device_bytes;
         let storage = &mut self.nodes[node].metas[volume].clone();
-        let loaded = rep_meta::load(storage, &identity(node, volume), Placement::External, DEVICE_BYTES);
+        let loaded = rep_meta::load(storage, &identity(node, volume), Placement::External, device_bytes);
         loaded.expect("good metadata").superblock
     }
 
@@ -460,6 +501,10 @@ impl Pair {
                 assert_eq!(state.outcomes.insert(id.0, result), None, "command {} ends twice", id.0);
             }
             Action::FencePeer { id } => state.fence_asked = Some(id),
+            Action::MeasureDisk { volume } => {
+                let (device_bytes, metadata_device_bytes) = (state.device_bytes, 1 << 20);
+                self.feed(node, Event::DiskMeasured { volume, device_bytes, metadata_device_bytes });
+            }
             Action::Notice(notice) => state.notices.push(notice),
             Action::CloseDisk { .. } | Action::DropArchive { .. } | Action::Release { .. } | Action::Export { .. } => {}
         }

@@ -102,3 +102,24 @@ fn a_disk_is_flushed_once_at_a_time() {
     assert_eq!(pair.answer(0, flush), Some(Ok(())), "alpha's disk has it");
     assert_eq!(pair.volume(0, 0).out_of_sync_bytes, BLOCK_SIZE, "beta may lack it");
 }
+
+/// What waits for one volume's loss to be recorded isn't answered because that wait has ended, while another volume's loss
+/// isn't recorded yet: beta has the write in its cache only, and without the generation it passes for current after it
+/// has lost its power (R13). Found by seed 14029.
+#[test]
+fn an_answer_held_for_one_volume_waits_for_the_loss_of_another() {
+    let mut pair = Pair::with_primary(2);
+    pair.hold_wire(1);
+    let write = pair.write(0, 1, 0);
+    pair.run();
+    pair.command(0, Command::Detach { volume: VolumeNumber(0) });
+    pair.hold(1, Kind::Meta, 0);
+    pair.let_wire_go(1);
+    assert_eq!(pair.answer(0, write), None, "held until beta has recorded that alpha's disk is gone");
+    pair.hold(0, Kind::Meta, 1);
+    pair.cut();
+    pair.run();
+    assert_eq!(pair.answer(0, write), None, "answered before the loss of the peer is recorded");
+    pair.let_go(0, Kind::Meta, 1);
+    assert_eq!(pair.answer(0, write), Some(Ok(())));
+}

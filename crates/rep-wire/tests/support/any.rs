@@ -5,10 +5,13 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use rep_types::{
     AfterOnePrimary, AfterZeroPrimaries, BlockIndex, BlockRange, ByBitmapOrFull, ByteRange, DiskState,
-    GENERATION_HISTORY_LENGTH, GenerationId, Generations, IoError, REQUEST_LENGTH_MAX, Role, SplitBrainPolicies,
-    SyncDecision, SyncRefusal, SyncRule, SyncVerdict, VolumeNumber, ZERO_LENGTH_MAX, ZeroMode,
+    GENERATION_HISTORY_LENGTH, GenerationId, Generations, IoError, REQUEST_LENGTH_MAX, Role, Room, RoomLimit,
+    SplitBrainPolicies, SyncDecision, SyncRefusal, SyncRule, SyncVerdict, VolumeNumber, ZERO_LENGTH_MAX, ZeroMode,
 };
-use rep_wire::{ControlMessage, Message, NodeView, PriorEnd, SplitBrainWord, TransferId, VolumeView, encode_runs};
+use rep_wire::{
+    ControlMessage, Message, NodeView, PriorEnd, ResizeAnswer, ResizeRefusal, ResizeStep, SplitBrainWord, TransferId,
+    VolumeView, encode_runs,
+};
 use std::collections::BTreeMap;
 
 pub const SYNC_REFUSALS: [SyncRefusal; 8] = [
@@ -236,8 +239,54 @@ fn any_comparison() -> impl Strategy<Value = ControlMessage> {
             id,
             digests: vec![byte; blocks * rep_types::DIGEST_LENGTH]
         }),
-        (id(), proptest::collection::btree_set(0..256u16, 0..9)).prop_map(|(id, different)| {
-            ControlMessage::DigestDone { id, different: different.into_iter().collect() }
+        (id(), proptest::collection::btree_set(0..256u16, 0..9), any::<bool>()).prop_map(|(id, different, resync)| {
+            let different = different.into_iter().collect();
+            match resync {
+                true => ControlMessage::ResyncCompared { id, different },
+                false => ControlMessage::DigestDone { id, different },
+            }
+        }),
+        (id(), any_volume(), any_range(REQUEST_LENGTH_MAX), any::<[u8; 32]>(), 0..=256usize).prop_map(
+            |(id, volume, range, key, blocks)| ControlMessage::ResyncCompare {
+                id,
+                volume,
+                range,
+                key,
+                digests: vec![key[0]; blocks * rep_types::DIGEST_LENGTH]
+            }
+        ),
+    ]
+}
+
+fn any_room() -> impl Strategy<Value = Room> {
+    let limit = prop_oneof![
+        Just(RoomLimit::Disk),
+        any::<u64>().prop_map(|needed_bytes| RoomLimit::GrownTooLittle { needed_bytes }),
+        any::<u64>().prop_map(|needed_bytes| RoomLimit::MetadataDevice { needed_bytes }),
+        Just(RoomLimit::Largest),
+    ];
+    (any::<u64>(), limit).prop_map(|(bytes, limit)| Room { bytes, limit })
+}
+
+fn any_resize() -> impl Strategy<Value = ControlMessage> {
+    let step = prop_oneof![
+        Just(ResizeStep::Ask),
+        any::<u64>().prop_map(|size_bytes| ResizeStep::Prepare { size_bytes }),
+        (any::<u64>(), any::<bool>())
+            .prop_map(|(size_bytes, assume_clean)| ResizeStep::Commit { size_bytes, assume_clean }),
+    ];
+    let answer = prop_oneof![
+        any_room().prop_map(ResizeAnswer::Room),
+        Just(ResizeAnswer::Prepared),
+        Just(ResizeAnswer::Refused(ResizeRefusal::ResyncUnderWay)),
+    ];
+    prop_oneof![
+        (any_volume(), step).prop_map(|(volume, step)| ControlMessage::Resize { volume, step }),
+        (any_volume(), answer).prop_map(|(volume, answer)| ControlMessage::ResizeAnswer { volume, answer }),
+        (any_volume(), any::<u64>(), any_room()).prop_map(|(volume, agreed_bytes, room)| ControlMessage::Size {
+            volume,
+            agreed_bytes,
+            room
         }),
     ]
 }
@@ -252,6 +301,7 @@ pub fn any_control() -> impl Strategy<Value = ControlMessage> {
         }),
         (any_volume(), any_block()).prop_map(|(volume, from)| ControlMessage::BitmapRequest { volume, from }),
         any_bitmap_part(),
+        any_resize(),
         (any_volume(), any_generation(), vec(any_generation(), 0..=GENERATION_HISTORY_LENGTH))
             .prop_map(|(volume, current, history)| ControlMessage::ResyncGenerations { volume, current, history }),
         (any_volume(), any_block(), 0u64..1 << 40).prop_map(|(volume, first, count)| ControlMessage::OutOfSync {

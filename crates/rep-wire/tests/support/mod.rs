@@ -5,11 +5,12 @@ pub mod any;
 
 use rep_types::{
     AfterOnePrimary, AfterZeroPrimaries, BlockIndex, ByBitmapOrFull, ByteRange, DiskState, GENERATION_HISTORY_LENGTH,
-    GenerationId, Generations, IoError, Role, SplitBrainPolicies, SyncDecision, SyncRule, SyncVerdict, VolumeNumber,
-    ZeroMode,
+    GenerationId, Generations, IoError, Role, Room, RoomLimit, SplitBrainPolicies, SyncDecision, SyncRule, SyncVerdict,
+    VolumeNumber, ZeroMode,
 };
 use rep_wire::{
-    ControlMessage, Frame, FrameReader, FrameWriter, Message, NodeView, Parsed, PriorEnd, TransferId, VolumeView,
+    ControlMessage, Frame, FrameReader, FrameWriter, Message, NodeView, Parsed, PriorEnd, ResizeAnswer, ResizeRefusal,
+    ResizeStep, TransferId, VolumeView,
 };
 
 /// The session of every frame in tests.
@@ -127,6 +128,33 @@ pub fn control_samples() -> Vec<(&'static str, ControlMessage)> {
         ("digest-request", ControlMessage::DigestRequest { id: ID, volume, range: RANGE, key: [0xab; 32] }),
         ("digests", ControlMessage::Digests { id: ID, digests: vec![0x5a; 2 * rep_types::DIGEST_LENGTH] }),
         ("digest-done", ControlMessage::DigestDone { id: ID, different: vec![0, 255] }),
+        (
+            "resize",
+            ControlMessage::Resize { volume, step: ResizeStep::Commit { size_bytes: 1 << 40, assume_clean: true } },
+        ),
+        (
+            "resize-answer",
+            ControlMessage::ResizeAnswer { volume, answer: ResizeAnswer::Refused(ResizeRefusal::NoRoom) },
+        ),
+        (
+            "size",
+            ControlMessage::Size {
+                volume,
+                agreed_bytes: 10 << 30,
+                room: Room { bytes: 20 << 30, limit: RoomLimit::MetadataDevice { needed_bytes: 1 << 20 } },
+            },
+        ),
+        (
+            "resync-compare",
+            ControlMessage::ResyncCompare {
+                id: ID,
+                volume,
+                range: RANGE,
+                key: [0xcd; 32],
+                digests: vec![0xa5; 2 * rep_types::DIGEST_LENGTH],
+            },
+        ),
+        ("resync-compared", ControlMessage::ResyncCompared { id: ID, different: vec![1, 254] }),
     ]
 }
 

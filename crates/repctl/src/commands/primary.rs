@@ -3,10 +3,10 @@
 use super::{verb, wait};
 use crate::Failure;
 use crate::cli::{Options, PrimaryArguments};
-use crate::mounting::stable_name;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use rep_control::api::{ApiError, Verb, VerbRequest, VolumeStatus};
+use rep_control::device_link;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -53,7 +53,7 @@ fn missing(resource: &str, volume: &VolumeStatus) -> Option<String> {
     if let Err(error) = open(device, OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK, Mode::empty()) {
         return Some(format!("{}: {error}", device.display()));
     }
-    let name = stable_name(resource, volume.number);
+    let name = device_link(resource, volume.number);
     let leads = std::fs::canonicalize(&name).is_ok_and(|to| to == device);
     (!leads).then(|| format!("{} doesn't lead to it", name.display()))
 }

@@ -21,6 +21,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// How long a disk in use is waited for: a daemon that starts looks at its disks for a moment, in vain as long as they have
+/// no metadata.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 /// A volume that may be written to: its disks are open and locked.
 struct Prepared<'a> {
     volume: &'a VolumeConfig,
@@ -85,7 +89,7 @@ fn prepare(volume: &VolumeConfig, identity: Identity, force: bool) -> Result<Pre
 }
 
 fn open(path: &Path, resource: &str) -> Result<Disk, ApiError> {
-    Disk::open(path, SECTOR_SIZE, Duration::ZERO).map_err(|error| {
+    Disk::open(path, SECTOR_SIZE, PATIENCE).map_err(|error| {
         let message = format!("{} can't be used: {error}", path.display());
         let (reason, hint) = match error {
             OpenError::Missing => ("DiskMissing", "look at its path in the configuration".to_owned()),
@@ -165,8 +169,8 @@ fn refuse_metadata(disk: &mut Disk, volume: &VolumeConfig, resource: &str) -> Re
                 let (other, node, number) =
                     (&former.superblock.resource, &former.superblock.node, former.superblock.volume);
                 let what = format!(
-                    "has grown: the metadata of {other}/{number} on node {node} is where a disk of {} bytes ended; make it \
-                     that size again to keep what it knows",
+                    "has grown: the metadata of {other}/{number} on node {node} is where a disk of {} bytes ended, and still \
+                     counts; 'repctl up' attaches it as it was",
                     former.device_bytes
                 );
                 refuse("DiskHasGrown", what)

@@ -82,10 +82,18 @@ fn event(resource: &ResourceName, notice: &Notice) -> Event {
         Notice::MetadataDamaged { volume } => told("metadata_damaged", *volume, None, None),
         Notice::Archived { volume, saved_bytes } => told("archived", *volume, None, Some(*saved_bytes)),
         Notice::ArchiveFailed { volume } => told("archive_failed", *volume, None, None),
-        Notice::ResyncFinished { volume, copied_bytes } => told("resync_finished", *volume, None, Some(*copied_bytes)),
+        Notice::ResyncFinished { volume, copied_bytes, equal_bytes } => {
+            let equal = (*equal_bytes > 0).then(|| format!("{equal_bytes} bytes were equal and weren't copied"));
+            told("resync_finished", *volume, equal, Some(*copied_bytes))
+        }
         Notice::VerifyFinished { volume, different_bytes } => {
             told("verify_finished", *volume, None, Some(*different_bytes))
         }
+        Notice::Grown { volume, from_bytes, to_bytes } => Event {
+            from: Some(from_bytes.to_string()),
+            to: Some(to_bytes.to_string()),
+            ..told("grown", *volume, None, Some(*to_bytes))
+        },
         Notice::FenceAnswered { answer } => {
             Event { reason: Some(answer.to_string()), ..blank(resource, "fence_answered") }
         }

@@ -43,6 +43,7 @@ fn engine(config: &ResourceConfig) -> EngineConfig {
         stable: config.durability == Durability::Stable,
         resync_rate_max: config.resync.max_rate_bytes_per_s,
         fencing: config.fencing.policy(),
+        on_no_data: config.on_no_data.policy(),
         split_brain: config.split_brain.policies(),
         archive: config.archive.directory.as_ref().map(|_| match config.archive.blocks {
             ArchiveBlocks::Differing => ArchiveScope::Differing,

@@ -20,6 +20,7 @@ pub fn entry(planned: &PlannedSync, peer: &str) -> PlanEntry {
         bytes_at_most: planned.bytes_at_most,
         local_dirty_bytes: planned.local_dirty_bytes,
         peer_dirty_bytes: planned.peer_dirty_bytes,
+        compares: planned.compares,
         sentence: sentence(planned, peer),
     }
 }
@@ -42,6 +43,12 @@ fn sentence(planned: &PlannedSync, peer: &str) -> String {
                 "{why} (rule {rule}: {refusal:?}); nothing would be copied: {} bytes changed here alone, {} on {peer}",
                 planned.local_dirty_bytes, planned.peer_dirty_bytes
             );
+        }
+        SyncVerdict::Source(_) if planned.compares => {
+            format!("{bytes} bytes would be compared, and what differs copied to {peer}")
+        }
+        SyncVerdict::Target(_) if planned.compares => {
+            format!("{bytes} bytes would be compared, and what differs copied from {peer}")
         }
         SyncVerdict::Source(_) => format!("at most {bytes} bytes would be copied to {peer}"),
         SyncVerdict::Target(_) => format!("at most {bytes} bytes would be copied from {peer}"),
@@ -70,16 +77,29 @@ mod tests {
     use super::*;
     use rep_types::{SyncDecision, SyncRefusal, VolumeNumber};
 
-    fn said(rule: SyncRule, verdict: SyncVerdict) -> String {
+    fn planned(rule: SyncRule, verdict: SyncVerdict) -> PlannedSync {
         let decision = SyncDecision { rule, verdict };
-        let planned = PlannedSync {
+        PlannedSync {
             volume: VolumeNumber(0),
             decision,
             bytes_at_most: 30,
             local_dirty_bytes: 10,
             peer_dirty_bytes: 20,
-        };
-        sentence(&planned, "beta")
+            compares: false,
+        }
+    }
+
+    #[test]
+    fn what_is_compared_first_is_said_to_be() {
+        let verdict = SyncVerdict::Source(ByBitmapOrFull::ByBitmap);
+        let planned = PlannedSync { compares: true, ..planned(SyncRule::CrashedPrimary, verdict) };
+        let said = entry(&planned, "beta");
+        assert!(said.compares);
+        assert!(
+            said.sentence.contains("30 bytes would be compared, and what differs copied to beta"),
+            "{}",
+            said.sentence
+        );
     }
 
     #[test]
@@ -103,7 +123,7 @@ mod tests {
             (SyncRule::Unrelated, SyncVerdict::Refuse(SyncRefusal::UnrelatedData), "nothing would be copied"),
         ];
         for (rule, verdict, words) in told {
-            let sentence = said(rule, verdict);
+            let sentence = sentence(&planned(rule, verdict), "beta");
             assert!(sentence.contains(words) && sentence.contains(&rule.to_string()), "{sentence}");
         }
     }

@@ -2,10 +2,17 @@
 
 use rep_control::api::{ApiError, Verb};
 use rep_engine::{Snapshot, VolumeSnapshot};
-use rep_types::{ConnectionState, DiskState, Refusal};
+use rep_types::{ConnectionState, DiskState, Refusal, Room, RoomLimit};
 
 /// The same refusal, with a better word where the state knows one.
 pub fn explained(error: ApiError, verb: Verb, name: &str, engine: &Snapshot) -> ApiError {
+    if verb == Verb::Resize
+        && let Some(volume) = engine.volumes.iter().find(|volume| volume.can_grow_to_bytes().is_none())
+        && let Some(message) = no_room(&error.reason, volume)
+    {
+        let hint = format!("enlarge what is too small, then run 'repctl resize {name}' again");
+        return ApiError { message, ..error }.with_hint(hint);
+    }
     let better = if verb == Verb::Disconnect && error.reason == format!("{:?}", Refusal::OnlyGoodCopy) {
         Some((
             "the Primary has its data from the other node's disk alone: without the connection its clients get errors",
@@ -27,6 +34,36 @@ pub fn explained(error: ApiError, verb: Verb, name: &str, engine: &Snapshot) -> 
         Some((message, hint)) => ApiError { message: message.to_owned(), ..error }.with_hint(hint),
         None => error,
     }
+}
+
+/// Which disk keeps a volume from growing, with the sizes.
+fn no_room(reason: &str, volume: &VolumeSnapshot) -> Option<String> {
+    let about_room = [
+        Refusal::DiskNotGrown,
+        Refusal::PeerDiskNotGrown,
+        Refusal::DisksNotGrown,
+        Refusal::MetadataTooSmall,
+        Refusal::PeerMetadataTooSmall,
+    ];
+    if !about_room.iter().any(|refusal| reason == format!("{refusal:?}")) {
+        return None;
+    }
+    let of = |whose: &str, room: Option<Room>| match room {
+        None => format!("what {whose} disk has room for isn't known"),
+        Some(Room { bytes, limit: RoomLimit::GrownTooLittle { needed_bytes } }) => format!(
+            "{whose} disk has room for {bytes} bytes; it has grown by less than its metadata need, to {needed_bytes} bytes \
+             at least"
+        ),
+        Some(Room { bytes, limit: RoomLimit::MetadataDevice { needed_bytes } }) => {
+            format!("{whose} disk has room for {bytes} bytes as long as its meta-disk has less than {needed_bytes}")
+        }
+        Some(Room { bytes, limit: RoomLimit::Largest }) => {
+            format!("{whose} disk has room for {bytes} bytes; nothing larger than 1 PiB is replicated")
+        }
+        Some(Room { bytes, limit: RoomLimit::Disk }) => format!("{whose} disk has room for {bytes} bytes"),
+    };
+    let (size, here, there) = (volume.size_bytes, of("this node's", volume.room), of("the peer's", volume.peer_room));
+    Some(format!("volume {} has {size} bytes and can't grow: {here}, {there}", volume.number))
 }
 
 fn any(engine: &Snapshot, disk: impl Fn(&VolumeSnapshot) -> DiskState, state: DiskState) -> bool {
@@ -98,6 +135,26 @@ mod tests {
             let sentence = said(Refusal::NoUpToDateDisk, &engine(connection, disk));
             assert!(sentence.contains(words), "{sentence}");
         }
+    }
+
+    #[test]
+    fn a_disk_without_room_is_named_with_its_size() {
+        let room = |bytes, limit| Some(Room { bytes, limit });
+        let volume = VolumeSnapshot {
+            size_bytes: 1000,
+            room: room(5000, RoomLimit::Disk),
+            peer_room: room(1000, RoomLimit::MetadataDevice { needed_bytes: 77 }),
+            ..fixture::volume()
+        };
+        let engine = fixture::engine(Role::Primary, ConnectionState::Connected, volume);
+        let refused = ApiError::refused(Refusal::PeerMetadataTooSmall, "vz");
+        let told = explained(refused, Verb::Resize, "vz", &engine);
+        for word in
+            ["1000 bytes and can't grow", "this node's disk has room for 5000", "less than 77", "repctl resize vz"]
+        {
+            assert!(told.sentence().contains(word), "{word}: {}", told.sentence());
+        }
+        assert_eq!((told.reason.as_str(), told.exit_code), ("PeerMetadataTooSmall", 10));
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use super::resource::{Life, Report, Resource};
 use super::{VERSION, holders, verdict};
 use rep_control::api::{
-    ApiError, Detail, IoStatus, PeerStatus, ResourceStatus, ResyncRole, ResyncStatus, Status, VerifyStatus,
-    VolumeDetail, VolumeStatus,
+    ApiError, ComparedStatus, Detail, IoStatus, PeerStatus, ResourceStatus, ResyncRole, ResyncStatus, Status,
+    VerifyStatus, VolumeDetail, VolumeStatus,
 };
 use rep_control::config::{NodeConfig, VolumeConfig};
 use rep_engine::{IoSuspension, Timestamp, VerifySnapshot, VolumeSnapshot};
@@ -100,6 +100,7 @@ pub fn suspension_words(suspension: IoSuspension) -> String {
     match suspension {
         IoSuspension::Operator => "suspended by the operator",
         IoSuspension::Fencing => "the peer is gone and isn't known to be unable to go on",
+        IoSuspension::NoData => "no good data is in reach",
         IoSuspension::RecordingLoss => "the loss of the peer or of a disk is being made durable",
         IoSuspension::Metadata => "the metadata is being written",
     }
@@ -121,6 +122,7 @@ fn volume(config: &VolumeConfig, report: Option<&ResourceReport>) -> VolumeStatu
             number: config.number.0,
             device,
             size_bytes: 0,
+            can_grow_to_bytes: None,
             open: false,
             disk: DiskState::Diskless,
             peer_disk: DiskState::DUnknown,
@@ -138,6 +140,7 @@ fn volume_status(engine: &VolumeSnapshot, device: String, now: Timestamp) -> Vol
         number: engine.number.0,
         device,
         size_bytes: engine.size_bytes,
+        can_grow_to_bytes: engine.can_grow_to_bytes(),
         open: engine.openers > 0,
         disk: engine.disk,
         peer_disk: engine.peer_disk,
@@ -183,6 +186,11 @@ fn resync(engine: &VolumeSnapshot, now: Timestamp) -> Option<ResyncStatus> {
         done_bytes: resync.done_bytes,
         rate_bytes_per_s: rate,
         eta_s: left.checked_div(rate),
+        compared: resync.compared.map(|compared| ComparedStatus {
+            compared_bytes: compared.compared_bytes,
+            equal_bytes: compared.equal_bytes,
+            copied_bytes: resync.copied_bytes,
+        }),
     })
 }
 

@@ -6,7 +6,7 @@ use rep_control::api::{
     ApiError, ErrorKind, VERB_TIMEOUT_MS_DEFAULT, VERB_TIMEOUT_MS_MAX, Verb, VerbAnswer, VerbRequest,
 };
 use rep_engine::{Command, CommandOutcome, Side};
-use rep_types::{ConnectionState, Refusal, VolumeNumber};
+use rep_types::{ConnectionState, Refusal, Role, VolumeNumber};
 use std::time::{Duration, Instant};
 
 /// The pause between two looks at whether the device is usable.
@@ -47,6 +47,7 @@ fn check_options(verb: Verb, request: &VerbRequest) -> Result<(), ApiError> {
         ("clear_bitmap", request.clear_bitmap, verb == Verb::NewGeneration),
         ("stop", request.stop, verb == Verb::Verify),
         ("keep", request.keep.is_some(), verb == Verb::SplitBrainResolve),
+        ("assume_clean", request.assume_clean, verb == Verb::Resize),
         ("repair_from", request.repair_from.is_some(), verb == Verb::Verify),
     ];
     match misused.iter().find(|(_, given, useful)| *given && !useful) {
@@ -133,15 +134,43 @@ impl Call<'_> {
                 Some(keep) => self.one(Command::ResolveSplitBrain { keep }).await,
                 None => Err(ApiError::usage("BadOption", format!("{} needs the option \"keep\": a node", self.verb))),
             },
-            Verb::Resize => Err(self.not_supported()),
+            Verb::Resize => {
+                let assume_clean = self.request.assume_clean;
+                self.resize(|volume| Command::Resize { volume, assume_clean }).await
+            }
         }
     }
 
-    fn not_supported(&self) -> ApiError {
-        let name = self.resource.name();
-        let error = ApiError::refused(Refusal::NotSupported, name);
-        let message = "growing a volume isn't supported by this version of repd".to_owned();
-        ApiError { message, ..error }.with_hint("the volume keeps the size both nodes agreed on")
+    /// Grows each volume, and says how large it is then.
+    async fn resize(&self, command: impl Fn(VolumeNumber) -> Command) -> Result<VerbAnswer, ApiError> {
+        let running = self.resource.running()?;
+        let done = self.each(command).await;
+        if let Err(error) = done {
+            running.report().await;
+            return Err(self.explained(error, &running));
+        }
+        let report = loop {
+            let Report::Fresh(report) = running.report().await else { return Ok(VerbAnswer::default()) };
+            // The driver of a block device may take a moment, or not be able to.
+            let waits = report.engine.role == Role::Primary && !report.volumes.iter().all(|volume| volume.exported);
+            let problem = report.volumes.iter().find_map(|volume| volume.export_problem.clone());
+            match problem {
+                Some(problem) if report.engine.role == Role::Primary => return Err(self.device_not_grown(&problem)),
+                _ if waits && Instant::now() < self.deadline => tokio::time::sleep(EXPORT_PAUSE).await,
+                _ => break report,
+            }
+        };
+        let grown = report.engine.volumes.iter().filter(|volume| self.volumes.contains(&volume.number));
+        let sizes = grown.map(|volume| format!("volume {} has {} bytes", volume.number, volume.size_bytes));
+        Ok(VerbAnswer { message: Some(sizes.collect::<Vec<_>>().join(", ")), ..VerbAnswer::default() })
+    }
+
+    fn device_not_grown(&self, problem: &str) -> ApiError {
+        let message = format!("the volume has grown on both nodes, but not the device here: {problem}");
+        ApiError::failed("DeviceNotGrown", message).with_hint(format!(
+            "at the next opportunity run 'repctl secondary {0}' and 'repctl primary {0}': the device is made anew then",
+            self.resource.name()
+        ))
     }
 
     /// A command about the whole resource.

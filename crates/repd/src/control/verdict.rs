@@ -80,7 +80,7 @@ fn archive_problem(report: &ResourceReport) -> Option<&str> {
     report.volumes.iter().find_map(|volume| volume.archive_problem.as_deref())
 }
 
-/// A Primary whose clients get errors.
+/// A Primary whose clients get errors, or wait for data.
 fn no_data(engine: &Snapshot, names: &Names<'_>) -> Option<String> {
     let (name, peer) = (names.resource, names.peer);
     let good = |volume: &VolumeSnapshot| DiskState::UpToDate == volume.disk || DiskState::UpToDate == volume.peer_disk;
@@ -90,7 +90,19 @@ fn no_data(engine: &Snapshot, names: &Names<'_>) -> Option<String> {
         ConnectionState::Connected => format!("run 'repctl attach {name}' on the node that has good data"),
         _ => format!("they go on when {peer} is back"),
     };
-    Some(format!("clients get errors: this disk is {}, and no good one of {peer} is in reach; {back}", volume.disk))
+    let without = format!("this disk is {}, and no good one of {peer} is in reach", volume.disk);
+    if !volume.waits_for_data {
+        return Some(format!("clients get errors: {without}; {back}"));
+    }
+    let own = match volume.disk {
+        DiskState::Diskless | DiskState::Failed => format!(", or this disk ('repctl attach {name}')"),
+        _ => String::new(),
+    };
+    let back = match engine.connection {
+        ConnectionState::StandAlone | ConnectionState::Connected => back,
+        _ => format!("it goes on when {peer} is back{own}"),
+    };
+    Some(format!("client I/O waits: {without}; {back}; to have what waits fail instead, run 'repctl resume-io {name}'"))
 }
 
 /// Clients that wait until the peer is known not to go on, and what ends that.
@@ -136,9 +148,16 @@ fn resync(engine: &Snapshot, names: &Names<'_>) -> Option<String> {
     let volume = engine.volumes.iter().find(|volume| volume.replication.is_resync())?;
     let percent = percent(volume);
     let peer = names.peer;
+    let equal = volume.resync.and_then(|resync| resync.compared).map_or_else(String::new, |compared| {
+        format!(
+            ", of {} compared {} were equal",
+            format_bytes(compared.compared_bytes),
+            format_bytes(compared.equal_bytes)
+        )
+    });
     Some(match volume.replication {
-        ReplicationState::SyncTarget => format!("resyncing from {peer}: {percent} %"),
-        ReplicationState::SyncSource => format!("resyncing {peer}: {percent} %"),
+        ReplicationState::SyncTarget => format!("resyncing from {peer}: {percent} %{equal}"),
+        ReplicationState::SyncSource => format!("resyncing {peer}: {percent} %{equal}"),
         _ => format!("resync paused at {percent} %: run 'repctl resume-sync {}'", names.resource),
     })
 }
@@ -148,6 +167,7 @@ fn percent(volume: &VolumeSnapshot) -> u64 {
         total_bytes: 0,
         done_bytes: 0,
         copied_bytes: 0,
+        compared: None,
         started: Default::default(),
         rate_bytes_per_s: 0,
     });
@@ -204,7 +224,7 @@ fn connected(engine: &Snapshot, names: &Names<'_>) -> String {
     for volume in &engine.volumes {
         let part = numbered(volume);
         match (volume.disk, volume.peer_disk) {
-            (DiskState::UpToDate, DiskState::UpToDate) if volume.out_of_sync_bytes == 0 => {}
+            (DiskState::UpToDate, DiskState::UpToDate) if volume.out_of_sync_bytes == 0 || volume.growing => {}
             (DiskState::Inconsistent, DiskState::Inconsistent) => {
                 return format!(
                     "{part}neither disk has data yet: run 'repctl new-generation {name} --clear-bitmap' if both are blank, \
@@ -227,7 +247,13 @@ fn connected(engine: &Snapshot, names: &Names<'_>) -> String {
             (own, other) => return format!("{part}this disk is {own}, that of {peer} is {other}"),
         }
     }
-    "in sync".into()
+    let can_grow = |volume: &VolumeSnapshot| volume.can_grow_to_bytes().map(|size| (numbered(volume), size));
+    match engine.volumes.iter().find_map(can_grow) {
+        Some((part, size)) => {
+            format!("in sync; {part}both disks have room for {}: run 'repctl resize {name}'", format_bytes(size))
+        }
+        None => "in sync".into(),
+    }
 }
 
 fn out_of_sync(engine: &Snapshot) -> u64 {
@@ -238,7 +264,7 @@ fn out_of_sync(engine: &Snapshot) -> u64 {
 mod tests {
     use super::*;
     use crate::control::fixture::{engine, volume};
-    use rep_engine::{ResyncSnapshot, Timestamp};
+    use rep_engine::{ComparedSnapshot, ResyncSnapshot, Timestamp};
     use rep_types::{SyncDecision, SyncRule};
     use std::collections::BTreeMap;
     use std::sync::Arc;
@@ -273,11 +299,19 @@ mod tests {
             total_bytes: 1000,
             done_bytes: 429,
             copied_bytes: 0,
+            compared: None,
             started: Timestamp(0),
             rate_bytes_per_s: 1,
         };
         let target = VolumeSnapshot { replication: ReplicationState::SyncTarget, resync: Some(resync), ..volume() };
         assert_eq!(said(report(ConnectionState::Connected, target.clone())), "resyncing from beta: 42 %");
+        let compared = ComparedSnapshot { compared_bytes: 8192, equal_bytes: 4096 };
+        let compares =
+            VolumeSnapshot { resync: Some(ResyncSnapshot { compared: Some(compared), ..resync }), ..target.clone() };
+        assert_eq!(
+            said(report(ConnectionState::Connected, compares)),
+            "resyncing from beta: 42 %, of 8.00 KiB compared 4.00 KiB were equal"
+        );
         let paused = VolumeSnapshot { replication: ReplicationState::PausedSyncT, ..target };
         assert_eq!(
             said(report(ConnectionState::Connected, paused)),
@@ -325,6 +359,20 @@ mod tests {
         let mut lost = report(ConnectionState::Connecting, target);
         lost.link.problem = Some("whatever".into());
         assert!(said(lost).starts_with("clients get errors: this disk is Inconsistent, and no good one of beta"));
+    }
+
+    #[test]
+    fn clients_that_wait_for_data_are_told_of_with_both_ways_out() {
+        let bare = VolumeSnapshot {
+            disk: DiskState::Diskless,
+            peer_disk: DiskState::DUnknown,
+            waits_for_data: true,
+            ..volume()
+        };
+        let told = said(report(ConnectionState::Connecting, bare));
+        assert!(told.starts_with("client I/O waits: this disk is Diskless"), "{told}");
+        assert!(told.contains("when beta is back, or this disk ('repctl attach vz')"), "{told}");
+        assert!(told.ends_with("run 'repctl resume-io vz'"), "{told}");
     }
 
     #[test]

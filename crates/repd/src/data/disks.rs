@@ -138,6 +138,18 @@ impl Disks {
         }
     }
 
+    /// How large a volume's disk and its metadata device are now; `None`: there is no telling.
+    pub fn measure(&mut self, volume: VolumeNumber) -> Option<(u64, u64)> {
+        let key = self.key(volume)?;
+        let disk = self.open.get_mut(key)?;
+        let data = disk.data.measure().ok()?;
+        let meta = match &mut disk.meta {
+            Some(meta) => meta.measure().ok()?,
+            None => data,
+        };
+        Some((data, meta))
+    }
+
     pub fn report(&self, volume: VolumeNumber) -> Option<DiskReport> {
         let DiskFacts { size_bytes, logical_block_bytes, direct, .. } = self.get(volume)?.data.facts;
         Some(DiskReport { direct, logical_block_bytes, size_bytes })

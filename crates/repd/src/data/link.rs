@@ -4,11 +4,9 @@ use rep_types::{ResourceName, VolumeNumber};
 use std::io;
 use std::path::{Path, PathBuf};
 
-const DIRECTORY: &str = "/dev/repd/by-res";
-
 /// The link of a volume.
 pub(super) fn path(resource: &ResourceName, volume: VolumeNumber) -> PathBuf {
-    Path::new(DIRECTORY).join(resource.as_str()).join(volume.to_string())
+    rep_control::device_link(resource.as_str(), volume.0)
 }
 
 fn target(device: &str) -> PathBuf {

@@ -66,11 +66,14 @@ pub(super) fn log(notice: &Notice) {
         Notice::ArchiveFailed { volume } => {
             warn!(%volume, "split brain: this node's data could not be archived, so they aren't given up");
         }
-        Notice::ResyncFinished { volume, copied_bytes } => info!(%volume, copied_bytes, "resync: finished"),
+        Notice::ResyncFinished { volume, copied_bytes, equal_bytes } => {
+            info!(%volume, copied_bytes, equal_bytes, "resync: finished");
+        }
         Notice::VerifyFinished { volume, different_bytes: 0 } => info!(%volume, "verify: finished, no difference"),
         Notice::VerifyFinished { volume, different_bytes } => {
             warn!(%volume, different_bytes, "verify: the disks differ; what does is marked out-of-sync");
         }
+        Notice::Grown { volume, from_bytes, to_bytes } => info!(%volume, "size: {from_bytes} -> {to_bytes}"),
         Notice::FenceAnswered { answer } if answer.is_safe() => info!("fencing: {answer}, it can't go on"),
         Notice::FenceAnswered { answer } => warn!("fencing: {answer}; whether it goes on isn't known"),
         Notice::PeerRejoined => info!("fencing: the peer follows again"),

@@ -7,7 +7,7 @@ use super::notices;
 use super::thread::{Allocation, DataThread};
 use super::ublk::UblkPort;
 use rep_disk::Kind;
-use rep_engine::{Action, Notice};
+use rep_engine::{Action, Event, Notice};
 use rep_types::{ByteRange, SECTOR_SIZE, VolumeNumber};
 
 impl DataThread {
@@ -25,6 +25,11 @@ impl DataThread {
                 self.archives.step(io, volume, step, disk);
             }
             Action::DropArchive { volume } => self.archives.drop_archive(volume),
+            Action::MeasureDisk { volume } => {
+                if let Some((device_bytes, metadata_device_bytes)) = self.disks.measure(volume) {
+                    self.events.push(Event::DiskMeasured { volume, device_bytes, metadata_device_bytes });
+                }
+            }
             Action::CloseDisk { volume } => self.disks.close(volume),
             Action::Send { session, message, payload } => {
                 let slot = payload.map(slot_of);

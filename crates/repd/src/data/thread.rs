@@ -272,7 +272,7 @@ impl DataThread {
 
     fn take_peer_events(&mut self) {
         self.events.extend(self.peer_events.drain(..).map(|event| match event {
-            PeerEvent::LinkUp { session } => Event::LinkUp { session },
+            PeerEvent::LinkUp { session, features, digest_key } => Event::LinkUp { session, features, digest_key },
             PeerEvent::LinkDown { session, cause } => Event::LinkDown { session, cause },
             PeerEvent::Alive { session } => Event::LinkAlive { session },
             PeerEvent::Message { session, message, payload } => {

@@ -3,7 +3,9 @@
 
 use crate::waking::WakingSender;
 use rep_types::VolumeNumber;
+use std::fmt::Display;
 use std::io;
+use tracing::{info, warn};
 
 /// A command of a driver.
 pub(super) trait Job: Send + 'static {
@@ -17,6 +19,20 @@ pub(super) trait Job: Send + 'static {
 
     /// How it is told that there can be no thread for it.
     fn failed(&self) -> fn(io::Error) -> Self::Outcome;
+}
+
+/// Tells what a device's growing came to; returns the problem, if it is one.
+pub(super) fn device_grown(volume: VolumeNumber, result: Result<u64, impl Display>) -> Option<String> {
+    match result {
+        Ok(size_bytes) => {
+            info!(%volume, "device: has {size_bytes} bytes now");
+            None
+        }
+        Err(error) => {
+            warn!(%volume, "the device doesn't grow: {error}");
+            Some(error.to_string())
+        }
+    }
 }
 
 /// What became of a volume's command.

@@ -9,6 +9,8 @@ use std::io;
 pub(super) enum Job {
     Prepare(DeviceOptions),
     Begin(u32, Origin),
+    /// To so many bytes.
+    Grow(u32, u64),
     Stop(u32),
     Delete(u32),
 }
@@ -18,6 +20,7 @@ pub(super) enum Outcome {
     /// With the size requests are checked against.
     Prepared(Result<(Box<Prepared>, u64), UblkError>),
     Begun(Result<(), UblkError>),
+    Grown(Result<u64, UblkError>),
     Stopped(Result<(), UblkError>),
     Deleted(Result<(), UblkError>),
 }
@@ -32,6 +35,7 @@ impl worker::Job for Job {
                 lifecycle::prepare(&options).map(|prepared| (Box::new(prepared), options.limits.size_bytes)),
             ),
             Job::Begin(id, origin) => Outcome::Begun(lifecycle::begin(id, origin)),
+            Job::Grow(id, size_bytes) => Outcome::Grown(lifecycle::grow(id, size_bytes).map(|()| size_bytes)),
             Job::Stop(id) => Outcome::Stopped(lifecycle::stop(id)),
             Job::Delete(id) => Outcome::Deleted(lifecycle::delete(id)),
         }
@@ -41,6 +45,7 @@ impl worker::Job for Job {
         match self {
             Job::Prepare(_) => |error| Outcome::Prepared(Err(no_thread(error))),
             Job::Begin(..) => |error| Outcome::Begun(Err(no_thread(error))),
+            Job::Grow(..) => |error| Outcome::Grown(Err(no_thread(error))),
             Job::Stop(_) => |error| Outcome::Stopped(Err(no_thread(error))),
             Job::Delete(_) => |error| Outcome::Deleted(Err(no_thread(error))),
         }

@@ -16,7 +16,7 @@ mod job;
 mod serving;
 
 use super::{link, memory};
-use crate::data::worker::{WorkerChannel, WorkerResult};
+use crate::data::worker::{WorkerChannel, WorkerResult, device_grown};
 use crate::waking;
 use job::{Job, Outcome};
 use rep_engine::Event;
@@ -76,6 +76,8 @@ struct Volume {
     link: PathBuf,
     offered: Option<DeviceLimits>,
     state: State,
+    /// The driver is having the device grow.
+    growing: bool,
     problem: Option<String>,
 }
 
@@ -101,6 +103,7 @@ impl UblkPort {
             link: link::path(resource, number),
             offered: None,
             state: State::Absent,
+            growing: false,
             problem: None,
         };
         let volumes: Vec<_> = volumes.map(volume).collect();
@@ -116,7 +119,7 @@ impl UblkPort {
         self.volumes.iter().any(|own| own.number == volume)
     }
 
-    /// Offers a volume. A device that stands keeps its size until it is offered anew.
+    /// Offers a volume, or offers it larger: a device that stands grows where the driver can do that.
     pub fn export(&mut self, volume: VolumeNumber, size_bytes: u64, logical_block_bytes: u32) {
         let Some(index) = self.index(volume) else { return };
         let limits = DeviceLimits { size_bytes, logical_block_bytes, volatile_cache: self.volatile_cache };
@@ -144,7 +147,7 @@ impl UblkPort {
             State::Live(serving) => Some(format!("/dev/{}", node(serving.id()))),
             _ => None,
         };
-        let usable = device.is_some() && volume.offered.is_some() && volume.problem.is_none();
+        let usable = device.is_some() && volume.offered.is_some() && !volume.growing && volume.problem.is_none();
         (device, usable, volume.problem.clone())
     }
 
@@ -232,6 +235,11 @@ impl UblkPort {
                 }
                 State::Live(serving)
             }
+            (state, Outcome::Grown(result)) => {
+                volume.growing = false;
+                volume.problem = device_grown(volume.number, result).or(volume.problem.take());
+                state
+            }
             (State::Starting(serving), Outcome::Begun(Err(error))) => {
                 warn!(volume = %volume.number, "no device: {error}");
                 volume.problem = Some(error.to_string());
@@ -270,6 +278,12 @@ impl UblkPort {
                 link::remove(&volume.link, &node(serving.id()));
                 self.channel.start(volume.number, Job::Stop(serving.id()));
                 State::Stopping(serving)
+            }
+            (State::Live(mut serving), Some(limits)) if serving.size_bytes() < limits.size_bytes => {
+                serving.grow(limits.size_bytes);
+                volume.growing = true;
+                self.channel.start(volume.number, Job::Grow(serving.id(), limits.size_bytes));
+                State::Live(serving)
             }
             (State::Closing(serving), _) if serving.is_idle() => {
                 let id = serving.id();

@@ -58,6 +58,15 @@ impl Serving {
         self.device.id()
     }
 
+    pub fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    /// The volume has grown: requests may reach so far, as soon as the kernel knows.
+    pub fn grow(&mut self, size_bytes: u64) {
+        self.size_bytes = self.size_bytes.max(size_bytes);
+    }
+
     pub fn origin(&self) -> Origin {
         self.origin
     }

@@ -9,12 +9,15 @@ use std::time::Duration;
 pub(super) enum Job {
     /// After a pause.
     Attach(DeviceOptions, Duration),
+    /// To so many bytes.
+    Grow(u32, Backend, u64),
     Detach(u32, Backend),
 }
 
 /// What it came to.
 pub(super) enum Outcome {
     Attached(Result<Attached, NbdkError>),
+    Grown(Result<u64, NbdkError>),
     Detached(Result<(), NbdkError>),
 }
 
@@ -28,6 +31,9 @@ impl worker::Job for Job {
                 std::thread::sleep(pause);
                 Outcome::Attached(rep_nbdk::attach(&options))
             }
+            Job::Grow(index, backend, size_bytes) => {
+                Outcome::Grown(rep_nbdk::grow(index, &backend, size_bytes).map(|()| size_bytes))
+            }
             Job::Detach(index, backend) => Outcome::Detached(rep_nbdk::detach(index, &backend)),
         }
     }
@@ -35,6 +41,7 @@ impl worker::Job for Job {
     fn failed(&self) -> fn(io::Error) -> Outcome {
         match self {
             Job::Attach(..) => |error| Outcome::Attached(Err(no_thread(error))),
+            Job::Grow(..) => |error| Outcome::Grown(Err(no_thread(error))),
             Job::Detach(..) => |error| Outcome::Detached(Err(no_thread(error))),
         }
     }

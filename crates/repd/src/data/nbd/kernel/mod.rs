@@ -18,7 +18,7 @@ mod job;
 
 use crate::data::limits::REATTACH_PAUSE;
 use crate::data::link;
-use crate::data::worker::{WorkerChannel, WorkerResult};
+use crate::data::worker::{WorkerChannel, WorkerResult, device_grown};
 use crate::waking;
 use job::{Job, Outcome};
 use rep_nbd::Export;
@@ -45,6 +45,8 @@ struct Volume {
     link: PathBuf,
     offered: Option<Export>,
     state: State,
+    /// The driver is having the device grow.
+    growing: bool,
     problem: Option<String>,
 }
 
@@ -73,6 +75,7 @@ impl KernelDevices {
             link: link::path(resource, number),
             offered: None,
             state: State::Absent,
+            growing: false,
             problem: None,
         };
         let (sender, results) = waking::channel(wake);
@@ -93,11 +96,15 @@ impl KernelDevices {
         self.volumes.iter().position(|own| own.number == volume)
     }
 
-    /// Offers a volume. A device that stands keeps its size until it is offered anew.
+    /// Offers a volume, or offers it larger: a device that stands grows where the driver can do that.
     pub fn offer(&mut self, volume: VolumeNumber, export: &Export) {
         if let Some(index) = self.index(volume) {
             self.volumes[index].offered = Some(export.clone());
             self.volumes[index].problem = None;
+            if let Some(job) = self.volumes[index].grow() {
+                self.volumes[index].growing = true;
+                return self.start(volume, Some(job));
+            }
             self.proceed(index);
         }
     }
@@ -131,7 +138,7 @@ impl KernelDevices {
             State::Live(index) => Some(format!("/dev/{}", node(index))),
             _ => None,
         };
-        let usable = device.is_some() && volume.offered.is_some() && volume.problem.is_none();
+        let usable = device.is_some() && volume.offered.is_some() && !volume.growing && volume.problem.is_none();
         Some((device, usable, volume.problem.clone()))
     }
 
@@ -182,6 +189,14 @@ impl Volume {
         }
     }
 
+    /// The command that has a device that stands follow its volume; one that is being made has its size already.
+    fn grow(&self) -> Option<Job> {
+        match (self.state, &self.offered) {
+            (State::Live(index), Some(export)) => Some(Job::Grow(index, self.backend.clone(), export.size_bytes())),
+            _ => None,
+        }
+    }
+
     /// The connection has ended.
     fn lost(&mut self, goodbye: bool) -> Option<Job> {
         // Any other state has its worker under way, which will tell.
@@ -202,6 +217,10 @@ impl Volume {
         match outcome {
             Outcome::Attached(Ok(attached)) => return Some(self.attached(attached)),
             Outcome::Attached(Err(error)) => self.not_attached(error.to_string()),
+            Outcome::Grown(result) => {
+                self.growing = false;
+                self.problem = device_grown(self.number, result).or(self.problem.take());
+            }
             Outcome::Detached(result) => self.detached(result.map_err(|error| error.to_string())),
         }
         None
@@ -273,6 +292,7 @@ mod tests {
             link: folder.join("vz/0"),
             offered: None,
             state: State::Absent,
+            growing: false,
             problem: None,
         }
     }

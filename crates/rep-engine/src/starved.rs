@@ -1,0 +1,194 @@
+//! No good data in reach: this node's disk is gone, and the peer or the peer's disk is too (R32).
+//!
+//! With `on-no-data = "io-error"` client I/O is answered with an error. With `"suspend-io"` it waits:
+//!
+//! ```text
+//!  no disk takes it, or the one that had it went ──► waits ──── good data again ───► begins anew, from the gate
+//!                                                      └── resume-io, the end ──────► answered with an error
+//! ```
+//!
+//! What waits was never answered, and stands in the overlap table as before: nothing that touches the same sectors
+//! has gone past it, so doing it again (a leg may have been done on a disk that no longer counts) changes nothing
+//! else. It is kept in no queue of its own beyond the clients' requests, whose number their windows bound.
+//!
+//! An answer that waits for a loss to be durable is no answer yet: should the data go meanwhile, the request waits for
+//! data like any other. So it keeps its place in the table until it is answered (`Stage::Answering`).
+//!
+//! Invariants:
+//! - N1 nothing waits on a volume that has good data, once an event has been handled;
+//! - N2 a FLUSH that waited ends well only if no flush failed under what it covers: a failed one is final (R32), and the
+//!   next FLUSH of a client is told, whichever that is.
+
+use crate::Engine;
+use crate::engine::Held;
+use crate::operation::{Leg, OperationKind, Stage};
+use crate::slab::Key;
+use crate::volume::Volume;
+use rep_types::planted;
+use rep_types::{DiskState, IoError, OnNoData, RequestId, Role};
+use std::collections::VecDeque;
+
+/// What waits on a volume for good data.
+#[derive(Debug, Default)]
+pub(crate) struct Starved {
+    operations: VecDeque<Key>,
+    flushes: Vec<RequestId>,
+    /// The operator had what waited fail, and what comes until there is data again fails too.
+    waived: bool,
+    /// A flush failed when no other good copy was in reach, and no client has been told.
+    pub owes_flush_error: bool,
+}
+
+impl Starved {
+    /// Whether anything waits.
+    pub fn waits(&self) -> bool {
+        !self.operations.is_empty() || !self.flushes.is_empty()
+    }
+}
+
+impl Volume {
+    /// Whether a write begun now would reach good data.
+    fn has_good_data(&self, connected: bool) -> bool {
+        let here = self.takes_local_writes() && self.disk == DiskState::UpToDate;
+        here || self.mirrors(connected) && self.peer_disk == DiskState::UpToDate
+    }
+}
+
+impl Engine {
+    /// Whether client I/O without good data waits on this volume instead of failing.
+    fn waits_for_data(&self, index: usize) -> bool {
+        self.config.on_no_data == OnNoData::SuspendIo
+            && self.role == Role::Primary
+            && !self.demoting
+            && !self.volumes[index].starved.waived
+    }
+
+    /// Whether this volume's clients wait for good data.
+    pub(crate) fn is_starved(&self, index: usize) -> bool {
+        let volume = &self.volumes[index];
+        let good = volume.is_good() || self.is_connected() && volume.peer_disk == DiskState::UpToDate;
+        self.waits_for_data(index) && (!good || volume.starved.waits())
+    }
+
+    /// Whether any volume's clients do.
+    pub(crate) fn data_is_awaited(&self) -> bool {
+        (0..self.volumes.len()).any(|index| self.is_starved(index))
+    }
+
+    /// No disk takes this request, or none that counts has it: it waits, or fails.
+    pub(crate) fn without_data(&mut self, key: Key) {
+        let Some(op) = self.ops.get_mut(key) else { return };
+        let index = op.volume;
+        if op.kind.is_client_write() && planted!("starved-answered") {
+            return self.end_operation(key, Ok(()));
+        }
+        if !self.waits_for_data(index) {
+            return self.end_operation(key, Err(IoError::Io));
+        }
+        if let Some(op) = self.ops.get_mut(key) {
+            (op.local, op.peer, op.stage) = (Leg::Unused, Leg::Unused, Stage::Waiting);
+        }
+        self.volumes[index].starved.operations.push_back(key);
+    }
+
+    /// A FLUSH that no disk that counts has done.
+    pub(crate) fn flush_without_data(&mut self, request: RequestId, index: usize) {
+        let lost = std::mem::take(&mut self.volumes[index].starved.owes_flush_error);
+        if lost || !self.waits_for_data(index) {
+            return self.answer(request, Some(index), Err(IoError::Io), None);
+        }
+        self.volumes[index].starved.flushes.push(request);
+    }
+
+    /// A flush failed. Where no other disk has what it was to make stable, a client is owed that word (N2).
+    pub(crate) fn note_flush_lost(&mut self, index: usize) {
+        let volume = &self.volumes[index];
+        let elsewhere = self.is_connected() && volume.peer_disk == DiskState::UpToDate;
+        if self.waits_for_data(index) && !elsewhere {
+            self.volumes[index].starved.owes_flush_error = true;
+        }
+    }
+
+    /// There is good data again: what waited begins anew.
+    pub(crate) fn progress_starved(&mut self, index: usize) -> bool {
+        if self.config.on_no_data == OnNoData::IoError {
+            return false;
+        }
+        let connected = self.is_connected();
+        let volume = &mut self.volumes[index];
+        let fed = volume.has_good_data(connected) && !planted!("starved-forgotten");
+        if fed {
+            volume.starved.waived = false;
+        }
+        if !fed || !volume.starved.waits() {
+            self.tell_suspension();
+            return false;
+        }
+        let operations = std::mem::take(&mut volume.starved.operations);
+        for key in operations {
+            let write = self.ops.get(key).is_some_and(|op| op.kind.is_client_write());
+            if write && planted!("starved-write-dropped") {
+                self.end_operation(key, Ok(()));
+            } else {
+                self.runnable.push_back(key);
+            }
+        }
+        for request in std::mem::take(&mut self.volumes[index].starved.flushes) {
+            self.client_flush(request, index);
+        }
+        self.tell_suspension();
+        true
+    }
+
+    /// What waits for data fails now, and what comes until there is some as well.
+    pub(crate) fn let_starved_fail(&mut self) {
+        for index in 0..self.volumes.len() {
+            if !self.is_starved(index) && !self.volumes[index].starved.waits() {
+                continue;
+            }
+            self.volumes[index].starved.waived = true;
+            for key in std::mem::take(&mut self.volumes[index].starved.operations) {
+                self.end_operation(key, Err(IoError::Io));
+            }
+            for request in std::mem::take(&mut self.volumes[index].starved.flushes) {
+                self.answer(request, Some(index), Err(IoError::Io), None);
+            }
+        }
+        self.tell_suspension();
+    }
+
+    // ---- answers that wait ----
+
+    /// Keeps an operation that is done in the table until its answer may go. Says whether it does.
+    pub(crate) fn answers_later(&mut self, key: Key) -> bool {
+        if self.config.on_no_data == OnNoData::IoError || !self.answers_wait() {
+            return false;
+        }
+        let Some(op) = self.ops.get_mut(key) else { return false };
+        if !(op.kind.is_client_write() || op.kind == OperationKind::Read) {
+            return false;
+        }
+        op.stage = Stage::Answering;
+        let (request, volume) = (op.request, Some(op.volume));
+        self.held.push(Held { request, key: Some(key), volume, result: Ok(()), payload: None });
+        true
+    }
+
+    /// A volume's answers held for a loss that nobody records: no disk that counts has those writes. They wait for
+    /// data, or become errors.
+    pub(crate) fn fail_held(&mut self, index: usize) {
+        for mut held in std::mem::take(&mut self.held) {
+            let again = held.volume == Some(index) && held.result.is_ok() && self.waits_for_data(index);
+            match held.key {
+                Some(key) if again => self.without_data(key),
+                None if again => self.flush_without_data(held.request, index),
+                _ => {
+                    if held.volume == Some(index) {
+                        held.result = Err(IoError::Io);
+                    }
+                    self.held.push(held);
+                }
+            }
+        }
+    }
+}

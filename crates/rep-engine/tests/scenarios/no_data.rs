@@ -1,0 +1,186 @@
+//! No good data in reach: with `on-no-data = "suspend-io"` clients wait for it.
+
+use crate::pair::{Kind, Pair};
+use rep_engine::{Command, CommandError, EngineConfig, IoSuspension};
+use rep_types::{BLOCK_SIZE, DiskState, Fencing, IoError, OnNoData, Refusal, Role, VolumeNumber};
+
+const VOLUME: VolumeNumber = VolumeNumber(0);
+
+fn suspending(fencing: Fencing) -> Pair {
+    let options = EngineConfig { on_no_data: OnNoData::SuspendIo, fencing, ..EngineConfig::new(false, 0) };
+    let mut pair = Pair::configured(1, &options);
+    pair.command(0, Command::Promote { force: false });
+    pair.run();
+    assert_eq!(pair.snapshot(0).role, Role::Primary);
+    pair
+}
+
+/// alpha, Primary, writes through beta because its own disk is gone; then the link goes.
+fn starved() -> Pair {
+    let mut pair = suspending(Fencing::DontCare);
+    pair.command(0, Command::Detach { volume: VOLUME });
+    pair.run();
+    pair.cut();
+    assert_eq!(pair.snapshot(0).io_suspended, Some(IoSuspension::NoData));
+    pair
+}
+
+/// ```text
+/// alpha  Primary, Diskless ──  ✂  ── beta  UpToDate     reads, writes, flushes wait
+///                          ─────────                    and are done when beta is back
+/// ```
+#[test]
+fn what_waits_is_done_when_the_peer_is_back() {
+    let mut pair = starved();
+    let (write, flush) = (pair.write(0, 0, 1), pair.flush(0, 0));
+    pair.run();
+    assert_eq!((pair.answer(0, write), pair.answer(0, flush)), (None, None));
+    assert!(pair.volume(0, 0).waits_for_data);
+    pair.connect();
+    assert_eq!((pair.answer(0, write), pair.answer(0, flush)), (Some(Ok(())), Some(Ok(()))));
+    assert_eq!(pair.snapshot(0).io_suspended, None);
+    assert_eq!(pair.volume(1, 0).out_of_sync_bytes, BLOCK_SIZE, "beta alone has it, and knows");
+}
+
+/// A write is on its way to beta, which is all there is, when the link goes: whether beta has it nobody knows, and it is
+/// done again.
+#[test]
+fn a_write_under_way_when_the_last_data_go_is_done_again() {
+    let mut pair = suspending(Fencing::DontCare);
+    pair.command(0, Command::Detach { volume: VOLUME });
+    pair.run();
+    pair.hold_wire(1);
+    let write = pair.write(0, 0, 1);
+    pair.run();
+    pair.let_wire_go(1);
+    assert_eq!(pair.answer(0, write), Some(Ok(())));
+    pair.hold_wire(1);
+    let lost = pair.write(0, 0, 2);
+    pair.run();
+    pair.cut();
+    pair.let_wire_go(1);
+    assert_eq!(pair.answer(0, lost), None, "no error, and no success either");
+    pair.connect();
+    assert_eq!(pair.answer(0, lost), Some(Ok(())));
+}
+
+/// The peer is gone, then alpha's disk fails, then the disk comes back: it is the one its clients were served from, and
+/// nobody took a write without it.
+#[test]
+fn the_disk_that_served_last_may_come_back_alone() {
+    let mut pair = suspending(Fencing::DontCare);
+    pair.cut();
+    let before = pair.write(0, 0, 1);
+    pair.run();
+    assert_eq!(pair.answer(0, before), Some(Ok(())));
+    pair.hold(0, Kind::Data, 0);
+    let write = pair.write(0, 0, 2);
+    pair.run();
+    pair.fail_held(0, Kind::Data, 0);
+    assert_eq!((pair.answer(0, write), pair.volume(0, 0).disk), (None, DiskState::Diskless));
+    pair.attach(0, 0);
+    pair.run();
+    assert_eq!((pair.answer(0, write), pair.volume(0, 0).disk), (Some(Ok(())), DiskState::UpToDate));
+    pair.connect();
+    assert!(pair.is_in_sync());
+}
+
+/// alpha's disk went while beta was there, so beta went on. Without beta that disk is old, and serves nobody.
+#[test]
+fn a_disk_the_peer_went_on_without_serves_nobody() {
+    let mut pair = starved();
+    let write = pair.write(0, 0, 1);
+    pair.attach(0, 0);
+    pair.run();
+    assert_eq!(pair.volume(0, 0).disk, DiskState::Consistent);
+    assert_eq!(pair.answer(0, write), None);
+    pair.connect();
+    assert_eq!(pair.answer(0, write), Some(Ok(())));
+    assert!(pair.is_in_sync());
+}
+
+/// The flush is what failed: what it should have made stable may be lost, and a client hears that, once.
+#[test]
+fn a_failed_flush_is_told_and_not_tried_again() {
+    let mut pair = suspending(Fencing::DontCare);
+    pair.cut();
+    let write = pair.write(0, 0, 1);
+    pair.run();
+    pair.hold(0, Kind::Flush, 0);
+    let flush = pair.flush(0, 0);
+    pair.run();
+    pair.fail_held(0, Kind::Flush, 0);
+    assert_eq!((pair.answer(0, write), pair.answer(0, flush)), (Some(Ok(())), Some(Err(IoError::Io))));
+    let later = pair.write(0, 0, 2);
+    pair.run();
+    assert_eq!(pair.answer(0, later), None, "a write waits");
+    pair.attach(0, 0);
+    pair.run();
+    assert_eq!(pair.volume(0, 0).disk, DiskState::Consistent, "its cache is lost");
+}
+
+/// An answer that waits for the lost peer to be fenced is none yet: the disk fails, and the write waits for data.
+#[test]
+fn an_answer_that_waits_for_the_fence_waits_for_data_when_the_disk_goes() {
+    let mut pair = suspending(Fencing::ResourceAndStonith);
+    let write = pair.write(0, 0, 1);
+    pair.run();
+    pair.hold_wire(1);
+    let held = pair.write(0, 0, 2);
+    pair.run();
+    pair.cut();
+    pair.let_wire_go(1);
+    assert_eq!((pair.answer(0, write), pair.answer(0, held)), (Some(Ok(())), None));
+    assert_eq!(pair.snapshot(0).io_suspended, Some(IoSuspension::Fencing));
+    pair.hold(0, Kind::Meta, 0);
+    pair.fence_answers(0, rep_types::FenceAnswer::PeerFenced);
+    pair.fail_held(0, Kind::Meta, 0);
+    assert_eq!(pair.answer(0, held), None);
+    assert_eq!(pair.snapshot(0).io_suspended, Some(IoSuspension::NoData));
+    pair.connect();
+    assert_eq!(pair.answer(0, held), Some(Ok(())));
+}
+
+/// The operator gives up waiting: what waits fails, what comes fails, and with data all is as before.
+#[test]
+fn resume_io_has_what_waits_fail() {
+    let mut pair = starved();
+    let (write, flush) = (pair.write(0, 0, 1), pair.flush(0, 0));
+    let demote = pair.command(0, Command::Demote);
+    assert_eq!(pair.outcome(0, demote), Some(Err(CommandError::Refused(Refusal::IoSuspended))));
+    pair.command(0, Command::SuspendIo { suspended: false });
+    let error = Some(Err(IoError::Io));
+    assert_eq!((pair.answer(0, write), pair.answer(0, flush)), (error, error));
+    let later = pair.write(0, 0, 1);
+    pair.run();
+    assert_eq!((pair.answer(0, later), pair.snapshot(0).io_suspended), (error, None));
+    pair.connect();
+    let again = pair.write(0, 0, 1);
+    pair.run();
+    assert_eq!(pair.answer(0, again), Some(Ok(())));
+    pair.cut();
+    assert_eq!(pair.snapshot(0).io_suspended, Some(IoSuspension::NoData), "his word was for that time only");
+}
+
+/// The daemon ends: nobody is left to answer later.
+#[test]
+fn the_end_answers_what_waits() {
+    let mut pair = starved();
+    let write = pair.write(0, 0, 1);
+    let end = pair.command(0, Command::Shutdown);
+    pair.run();
+    assert_eq!(pair.answer(0, write), Some(Err(IoError::Io)));
+    assert!(pair.outcome(0, end).is_some_and(|outcome| outcome.is_ok()));
+}
+
+/// The default: errors, at once.
+#[test]
+fn without_the_policy_clients_get_errors() {
+    let mut pair = Pair::with_primary(1);
+    pair.command(0, Command::Detach { volume: VOLUME });
+    pair.run();
+    pair.cut();
+    let write = pair.write(0, 0, 1);
+    pair.run();
+    assert_eq!((pair.answer(0, write), pair.snapshot(0).io_suspended), (Some(Err(IoError::Io)), None));
+}

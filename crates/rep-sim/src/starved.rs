@@ -1,0 +1,43 @@
+//! No good data in reach under `on-no-data = "suspend-io"`: who waits then, and that nobody hears of an error (R32).
+
+use crate::client::Outstanding;
+use crate::counters::Sometimes;
+use crate::failure::Kind;
+use crate::plan::ClientOp;
+use crate::world::World;
+use rep_engine::{Notice, Why};
+use rep_types::{ConnectionState, DiskState, IoError, Role};
+
+impl World {
+    /// Looks who waits for data on a node.
+    pub(crate) fn note_starved(&mut self, node: usize, notice: &Notice) {
+        let Some(mine) = self.snapshot(node) else { return };
+        if let Notice::Disk { to: DiskState::UpToDate, why: Why::Attached, .. } = notice
+            && mine.role == Role::Primary
+            && mine.connection != ConnectionState::Connected
+        {
+            self.seen(Sometimes::BackAlone);
+        }
+        let starved = |asked: &Outstanding| asked.node == node && mine.volumes[asked.volume].waits_for_data;
+        let mut any = false;
+        for asked in self.clients.outstanding.values_mut().filter(|asked| starved(asked)) {
+            any |= !std::mem::replace(&mut asked.starved, true);
+        }
+        if any {
+            self.seen(Sometimes::NoDataWaits);
+        }
+    }
+
+    /// While clients wait for data none hears of an error. A flush may: one that failed is final.
+    pub(crate) fn check_starved_answer(&mut self, asked: &Outstanding, result: Result<(), IoError>) {
+        let Some(mine) = self.snapshot(asked.node) else { return };
+        let waits = mine.volumes[asked.volume].waits_for_data;
+        if asked.starved {
+            self.seen(if result.is_ok() { Sometimes::NoDataServed } else { Sometimes::NoDataFailed });
+        }
+        if waits && result == Err(IoError::Io) && asked.op != ClientOp::Flush {
+            let detail = format!("node {} answers {:?} with an error while its clients wait", asked.node, asked.op);
+            self.fail(Kind::WrongData, "I-F1", detail);
+        }
+    }
+}
