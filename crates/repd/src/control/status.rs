@@ -3,13 +3,13 @@
 use super::resource::{Life, Report, Resource};
 use super::{VERSION, holders, verdict};
 use rep_control::api::{
-    ApiError, ComparedStatus, Detail, IoStatus, PeerStatus, ResourceStatus, ResyncRole, ResyncStatus, Status,
-    VerifyStatus, VolumeDetail, VolumeStatus,
+    ApiError, ComparedStatus, Detail, DriverStatus, IoStatus, PeerStatus, ResourceStatus, ResyncRole, ResyncStatus,
+    Status, VerifyStatus, VolumeDetail, VolumeStatus,
 };
 use rep_control::config::{NodeConfig, VolumeConfig};
 use rep_engine::{IoSuspension, Timestamp, VerifySnapshot, VolumeSnapshot};
 use rep_types::{ConnectionState, DiskState, NodeName, ReplicationState, Role};
-use repd::resource::{ResourceReport, VolumeReport};
+use repd::resource::{DriverReport, ResourceReport, VolumeReport};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::task::JoinSet;
@@ -117,7 +117,7 @@ fn volume(config: &VolumeConfig, report: Option<&ResourceReport>) -> VolumeStatu
     let shell = report.and_then(|report| report.volumes.iter().find(|volume| volume.number == config.number));
     let device = shell.map_or_else(|| config.device.to_string(), |shell| shell.device.clone());
     match engine {
-        Some(engine) => volume_status(engine, device, report.map(|report| report.now).unwrap_or_default()),
+        Some(engine) => volume_status(engine, shell, device, report.map(|report| report.now).unwrap_or_default()),
         None => VolumeStatus {
             number: config.number.0,
             device,
@@ -130,12 +130,28 @@ fn volume(config: &VolumeConfig, report: Option<&ResourceReport>) -> VolumeStatu
             out_of_sync_bytes: 0,
             resync: None,
             verify: None,
+            driver: None,
+            device_problem: None,
             io: IoStatus::default(),
         },
     }
 }
 
-fn volume_status(engine: &VolumeSnapshot, device: String, now: Timestamp) -> VolumeStatus {
+fn driver(driver: &DriverReport) -> DriverStatus {
+    DriverStatus {
+        name: driver.name.to_owned(),
+        features: driver.features.iter().map(|&name| name.to_owned()).collect(),
+        grows: driver.grows,
+        memory_locked: driver.memory_locked,
+    }
+}
+
+fn volume_status(
+    engine: &VolumeSnapshot,
+    shell: Option<&VolumeReport>,
+    device: String,
+    now: Timestamp,
+) -> VolumeStatus {
     VolumeStatus {
         number: engine.number.0,
         device,
@@ -148,6 +164,8 @@ fn volume_status(engine: &VolumeSnapshot, device: String, now: Timestamp) -> Vol
         out_of_sync_bytes: engine.out_of_sync_bytes,
         resync: resync(engine, now),
         verify: engine.verify.map(verify),
+        driver: shell.and_then(|shell| shell.driver.as_ref()).map(driver),
+        device_problem: shell.and_then(|shell| shell.size_problem.clone()),
         io: IoStatus {
             read_bytes: engine.counters.read_bytes,
             written_bytes: engine.counters.written_bytes,
