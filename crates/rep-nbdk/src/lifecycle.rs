@@ -53,6 +53,8 @@ pub struct Attached {
     pub index: u32,
     /// How it came to be.
     pub origin: Origin,
+    /// Its size: less than what was asked for, if it was left behind before the volume grew.
+    pub size_bytes: u64,
     /// The server's end of its connection, at the point where transmission begins; replies are simple ones.
     pub socket: OwnedFd,
     /// Why requests in flight come back only after half a minute when this process dies, if so.
@@ -101,7 +103,8 @@ fn add(driver: &mut Driver, sysfs: &Sysfs, options: &DeviceOptions) -> Result<At
         let _ = driver.disconnect(index);
         return Err(NbdkError::NoNode(index));
     }
-    Ok(Attached { index, origin: Origin::Added, socket: own, slow_resend })
+    let size_bytes = options.size_bytes;
+    Ok(Attached { index, origin: Origin::Added, size_bytes, socket: own, slow_resend })
 }
 
 /// Connects a device that wasn't there before.
@@ -137,11 +140,8 @@ fn take_over(driver: &mut Driver, sysfs: &Sysfs, index: u32, options: &DeviceOpt
         driver.reconnect(index, &options.backend, kernels.as_fd())?;
         drop(kernels);
         if !hung_up(&own)? {
-            if device_bytes < volume_bytes {
-                // It grew while nobody served it. A driver that can't tell the device leaves it as usable as it was.
-                let _ = driver.resize(index, &options.backend, volume_bytes);
-            }
-            return Ok(Attached { index, origin: Origin::TakenOver, socket: own, slow_resend: None });
+            let (origin, size_bytes) = (Origin::TakenOver, device_bytes);
+            return Ok(Attached { index, origin, size_bytes, socket: own, slow_resend: None });
         }
         // Its server is on its way out, or still there.
         if Instant::now() >= deadline {

@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         queues: 2,
         depth: limits::QUEUE_DEPTH,
     };
-    let Prepared { device, origin } = lifecycle::prepare(&options)?;
+    let Prepared { device, origin, .. } = lifecycle::prepare(&options)?;
     let id = device.id();
     std::thread::spawn(move || {
         if let Err(error) = lifecycle::begin(id, origin) {

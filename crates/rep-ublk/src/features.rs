@@ -27,6 +27,11 @@ impl Features {
         self.0 & those.0 == those.0
     }
 
+    /// The kernel's names of those that have one.
+    pub fn names(self) -> Vec<&'static str> {
+        NAMES.iter().enumerate().filter(|(bit, _)| self.0 & 1 << bit != 0).map(|(_, name)| *name).collect()
+    }
+
     /// Those that aren't there.
     pub fn lacks(self, those: Features) -> Features {
         Features(those.0 & !self.0)
@@ -53,8 +58,7 @@ const NAMES: [&str; 14] = [
 impl fmt::Display for Features {
     /// The kernel's names, with commas between them; what has none as a number.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let named = NAMES.iter().enumerate().filter(|(bit, _)| self.0 & 1 << bit != 0).map(|(_, name)| *name);
-        let mut words: Vec<_> = named.map(str::to_owned).collect();
+        let mut words: Vec<_> = self.names().into_iter().map(str::to_owned).collect();
         let rest = self.0 >> NAMES.len() << NAMES.len();
         if rest != 0 {
             words.push(format!("{rest:#x}"));

@@ -54,6 +54,10 @@ pub struct Prepared {
     pub device: Device,
     /// How it came to be.
     pub origin: Origin,
+    /// How far requests may reach: the volume's bytes, or those of a device that was left behind before the volume grew.
+    pub size_bytes: u64,
+    /// What the driver can do.
+    pub features: Features,
 }
 
 /// Makes a device, or takes over the one that was left behind.
@@ -64,13 +68,14 @@ pub fn prepare(options: &DeviceOptions) -> Result<Prepared, UblkError> {
     let (mut control, features) = Control::open()?;
     if let Some(info) = find_with(&mut control, options.fingerprint)? {
         if info.state != STATE_DEAD {
-            let device = take_over(&mut control, &info, options, features)?;
-            return Ok(Prepared { device, origin: Origin::TakenOver });
+            let (device, size_bytes) = take_over(&mut control, &info, options)?;
+            return Ok(Prepared { device, origin: Origin::TakenOver, size_bytes, features });
         }
         // Never started, or stopped and not deleted: nobody can have it open.
         control.simple("deleting a dead device", abi::DEL_DEV, info.dev_id, 0)?;
     }
-    add(&mut control, options).map(|device| Prepared { device, origin: Origin::Added })
+    let size_bytes = options.limits.size_bytes;
+    add(&mut control, options).map(|device| Prepared { device, origin: Origin::Added, size_bytes, features })
 }
 
 /// Whether there is a device of a volume whose server is gone or going: to be taken over.
@@ -121,19 +126,15 @@ fn add(control: &mut Control, options: &DeviceOptions) -> Result<Device, UblkErr
     prepared
 }
 
-fn take_over(
-    control: &mut Control,
-    info: &DeviceInfo,
-    options: &DeviceOptions,
-    features: Features,
-) -> Result<Device, UblkError> {
+/// Takes a device over; also returns how far its requests may reach.
+fn take_over(control: &mut Control, info: &DeviceInfo, options: &DeviceOptions) -> Result<(Device, u64), UblkError> {
     let ours = Features(info.flags).has(Features::NEEDED) && info.queues <= QUEUES_MAX;
     if !ours || info.io_bytes_max > IO_BYTES_MAX {
         return Err(UblkError::Foreign(info.dev_id));
     }
     let device_bytes = control.parameters(info.dev_id)?.device_sectors.saturating_mul(SECTOR_SIZE);
     let volume_bytes = options.limits.size_bytes / SECTOR_SIZE * SECTOR_SIZE;
-    // A volume that has grown keeps its device's size until that can be told to the driver.
+    // That of a volume that has grown meanwhile keeps its size for now.
     if device_bytes > volume_bytes {
         return Err(UblkError::Size { id: info.dev_id, device_bytes, volume_bytes });
     }
@@ -150,11 +151,8 @@ fn take_over(
         }
         sleep(RETRY_PAUSE);
     }
-    let device = open(info, TAKEOVER_PATIENCE)?;
-    if features.has(Features::UPDATE_SIZE) && device_bytes < volume_bytes {
-        control.simple("growing a device", abi::UPDATE_SIZE, info.dev_id, volume_bytes / SECTOR_SIZE)?;
-    }
-    Ok(device)
+    let reach_bytes = if device_bytes < volume_bytes { device_bytes } else { options.limits.size_bytes };
+    open(info, TAKEOVER_PATIENCE).map(|device| (device, reach_bytes))
 }
 
 /// Has a device that stands grow, under whoever has it open.

@@ -230,10 +230,27 @@ pub struct VolumeReport {
     pub clients: u32,
     /// Why it isn't offered although it should be (a port taken, for instance).
     pub export_problem: Option<String>,
+    /// Why the device that is offered is smaller than the volume.
+    pub size_problem: Option<String>,
+    /// The driver of its block device, while there is one.
+    pub driver: Option<DriverReport>,
     /// Why the last archive of its data, before they were to be given up in a split brain, failed.
     pub archive_problem: Option<String>,
     /// The disk, while one is open.
     pub disk: Option<DiskReport>,
+}
+
+/// What the shell knows of the driver of a block device.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DriverReport {
+    /// Which.
+    pub name: &'static str,
+    /// What it says it can do, in the kernel's names.
+    pub features: Vec<&'static str>,
+    /// Whether a device can grow under those who have it open.
+    pub grows: bool,
+    /// Whether the daemon's memory is locked and its data thread known as one that writes back (R36).
+    pub memory_locked: bool,
 }
 
 /// What the shell knows of an open disk.

@@ -54,12 +54,14 @@ fn misused() -> Failure {
 fn in_guest(options: &Options) -> Result<(), Failure> {
     guest::prepare()?;
     test::build_daemons()?;
+    // What is measured is what stands here now, and not what somebody makes of it meanwhile.
+    let heading = heading(options)?;
     let out = crate::process::target_directory().join("guest-bench");
     let _ = std::fs::remove_dir_all(&out);
     guest::bench(options.backing, options.rounds, options.seconds, &out)?;
     let table = std::fs::read_to_string(out.join("table.md")).map_err(|e| Failure::start("the guest's table", e))?;
     let path = workspace_root().join(format!("benches/results/guest-{}.md", options.backing));
-    std::fs::write(&path, heading(options)? + &table).map_err(|e| Failure::start(path.display().to_string(), e))?;
+    std::fs::write(&path, heading + &table).map_err(|e| Failure::start(path.display().to_string(), e))?;
     println!("kept in {}", path.display());
     Ok(())
 }
@@ -77,7 +79,7 @@ fn heading(options: &Options) -> Result<String, Failure> {
     let busy = std::fs::read_to_string(Path::new("/proc/loadavg")).unwrap_or_default();
     let busy = busy.split(' ').next().unwrap_or_default().to_owned();
     Ok(format!(
-        "Commit {commit}, {date}. One guest, Debian's Linux 6.12 in software emulation on {kernel} (load of the host at the end: {busy}), \
+        "Commit {commit}, {date}. One guest, Debian's Linux 6.12 in software emulation on {kernel} (load of the host before it began: {busy}), \
          {disks}; ours over ublk and the in-kernel DRBD 8.4, protocol C, each on {loads}, take turns: {} rounds of {} s a load, fio with \
          io_uring. The ratio is the median of the rounds' ratios. Processor time is the whole guest's: both nodes and fio.\n\n",
         options.rounds, options.seconds

@@ -5,6 +5,7 @@ use crate::process::{Failure, Tool, release_binary, workspace_root};
 use crate::test;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
+use std::thread;
 
 /// Runs `tools/lab/guest-run`; unless only the cache is to be filled, `repd` and `repctl` are built and go along.
 pub fn run(rest: &[OsString]) -> Result<(), Failure> {
@@ -22,6 +23,14 @@ fn with_companions(lab: Tool) -> Tool {
     lab.arg(functions).arg(release_binary("repd")).arg(release_binary("repctl"))
 }
 
+/// What a guest with two scratch disks is booted for, one a device: `device.sh` runs one scenario after another.
+const DEVICES: [&str; 2] = ["ublk", "nbd"];
+/// How long each may take at most, in seconds: a busy machine is no failure.
+const SECONDS: &str = "1800";
+/// The scenarios that `device.sh` runs.
+const PARTS: [&str; 7] =
+    ["smoke.sh", "mount.sh", "kills.sh", "switchover.sh", "grow.sh", "pressure.sh", "nbd-ended.sh"];
+
 /// Has everything ready that a guest is made of. Fails with what is missing where there can be none.
 pub fn prepare() -> Result<(), Failure> {
     let lab = Tool::new(workspace_root().join("tools/lab/guest-run"));
@@ -33,30 +42,28 @@ pub fn prepare() -> Result<(), Failure> {
     })
 }
 
-/// A scenario on two scratch disks: its seconds at most, its script, its settings.
-struct Scenario(&'static str, &'static str, &'static [&'static str]);
-
-const SCENARIOS: [Scenario; 7] = [
-    Scenario("600", "mount.sh", &["-e", "DEVICE=ublk"]),
-    Scenario("600", "mount.sh", &["-e", "DEVICE=nbd"]),
-    Scenario("900", "kills.sh", &["-e", "DEVICE=ublk", "-e", "KILLS=20", "-e", "ALONE=17"]),
-    Scenario("900", "kills.sh", &["-e", "DEVICE=nbd", "-e", "KILLS=10", "-e", "ALONE=8"]),
-    Scenario("300", "nbd-ended.sh", &[]),
-    Scenario("300", "switchover.sh", &["-e", "DEVICE=ublk"]),
-    Scenario("300", "switchover.sh", &["-e", "DEVICE=nbd"]),
-];
-
 /// Runs every scenario of the lab; the daemons are built already.
 pub fn scenarios() -> Result<(), Failure> {
     let lab = workspace_root().join("tools/lab");
-    Tool::new(lab.join("guest-run")).args(["-t", "300"]).arg(lab.join("smoke.sh")).run()?;
-    SCENARIOS.iter().try_for_each(|Scenario(seconds, script, settings)| {
-        println!("\n--- {script} {}", settings.join(" "));
-        let guest = Tool::new(lab.join("guest-run")).args(["-t", seconds, "-d", "512M", "-d", "512M"]);
-        with_companions(guest.args(*settings).arg(lab.join(script))).run()
-    })?;
-    println!("\n--- two-guests");
+    // Side by side: much of it is waiting, for a killed daemon's successor or a peer that is gone.
+    let ended = thread::scope(|scope| {
+        let running = DEVICES.map(|device| (device, scope.spawn(|| device_guest(&lab, device).run_quietly())));
+        running.map(|(device, guest)| {
+            let (output, result) = guest.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            println!("\n--- {device}\n{output}");
+            result
+        })
+    });
+    ended.into_iter().collect::<Result<(), _>>()?;
+    println!("\n--- two machines");
     with_companions(Tool::new(lab.join("two-guests"))).run()
+}
+
+fn device_guest(lab: &Path, device: &str) -> Tool {
+    let guest = Tool::new(lab.join("guest-run")).args(["-t", SECONDS, "-d", "512M", "-d", "512M"]);
+    // The last four of the twenty kills with the peer dead as well.
+    let guest = guest.args(["-e", &format!("DEVICE={device}"), "-e", "ALONE=17"]).arg(lab.join("device.sh"));
+    with_companions(guest.args(PARTS.map(|part| lab.join(part))))
 }
 
 /// Ours and the in-kernel DRBD in one guest, in turns; the table is left in `out`.

@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// Why a step failed.
 #[derive(Debug)]
@@ -99,6 +99,19 @@ impl Tool {
         let line = self.line();
         let status = self.0.status().map_err(|e| Failure::Start(line.clone(), e))?;
         if status.success() { Ok(()) } else { Err(Failure::Ended { line, code: status.code() }) }
+    }
+
+    /// Runs it with its standard output kept; what it says on its standard error is seen at once.
+    pub fn run_quietly(mut self) -> (String, Result<(), Failure>) {
+        let line = self.line();
+        match self.0.stderr(Stdio::inherit()).output() {
+            Err(error) => (String::new(), Err(Failure::Start(line, error))),
+            Ok(output) => {
+                let said = String::from_utf8_lossy(&output.stdout).into_owned();
+                let code = output.status.code();
+                (said, if output.status.success() { Ok(()) } else { Err(Failure::Ended { line, code }) })
+            }
+        }
     }
 
     /// Runs it silently and says whether it ended well.

@@ -23,8 +23,8 @@ pub use detail::{DecisionDetail, Detail, GenerationsDetail, VolumeDetail};
 pub use error::{ApiError, ConfigProblem, ErrorKind, ExitCode};
 pub use event::{Event, format_time};
 pub use status::{
-    ComparedStatus, IoStatus, PacingStatus, PeerStatus, ResourceStatus, ResyncRole, ResyncStatus, Status, VerifyStatus,
-    VolumeStatus,
+    ComparedStatus, DriverStatus, IoStatus, PacingStatus, PeerStatus, ResourceStatus, ResyncRole, ResyncStatus, Status,
+    VerifyStatus, VolumeStatus,
 };
 pub use units::format_bytes;
 pub use verb::{PlanEntry, Verb, VerbAnswer, VerbRequest};

@@ -76,8 +76,27 @@ pub struct VolumeStatus {
     /// An online verify that this node leads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verify: Option<VerifyStatus>,
+    /// The driver of the block device, while there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub driver: Option<DriverStatus>,
+    /// Why the device is smaller than the volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_problem: Option<String>,
     /// Bytes moved since the resource came up.
     pub io: IoStatus,
+}
+
+/// The driver of a block device, as it was found on this kernel.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DriverStatus {
+    /// `ublk` or `nbd`.
+    pub name: String,
+    /// What it says it can do, in the kernel's names; nbd's says nothing.
+    pub features: Vec<String>,
+    /// Whether a device can grow under those who have it open.
+    pub grows: bool,
+    /// Whether the daemon's memory is locked and its data thread known to the kernel as one that writes back.
+    pub memory_locked: bool,
 }
 
 /// An online verify's progress.

@@ -3,13 +3,13 @@
 use super::resource::{Life, Report, Resource};
 use super::{VERSION, holders, verdict};
 use rep_control::api::{
-    ApiError, ComparedStatus, Detail, IoStatus, PacingStatus, PeerStatus, ResourceStatus, ResyncRole, ResyncStatus,
-    Status, VerifyStatus, VolumeDetail, VolumeStatus,
+    ApiError, ComparedStatus, Detail, DriverStatus, IoStatus, PacingStatus, PeerStatus, ResourceStatus, ResyncRole,
+    ResyncStatus, Status, VerifyStatus, VolumeDetail, VolumeStatus,
 };
 use rep_control::config::{NodeConfig, VolumeConfig};
 use rep_engine::{IoSuspension, PacingSnapshot, Timestamp, VerifySnapshot, VolumeSnapshot};
 use rep_types::{ConnectionState, DiskState, NodeName, ReplicationState, Role};
-use repd::resource::{ResourceReport, VolumeReport};
+use repd::resource::{DriverReport, ResourceReport, VolumeReport};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -120,7 +120,7 @@ fn volume(config: &VolumeConfig, report: Option<&ResourceReport>) -> VolumeStatu
     match engine {
         Some(engine) => {
             let pacing = report.and_then(|report| report.engine.pacing).map(pacing);
-            volume_status(engine, device, pacing, report.map(|report| report.now).unwrap_or_default())
+            volume_status(engine, shell, device, pacing, report.map(|report| report.now).unwrap_or_default())
         }
         None => VolumeStatus {
             number: config.number.0,
@@ -134,6 +134,8 @@ fn volume(config: &VolumeConfig, report: Option<&ResourceReport>) -> VolumeStatu
             out_of_sync_bytes: 0,
             resync: None,
             verify: None,
+            driver: None,
+            device_problem: None,
             io: IoStatus::default(),
         },
     }
@@ -151,8 +153,18 @@ fn pacing(pacing: PacingSnapshot) -> PacingStatus {
     }
 }
 
+fn driver(driver: &DriverReport) -> DriverStatus {
+    DriverStatus {
+        name: driver.name.to_owned(),
+        features: driver.features.iter().map(|&name| name.to_owned()).collect(),
+        grows: driver.grows,
+        memory_locked: driver.memory_locked,
+    }
+}
+
 fn volume_status(
     engine: &VolumeSnapshot,
+    shell: Option<&VolumeReport>,
     device: String,
     pacing: Option<PacingStatus>,
     now: Timestamp,
@@ -169,6 +181,8 @@ fn volume_status(
         out_of_sync_bytes: engine.out_of_sync_bytes,
         resync: resync(engine, pacing, now),
         verify: engine.verify.map(verify),
+        driver: shell.and_then(|shell| shell.driver.as_ref()).map(driver),
+        device_problem: shell.and_then(|shell| shell.size_problem.clone()),
         io: IoStatus {
             read_bytes: engine.counters.read_bytes,
             written_bytes: engine.counters.written_bytes,

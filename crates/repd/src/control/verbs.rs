@@ -7,6 +7,7 @@ use rep_control::api::{
 };
 use rep_engine::{Command, CommandOutcome, Side};
 use rep_types::{ConnectionState, Refusal, Role, VolumeNumber};
+use repd::resource::VolumeReport;
 use std::time::{Duration, Instant};
 
 /// The pause between two looks at whether the device is usable.
@@ -153,8 +154,8 @@ impl Call<'_> {
             let Report::Fresh(report) = running.report().await else { return Ok(VerbAnswer::default()) };
             // The driver of a block device may take a moment, or not be able to.
             let waits = report.engine.role == Role::Primary && !report.volumes.iter().all(|volume| volume.exported);
-            let problem = report.volumes.iter().find_map(|volume| volume.export_problem.clone());
-            match problem {
+            let told = |volume: &VolumeReport| volume.export_problem.clone().or_else(|| volume.size_problem.clone());
+            match report.volumes.iter().find_map(told) {
                 Some(problem) if report.engine.role == Role::Primary => return Err(self.device_not_grown(&problem)),
                 _ if waits && Instant::now() < self.deadline => tokio::time::sleep(EXPORT_PAUSE).await,
                 _ => break report,

@@ -36,14 +36,18 @@ fn words(seen: &Seen, names: &Names<'_>) -> String {
     let Some(report) = seen.report.as_deref().filter(|_| seen.fresh) else {
         return "its data thread doesn't answer; its disk may hang, look at the kernel's log".into();
     };
-    unsettled(report, names)
+    let sentence = unsettled(report, names)
         .or_else(|| no_data(&report.engine, names))
         .or_else(|| seen.problems.values().next().map(|problem| format!("no disk: {problem}")))
         .or_else(|| export_problem(report))
         .or_else(|| fencing(&report.engine, names))
         .or_else(|| report.engine.io_suspended.map(|why| format!("client I/O waits: {}", suspension_words(why))))
         .or_else(|| resync(&report.engine, names))
-        .unwrap_or_else(|| link(report, names))
+        .unwrap_or_else(|| link(report, names));
+    match size_problem(report, names) {
+        Some(problem) => format!("{sentence}; {problem}"),
+        None => sentence,
+    }
 }
 
 /// Nodes that refused each other.
@@ -142,6 +146,13 @@ fn refusal(engine: &Snapshot) -> Option<SyncRefusal> {
 fn export_problem(report: &ResourceReport) -> Option<String> {
     let problem = report.volumes.iter().find_map(|volume| Some((&volume.device, volume.export_problem.as_ref()?)));
     problem.map(|(device, problem)| format!("{device} can't be offered: {problem}"))
+}
+
+/// A device that didn't grow with its volume works as before; but who waits for the room must know.
+fn size_problem(report: &ResourceReport, names: &Names<'_>) -> Option<String> {
+    let problem = report.volumes.iter().find_map(|volume| volume.size_problem.as_ref())?;
+    let name = names.resource;
+    Some(format!("{problem}: it gets the volume's size by 'repctl secondary {name}' and 'repctl primary {name}'"))
 }
 
 fn resync(engine: &Snapshot, names: &Names<'_>) -> Option<String> {
@@ -271,7 +282,8 @@ mod tests {
     use super::*;
     use crate::control::fixture::{engine, volume};
     use rep_engine::{ComparedSnapshot, ResyncSnapshot, Timestamp};
-    use rep_types::{SyncDecision, SyncRule};
+    use rep_types::{SyncDecision, SyncRule, VolumeNumber};
+    use repd::resource::VolumeReport;
     use std::collections::BTreeMap;
     use std::sync::Arc;
 
@@ -297,6 +309,25 @@ mod tests {
     #[test]
     fn all_is_well() {
         assert_eq!(said(report(ConnectionState::Connected, volume())), "in sync");
+    }
+
+    #[test]
+    fn a_device_that_kept_its_size_is_told_beside_the_rest() {
+        let volumes = vec![VolumeReport {
+            number: VolumeNumber(0),
+            device: "/dev/ublkb0".into(),
+            exported: true,
+            clients: 0,
+            export_problem: None,
+            size_problem: Some("/dev/ublkb0 keeps its size".into()),
+            driver: None,
+            archive_problem: None,
+            disk: None,
+        }];
+        assert_eq!(
+            said(ResourceReport { volumes, ..report(ConnectionState::Connected, volume()) }),
+            "in sync; /dev/ublkb0 keeps its size: it gets the volume's size by 'repctl secondary vz' and 'repctl primary vz'"
+        );
     }
 
     #[test]

@@ -11,11 +11,15 @@ use tracing::info;
 const PR_SET_IO_FLUSHER: libc::c_int = 57;
 
 /// Marks the calling thread as one that writes back for the kernel, and keeps the daemon's memory from being paged out,
-/// as far as it is touched. Without the privileges for that, devices work all the same, save under memory pressure.
-pub(super) fn guard() {
-    if let Err(error) = flusher().and_then(|()| lock()) {
-        info!("memory pressure could stall the device: the daemon may not lock its memory ({error})");
+/// as far as it is touched. Without the privileges for that, devices work all the same, save under memory pressure: then
+/// it returns false.
+pub(super) fn guard() -> bool {
+    // Each helps without the other: kernels before 5.6 know no flushers.
+    let both = [("be known as one that writes back", flusher()), ("lock its memory", lock())];
+    for (what, error) in both.iter().filter_map(|(what, result)| Some((what, result.err()?))) {
+        info!("memory pressure could stall the device: the daemon may not {what} ({error})");
     }
+    both.iter().all(|(_, result)| result.is_ok())
 }
 
 fn flusher() -> Result<(), Errno> {

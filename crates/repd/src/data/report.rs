@@ -1,27 +1,49 @@
 //! The state of the resource, for the control thread.
 
 use super::thread::{DataThread, VolumeConfig};
-use crate::resource::{LinkReport, PoolReport, ResourceReport, VolumeReport};
+use crate::resource::{DriverReport, LinkReport, PoolReport, ResourceReport, VolumeReport};
+
+/// What a port knows of a volume's block device.
+#[derive(Default)]
+pub(super) struct BlockDevice {
+    /// Its path, while there is one.
+    pub device: Option<String>,
+    /// Whether it can be used.
+    pub usable: bool,
+    /// Why it can't although it should.
+    pub problem: Option<String>,
+    /// Why it is smaller than its volume.
+    pub size_problem: Option<String>,
+    /// Its driver, while there is a device.
+    pub driver: Option<DriverReport>,
+}
 
 impl DataThread {
-    /// What clients see of a volume: the device, whether it is offered, how many there are, and why it isn't.
-    fn client_report(&self, config: &VolumeConfig) -> (String, bool, u32, Option<String>) {
-        let ublk = self.ublk.serves(config.number).then(|| self.ublk.report(config.number));
-        if let Some((device, usable, problem)) = ublk.or_else(|| self.nbd.kernel_report(config.number)) {
-            return (device.unwrap_or_else(|| config.device.clone()), usable, 0, problem);
+    /// What clients see of a volume: the device, and how many they are.
+    fn client_report(&self, config: &VolumeConfig) -> (BlockDevice, u32) {
+        if let Some(device) = self.ublk.report(config.number).or_else(|| self.nbd.kernel_report(config.number)) {
+            return (device, 0);
         }
-        let (exported, clients, problem) = self.nbd.report(config.number);
-        (config.device.clone(), exported, clients, problem)
+        let (usable, clients, problem) = self.nbd.report(config.number);
+        (BlockDevice { usable, problem, ..BlockDevice::default() }, clients)
     }
 
     /// The engine's state, and what only the shell knows.
     pub fn report(&self) -> ResourceReport {
         let now = self.timestamp();
         let volumes = self.volumes.iter().map(|config| {
-            let (device, exported, clients, export_problem) = self.client_report(config);
-            let disk = self.disks.report(config.number);
-            let archive_problem = self.archives.problem(config.number);
-            VolumeReport { number: config.number, device, exported, clients, export_problem, archive_problem, disk }
+            let (device, clients) = self.client_report(config);
+            VolumeReport {
+                number: config.number,
+                device: device.device.unwrap_or_else(|| config.device.clone()),
+                exported: device.usable,
+                clients,
+                export_problem: device.problem,
+                size_problem: device.size_problem,
+                driver: device.driver,
+                archive_problem: self.archives.problem(config.number),
+                disk: self.disks.report(config.number),
+            }
         });
         let pool = self.buffers.pool.in_use();
         ResourceReport {

@@ -21,7 +21,7 @@ mod status;
 mod submit;
 
 use super::limits::{CLIENT_DRAIN_TIME_MAX, CLIENT_STALL_TIME_MAX, CLIENTS_MAX, LISTEN_RETRY_PAUSE};
-use super::memory;
+use crate::data::report::BlockDevice;
 use crate::resource::DeviceOptions;
 use client::Client;
 use kernel::{KernelClient, KernelDevices};
@@ -86,9 +86,6 @@ impl NbdPort {
     ) -> Self {
         let of_kernel = volumes.iter().filter(|volume| volume.device == DeviceOptions::NbdKernel);
         let kernel = KernelDevices::new((resource, node), of_kernel.map(|volume| volume.volume), wake);
-        if !kernel.is_empty() {
-            memory::guard();
-        }
         NbdPort {
             kernel,
             portals: Portal::group(resource, volatile_cache, volumes),
@@ -171,7 +168,7 @@ impl NbdPort {
     }
 
     /// The same of a device of the kernel's: its name, whether it can be used, why not. `None`: the volume has none.
-    pub fn kernel_report(&self, volume: VolumeNumber) -> Option<(Option<String>, bool, Option<String>)> {
+    pub fn kernel_report(&self, volume: VolumeNumber) -> Option<BlockDevice> {
         self.kernel.report(volume)
     }
 

@@ -17,8 +17,7 @@ pub(super) enum Job {
 
 /// What it came to.
 pub(super) enum Outcome {
-    /// With the size requests are checked against.
-    Prepared(Result<(Box<Prepared>, u64), UblkError>),
+    Prepared(Result<Box<Prepared>, UblkError>),
     Begun(Result<(), UblkError>),
     Grown(Result<u64, UblkError>),
     Stopped(Result<(), UblkError>),
@@ -31,9 +30,7 @@ impl worker::Job for Job {
 
     fn run(self) -> Outcome {
         match self {
-            Job::Prepare(options) => Outcome::Prepared(
-                lifecycle::prepare(&options).map(|prepared| (Box::new(prepared), options.limits.size_bytes)),
-            ),
+            Job::Prepare(options) => Outcome::Prepared(lifecycle::prepare(&options).map(Box::new)),
             Job::Begin(id, origin) => Outcome::Begun(lifecycle::begin(id, origin)),
             Job::Grow(id, size_bytes) => Outcome::Grown(lifecycle::grow(id, size_bytes).map(|()| size_bytes)),
             Job::Stop(id) => Outcome::Stopped(lifecycle::stop(id)),

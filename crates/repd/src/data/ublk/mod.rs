@@ -16,14 +16,16 @@ mod job;
 mod serving;
 
 use super::{link, memory};
+use crate::data::report::BlockDevice;
 use crate::data::worker::{WorkerChannel, WorkerResult, device_grown};
+use crate::resource::DriverReport;
 use crate::waking;
 use job::{Job, Outcome};
 use rep_engine::Event;
 use rep_ring::{Completion, Pool, Submit};
 use rep_types::{IoError, NodeName, PayloadId, RequestId, ResourceName, VolumeNumber};
 use rep_ublk::lifecycle::{DeviceOptions, Origin, Prepared};
-use rep_ublk::{DeviceLimits, Fingerprint, Tag, limits};
+use rep_ublk::{DeviceLimits, Features, Fingerprint, Tag, limits};
 use serving::{Place, Serving};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -79,11 +81,16 @@ struct Volume {
     /// The driver is having the device grow.
     growing: bool,
     problem: Option<String>,
+    /// Why the device is smaller than what is offered.
+    size_problem: Option<String>,
+    /// What the driver said it can do, when the device was made or taken over.
+    features: Features,
 }
 
 /// The ublk port of a resource.
 pub(super) struct UblkPort {
     volatile_cache: bool,
+    memory_locked: bool,
     volumes: Vec<Volume>,
     channel: WorkerChannel<Outcome>,
     results: mpsc::Receiver<WorkerResult<Outcome>>,
@@ -105,18 +112,13 @@ impl UblkPort {
             state: State::Absent,
             growing: false,
             problem: None,
+            size_problem: None,
+            features: Features::default(),
         };
         let volumes: Vec<_> = volumes.map(volume).collect();
-        if !volumes.is_empty() {
-            memory::guard();
-        }
+        let memory_locked = !volumes.is_empty() && memory::guard();
         let (sender, results) = waking::channel(wake);
-        UblkPort { volatile_cache, volumes, channel: WorkerChannel(sender), results }
-    }
-
-    /// Whether this port offers a volume.
-    pub fn serves(&self, volume: VolumeNumber) -> bool {
-        self.volumes.iter().any(|own| own.number == volume)
+        UblkPort { volatile_cache, memory_locked, volumes, channel: WorkerChannel(sender), results }
     }
 
     /// Offers a volume, or offers it larger: a device that stands grows where the driver can do that.
@@ -125,6 +127,7 @@ impl UblkPort {
         let limits = DeviceLimits { size_bytes, logical_block_bytes, volatile_cache: self.volatile_cache };
         self.volumes[index].offered = Some(limits);
         self.volumes[index].problem = None;
+        self.volumes[index].size_problem = None;
         self.proceed(index);
     }
 
@@ -139,16 +142,22 @@ impl UblkPort {
         self.volumes.iter().position(|own| own.number == volume)
     }
 
-    /// The device, whether it can be used, and why not.
-    pub fn report(&self, volume: VolumeNumber) -> (Option<String>, bool, Option<String>) {
-        let Some(index) = self.index(volume) else { return (None, false, None) };
-        let volume = &self.volumes[index];
+    /// The device, whether it can be used, and why not; `None`: the volume isn't of this kind.
+    pub fn report(&self, volume: VolumeNumber) -> Option<BlockDevice> {
+        let volume = &self.volumes[self.index(volume)?];
         let device = match &volume.state {
             State::Live(serving) => Some(format!("/dev/{}", node(serving.id()))),
             _ => None,
         };
         let usable = device.is_some() && volume.offered.is_some() && !volume.growing && volume.problem.is_none();
-        (device, usable, volume.problem.clone())
+        let driver = device.is_some().then(|| DriverReport {
+            name: "ublk",
+            features: volume.features.names(),
+            grows: volume.features.has(Features::UPDATE_SIZE),
+            memory_locked: self.memory_locked,
+        });
+        let (problem, size_problem) = (volume.problem.clone(), volume.size_problem.clone());
+        Some(BlockDevice { device, usable, problem, size_problem, driver })
     }
 
     /// Whether a request of the engine is one of this port's.
@@ -215,8 +224,9 @@ impl UblkPort {
         let volume = &mut self.volumes[index];
         let state = std::mem::replace(&mut volume.state, State::Absent);
         volume.state = match (state, outcome) {
-            (State::Preparing, Outcome::Prepared(Ok((prepared, size_bytes)))) => {
-                let Prepared { device, origin } = *prepared;
+            (State::Preparing, Outcome::Prepared(Ok(prepared))) => {
+                let Prepared { device, origin, size_bytes, features } = *prepared;
+                volume.features = features;
                 let id = device.id();
                 self.channel.start(volume.number, Job::Begin(id, origin));
                 let place = Place { number: volume.number, index: index as u16 };
@@ -229,7 +239,8 @@ impl UblkPort {
             }
             (State::Starting(serving), Outcome::Begun(Ok(()))) => {
                 let how = if serving.origin() == Origin::TakenOver { "taken over" } else { "made" };
-                info!(volume = %volume.number, "device: /dev/ublkb{} {how}", serving.id());
+                let features = volume.features;
+                info!(volume = %volume.number, "device: /dev/ublkb{} {how} (the driver has {features})", serving.id());
                 if let Err(error) = link::make(&volume.link, &node(serving.id())) {
                     warn!(volume = %volume.number, "{}: {error}", volume.link.display());
                 }
@@ -237,7 +248,7 @@ impl UblkPort {
             }
             (state, Outcome::Grown(result)) => {
                 volume.growing = false;
-                volume.problem = device_grown(volume.number, result).or(volume.problem.take());
+                volume.size_problem = device_grown(volume.number, result);
                 state
             }
             (State::Starting(serving), Outcome::Begun(Err(error))) => {
@@ -279,7 +290,8 @@ impl UblkPort {
                 self.channel.start(volume.number, Job::Stop(serving.id()));
                 State::Stopping(serving)
             }
-            (State::Live(mut serving), Some(limits)) if serving.size_bytes() < limits.size_bytes => {
+            // One at a time, so that the last one counts.
+            (State::Live(mut serving), Some(limits)) if !volume.growing && serving.size_bytes() < limits.size_bytes => {
                 serving.grow(limits.size_bytes);
                 volume.growing = true;
                 self.channel.start(volume.number, Job::Grow(serving.id(), limits.size_bytes));

@@ -17,8 +17,10 @@
 mod job;
 
 use crate::data::limits::REATTACH_PAUSE;
-use crate::data::link;
+use crate::data::report::BlockDevice;
 use crate::data::worker::{WorkerChannel, WorkerResult, device_grown};
+use crate::data::{link, memory};
+use crate::resource::DriverReport;
 use crate::waking;
 use job::{Job, Outcome};
 use rep_nbd::Export;
@@ -45,9 +47,13 @@ struct Volume {
     link: PathBuf,
     offered: Option<Export>,
     state: State,
+    /// The size the driver was told last, in bytes.
+    size_bytes: u64,
     /// The driver is having the device grow.
     growing: bool,
     problem: Option<String>,
+    /// Why the device is smaller than what is offered.
+    size_problem: Option<String>,
 }
 
 /// The kernel's end of a new connection.
@@ -59,11 +65,13 @@ pub(super) struct KernelClient {
 /// The devices of a resource.
 pub(super) struct KernelDevices {
     volumes: Vec<Volume>,
+    memory_locked: bool,
     channel: WorkerChannel<Outcome>,
     results: mpsc::Receiver<WorkerResult<Outcome>>,
 }
 
 impl KernelDevices {
+    /// Must be called by the thread that will serve the devices.
     pub fn new(
         (resource, node): (&ResourceName, &NodeName),
         volumes: impl Iterator<Item = VolumeNumber>,
@@ -75,16 +83,15 @@ impl KernelDevices {
             link: link::path(resource, number),
             offered: None,
             state: State::Absent,
+            size_bytes: 0,
             growing: false,
             problem: None,
+            size_problem: None,
         };
         let (sender, results) = waking::channel(wake);
-        KernelDevices { volumes: volumes.map(volume).collect(), channel: WorkerChannel(sender), results }
-    }
-
-    /// Whether there is any volume of this kind.
-    pub fn is_empty(&self) -> bool {
-        self.volumes.is_empty()
+        let volumes: Vec<_> = volumes.map(volume).collect();
+        let memory_locked = !volumes.is_empty() && memory::guard();
+        KernelDevices { volumes, memory_locked, channel: WorkerChannel(sender), results }
     }
 
     /// Whether a volume is of this kind.
@@ -101,10 +108,7 @@ impl KernelDevices {
         if let Some(index) = self.index(volume) {
             self.volumes[index].offered = Some(export.clone());
             self.volumes[index].problem = None;
-            if let Some(job) = self.volumes[index].grow() {
-                self.volumes[index].growing = true;
-                return self.start(volume, Some(job));
-            }
+            self.volumes[index].size_problem = None;
             self.proceed(index);
         }
     }
@@ -132,14 +136,21 @@ impl KernelDevices {
     }
 
     /// The device, whether it can be used, and why not; `None`: the volume isn't of this kind.
-    pub fn report(&self, volume: VolumeNumber) -> Option<(Option<String>, bool, Option<String>)> {
+    pub fn report(&self, volume: VolumeNumber) -> Option<BlockDevice> {
         let volume = &self.volumes[self.index(volume)?];
         let device = match volume.state {
             State::Live(index) => Some(format!("/dev/{}", node(index))),
             _ => None,
         };
         let usable = device.is_some() && volume.offered.is_some() && !volume.growing && volume.problem.is_none();
-        Some((device, usable, volume.problem.clone()))
+        let driver = device.is_some().then(|| DriverReport {
+            name: "nbd",
+            features: Vec::new(),
+            grows: true,
+            memory_locked: self.memory_locked,
+        });
+        let (problem, size_problem) = (volume.problem.clone(), volume.size_problem.clone());
+        Some(BlockDevice { device, usable, problem, size_problem, driver })
     }
 
     /// The connection of a device has ended; `goodbye`: the kernel said so itself.
@@ -185,14 +196,12 @@ impl Volume {
                 self.state = State::Detaching(index);
                 Some(Job::Detach(index, self.backend.clone()))
             }
-            _ => None,
-        }
-    }
-
-    /// The command that has a device that stands follow its volume; one that is being made has its size already.
-    fn grow(&self) -> Option<Job> {
-        match (self.state, &self.offered) {
-            (State::Live(index), Some(export)) => Some(Job::Grow(index, self.backend.clone(), export.size_bytes())),
+            // One at a time, so that the last one counts.
+            (State::Live(index), Some(export)) if !self.growing && self.size_bytes < export.size_bytes() => {
+                self.growing = true;
+                self.size_bytes = export.size_bytes();
+                Some(Job::Grow(index, self.backend.clone(), self.size_bytes))
+            }
             _ => None,
         }
     }
@@ -219,7 +228,7 @@ impl Volume {
             Outcome::Attached(Err(error)) => self.not_attached(error.to_string()),
             Outcome::Grown(result) => {
                 self.growing = false;
-                self.problem = device_grown(self.number, result).or(self.problem.take());
+                self.size_problem = device_grown(self.number, result);
             }
             Outcome::Detached(result) => self.detached(result.map_err(|error| error.to_string())),
         }
@@ -228,7 +237,8 @@ impl Volume {
 
     /// The device stands; returns its connection.
     fn attached(&mut self, attached: Attached) -> OwnedFd {
-        let Attached { index, origin, socket, slow_resend } = attached;
+        let Attached { index, origin, size_bytes, socket, slow_resend } = attached;
+        self.size_bytes = size_bytes;
         let how = if origin == Origin::TakenOver { "taken over" } else { "made" };
         info!(volume = %self.number, "device: /dev/{} {how}", node(index));
         if let Some(error) = slow_resend {
@@ -292,8 +302,10 @@ mod tests {
             link: folder.join("vz/0"),
             offered: None,
             state: State::Absent,
+            size_bytes: 0,
             growing: false,
             problem: None,
+            size_problem: None,
         }
     }
 
@@ -303,7 +315,8 @@ mod tests {
 
     fn attached() -> Outcome {
         let socket = std::fs::File::open("/dev/null").expect("a descriptor").into();
-        Outcome::Attached(Ok(Attached { index: 16, origin: Origin::Added, socket, slow_resend: None }))
+        let (origin, size_bytes) = (Origin::Added, 1 << 20);
+        Outcome::Attached(Ok(Attached { index: 16, origin, size_bytes, socket, slow_resend: None }))
     }
 
     #[test]
