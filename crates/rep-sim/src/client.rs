@@ -29,6 +29,8 @@ pub struct Outstanding {
     pub at: u64,
     /// It waits, or has waited, for good data.
     pub starved: bool,
+    /// A disk that is kept failed at something that overlaps it: it may be answered with that error.
+    pub passed_on: bool,
     write: Option<WriteRef>,
     values: Rc<Vec<u32>>,
 }
@@ -115,6 +117,7 @@ impl World {
             began: 0,
             at: self.now,
             starved: false,
+            passed_on: false,
             write: None,
             values: Rc::new(Vec::new()),
         };

@@ -4,9 +4,10 @@
 //! answered as done, when answers are.
 
 use crate::counters::Sometimes;
+use crate::disk::Sectors;
 use crate::failure::Kind;
 use crate::world::World;
-use rep_types::{ConnectionState, DiskState, OnIoError, ReplicationState};
+use rep_types::{ByteRange, ConnectionState, DiskState, OnIoError, ReplicationState};
 
 /// Per mille of the resyncs whose source's disk fails once, sooner or later.
 const STRAINED: u32 = 400;
@@ -28,7 +29,15 @@ impl World {
     }
 
     /// An engine keeps a disk that failed: only where it passes errors on, and there is no other good one.
-    pub(crate) fn error_passed_on(&mut self, node: usize, volume: usize, write: bool) {
+    pub(crate) fn error_passed_on(&mut self, node: usize, volume: usize, write: bool, range: Option<ByteRange>) {
+        let failed = range.map(Sectors::of);
+        for asked in self.clients.outstanding.values_mut().filter(|asked| asked.volume == volume) {
+            let overlaps = |failed: Sectors| {
+                let (first, count) = asked.op.sectors();
+                first < failed.first + failed.count && failed.first < first + count
+            };
+            asked.passed_on |= failed.is_none_or(overlaps);
+        }
         let Some(snapshot) = self.snapshot(node) else { return };
         let of = &snapshot.volumes[volume];
         let source = matches!(of.replication, ReplicationState::SyncSource | ReplicationState::PausedSyncS);

@@ -45,6 +45,18 @@ pub enum ClientOp {
     Flush,
 }
 
+impl ClientOp {
+    /// The first sector asked for, and how many; none of a flush.
+    pub fn sectors(self) -> (u32, u32) {
+        match self {
+            Self::Read { first, count } | Self::Write { first, count, .. } | Self::Zero { first, count, .. } => {
+                (first, count)
+            }
+            Self::Flush => (0, 0),
+        }
+    }
+}
+
 /// A step.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(missing_docs)] // the names say it

@@ -164,7 +164,9 @@ impl World {
                     self.seen(Sometimes::HotAtCrash);
                 }
             }
-            Notice::ErrorPassedOn { volume, write, .. } => self.error_passed_on(node, volume.0 as usize, write),
+            Notice::ErrorPassedOn { volume, write, range } => {
+                self.error_passed_on(node, volume.0 as usize, write, range);
+            }
             Notice::ResyncNotAllowed { .. } => self.seen(Sometimes::ResyncNotAllowed),
             Notice::PrimaryIsBehind => self.seen(Sometimes::PrimaryIsBehind),
             Notice::Grown { .. } => self.seen(Sometimes::Grown),

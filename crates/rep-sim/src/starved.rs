@@ -28,14 +28,15 @@ impl World {
         }
     }
 
-    /// While clients wait for data none hears of an error. A flush may: one that failed is final.
+    /// While clients wait for data none hears of an error. A flush may: one that failed is final; and who asked for what a
+    /// disk that is kept failed at.
     pub(crate) fn check_starved_answer(&mut self, asked: &Outstanding, result: Result<(), IoError>) {
         let Some(mine) = self.snapshot(asked.node) else { return };
         let waits = mine.volumes[asked.volume].waits_for_data;
         if asked.starved {
             self.seen(if result.is_ok() { Sometimes::NoDataServed } else { Sometimes::NoDataFailed });
         }
-        if waits && result == Err(IoError::Io) && asked.op != ClientOp::Flush {
+        if waits && result == Err(IoError::Io) && asked.op != ClientOp::Flush && !asked.passed_on {
             let detail = format!("node {} answers {:?} with an error while its clients wait", asked.node, asked.op);
             self.fail(Kind::WrongData, "I-F1", detail);
         }
