@@ -85,7 +85,9 @@ fn write_much(mut client: BlockingClient<UnixStream>, index: usize, answered: &A
     client.set_depth(DEPTH);
     let data = vec![index as u8 + 1; MIB];
     for n in 0..DEPTH {
-        let offset = (index * DEPTH + n) * MIB % (SIZE as usize / 2);
+        // No two clients write the same place at a time: requests that overlap wait for each other, and nothing of them
+        // would queue for the peer.
+        let offset = (n * CLIENTS + index) * MIB % (SIZE as usize / 2);
         client.submit_write(offset as u64, &data, false)?;
     }
     while let Some(completion) = client.reap()? {
