@@ -84,16 +84,7 @@ fn a_primary_that_gets_its_disk_back_is_met_again() {
 #[test]
 fn a_source_that_loses_its_disk_at_the_end_of_a_resync_waits_for_the_peers_generation() {
     let mut pair = Pair::with_primary(1);
-    pair.cut();
-    pair.write(0, 0, 0);
-    pair.run();
-    pair.hold(1, Kind::Flush, 0);
-    pair.connect();
-    pair.hold(1, Kind::Meta, 0);
-    pair.let_go(1, Kind::Flush, 0);
-    pair.hold_wire(1);
-    pair.let_go(1, Kind::Meta, 0);
-    assert_eq!(pair.volume(1, 0).disk, DiskState::UpToDate, "beta has taken the generations over");
+    pair.fill_without_a_last_word();
     pair.hold(0, Kind::Data, 0);
     let write = pair.write(0, 0, 0);
     pair.run();

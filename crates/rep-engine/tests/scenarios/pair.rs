@@ -269,6 +269,20 @@ impl Pair {
         self.run();
     }
 
+    /// Node 0, a Primary, goes on alone and then fills node 1, which takes its generations over; the word of that is held.
+    pub fn fill_without_a_last_word(&mut self) {
+        self.cut();
+        self.write(0, 0, 0);
+        self.run();
+        self.hold(1, Kind::Flush, 0);
+        self.connect();
+        self.hold(1, Kind::Meta, 0);
+        self.let_go(1, Kind::Flush, 0);
+        self.hold_wire(1);
+        self.let_go(1, Kind::Meta, 0);
+        assert_eq!(self.volume(1, 0).disk, DiskState::UpToDate, "node 1 has taken the generations over");
+    }
+
     /// The node goes down without a word and comes up again, its disks attached, wanting a connection.
     pub fn reboot(&mut self, node: usize) {
         self.nodes[node].boot += 1;

@@ -10,16 +10,7 @@ fn end_unheard_of(options: &EngineConfig) -> Pair {
     let mut pair = Pair::configured(1, options);
     pair.command(0, Command::Promote { force: false });
     pair.run();
-    pair.cut();
-    pair.write(0, 0, 5);
-    pair.run();
-    pair.hold(1, Kind::Flush, 0);
-    pair.connect();
-    pair.hold(1, Kind::Meta, 0);
-    pair.let_go(1, Kind::Flush, 0);
-    pair.hold_wire(1);
-    pair.let_go(1, Kind::Meta, 0);
-    assert_eq!(pair.volume(1, 0).disk, DiskState::UpToDate, "beta has taken the generations over");
+    pair.fill_without_a_last_word();
     pair.cut();
     pair.let_wire_go(1);
     let generations = [0, 1].map(|node| pair.superblock(node, 0).generations);
