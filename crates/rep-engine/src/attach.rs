@@ -70,8 +70,6 @@ impl Engine {
         }
         self.restart_handshake_if_under_way();
         self.role_change_meets_new_disk();
-        // What it took before it was let go of may still be in its cache.
-        self.epochs.touch(self.now);
         let superblock = &loaded.superblock;
         let size = if superblock.agreed_bytes > 0 { superblock.agreed_bytes } else { superblock.available_bytes };
         let volume = &mut self.volumes[index];
@@ -157,6 +155,8 @@ impl Engine {
         };
         volume.served_last = GenerationId::NONE;
         self.set_disk(index, state, Why::Attached);
+        // What it was given before it went may still be in its cache: the next FLUSH covers that, too (R4).
+        self.epochs.touch(self.now);
         if let Some(id) = attaching.id {
             self.finish_command(id, Ok(CommandOutcome::Done));
         }

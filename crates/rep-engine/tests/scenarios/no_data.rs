@@ -3,6 +3,7 @@
 use crate::pair::{Kind, Pair};
 use rep_engine::{Command, CommandError, EngineConfig, IoSuspension};
 use rep_types::{BLOCK_SIZE, DiskState, Fencing, IoError, OnNoData, Refusal, Role, VolumeNumber};
+use std::time::Duration;
 
 const VOLUME: VolumeNumber = VolumeNumber(0);
 
@@ -83,6 +84,32 @@ fn the_disk_that_served_last_may_come_back_alone() {
     assert_eq!((pair.answer(0, write), pair.volume(0, 0).disk), (Some(Ok(())), DiskState::UpToDate));
     pair.connect();
     assert!(pair.is_in_sync());
+}
+
+/// What was answered before the disk went was never flushed: a FLUSH that waits for it is not answered before the disk has
+/// done it, however long it takes to be attached. Found by seed 39577.
+#[test]
+fn a_disk_that_comes_back_slowly_is_flushed_for_the_flush_that_waits() {
+    let mut pair = suspending(Fencing::DontCare);
+    pair.cut();
+    let before = pair.write(0, 0, 1);
+    pair.run();
+    assert_eq!(pair.answer(0, before), Some(Ok(())));
+    pair.hold(0, Kind::Data, 0);
+    pair.write(0, 0, 2);
+    pair.run();
+    pair.fail_held(0, Kind::Data, 0);
+    assert_eq!(pair.volume(0, 0).disk, DiskState::Diskless);
+    let flush = pair.flush(0, 0);
+    pair.hold(0, Kind::Meta, 0);
+    pair.attach(0, 0);
+    pair.pass_time(Duration::from_secs(10));
+    assert_eq!(pair.volume(0, 0).disk, DiskState::Attaching);
+    pair.hold(0, Kind::Flush, 0);
+    pair.let_go(0, Kind::Meta, 0);
+    assert_eq!((pair.answer(0, flush), pair.held(0, Kind::Flush, 0)), (None, 1));
+    pair.let_go(0, Kind::Flush, 0);
+    assert_eq!(pair.answer(0, flush), Some(Ok(())));
 }
 
 /// alpha's disk went while beta was there, so beta went on. Without beta that disk is old, and serves nobody.
