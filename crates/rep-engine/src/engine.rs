@@ -9,6 +9,7 @@
 //! continuation, so nothing is lost when a disk or the link goes in the middle: the next poll sees that it has.
 
 use crate::action::{Action, Notice, Why};
+use crate::command::Side;
 use crate::config::EngineConfig;
 use crate::epoch::Epochs;
 use crate::event::{Event, Timestamp};
@@ -307,6 +308,9 @@ impl Engine {
 
     pub(crate) fn set_role(&mut self, to: Role, why: Why) {
         let from = std::mem::replace(&mut self.role, to);
+        if to == Role::Primary {
+            self.volumes.iter_mut().for_each(|volume| volume.keep_from_repair(Side::Local));
+        }
         if from != to {
             self.notice(Notice::Role { from, to, why });
         }
@@ -314,6 +318,9 @@ impl Engine {
 
     pub(crate) fn set_peer_role(&mut self, to: Option<Role>, why: Why) {
         let from = std::mem::replace(&mut self.peer_role, to);
+        if to == Some(Role::Primary) {
+            self.volumes.iter_mut().for_each(|volume| volume.keep_from_repair(Side::Peer));
+        }
         if from != to {
             self.notice(Notice::PeerRole { from, to, why });
         }

@@ -23,7 +23,7 @@ use rep_types::{
     BLOCK_SIZE, ByBitmapOrFull, ConnectionState, DiskState, GenerationId, Generations, LinkCause, ReplicationState,
     Role, SplitBrainPolicies, SyncDecision, SyncRefusal, SyncRule, SyncVerdict, VolumeNumber,
 };
-use rep_wire::{ControlMessage, NodeView, SplitBrainWord, VolumeView};
+use rep_wire::{ControlMessage, NodeView, OperatorWord, VolumeView};
 
 /// A handshake under way.
 #[derive(Debug)]
@@ -137,6 +137,7 @@ impl Engine {
     }
 
     fn view(&self) -> NodeView {
+        let features = self.link.as_ref().map_or(0, |link| link.features);
         let volumes = self.volumes.iter().map(|volume| {
             let superblock = volume.local.as_ref().map(|local| local.superblock());
             let apart = superblock.filter(|superblock| !superblock.generations.bitmap.is_none());
@@ -152,7 +153,7 @@ impl Engine {
                 prior_end: volume.prior_end,
                 last_primary: superblock.is_some_and(|superblock| superblock.last_primary),
                 out_of_sync_blocks: volume.out_of_sync_blocks(),
-                word: volume.word,
+                word: volume.word_for(features),
                 diverged_as_primary: divergence.as_primary,
                 diverged_since_unix_ms: divergence.since_unix_ms,
             }
@@ -251,7 +252,7 @@ impl Engine {
     /// What the operator said of a split brain holds for one handshake (I-G4); a plan decides nothing and uses nothing up.
     fn forget_words(&mut self) {
         for volume in &mut self.volumes {
-            volume.word = SplitBrainWord::None;
+            volume.word = OperatorWord::None;
         }
     }
 
@@ -318,6 +319,9 @@ impl Engine {
         self.set_peer_disk(index, peer.disk, Why::Handshake);
         self.volumes[index].found_different = false;
         self.volumes[index].unmet = false;
+        if decision.rule != SyncRule::NoDisk {
+            self.volumes[index].found_good_on = None;
+        }
         let volume = &mut self.volumes[index];
         volume.logical_block_bytes = volume.logical_block_bytes.max(peer.logical_block_bytes);
         if volume.local.is_none() {

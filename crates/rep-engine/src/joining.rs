@@ -8,12 +8,12 @@ use crate::local_disk::SuperblockTicket;
 use crate::operator::{Progress, Step, done, refused};
 use rep_meta::DataState;
 use rep_types::{CommandId, ConnectionState, DiskState, LinkCause, Refusal, Role};
-use rep_wire::{ControlMessage, SplitBrainWord};
+use rep_wire::{ControlMessage, OperatorWord};
 
 type Answer = Result<CommandOutcome, CommandError>;
 
 impl Engine {
-    pub(crate) fn connect(&mut self, word: SplitBrainWord) -> Option<Answer> {
+    pub(crate) fn connect(&mut self, word: OperatorWord) -> Option<Answer> {
         self.resync_refused = false;
         match self.connection {
             ConnectionState::StandAlone | ConnectionState::SplitBrain | ConnectionState::UnrelatedData => {
@@ -22,21 +22,21 @@ impl Engine {
                 self.give_word(word);
             }
             ConnectionState::Disconnecting => return refused(Refusal::Busy),
-            ConnectionState::Connecting if word != SplitBrainWord::None => self.give_word(word),
+            ConnectionState::Connecting if word != OperatorWord::None => self.give_word(word),
             ConnectionState::Connecting | ConnectionState::Connected => {}
         }
         done()
     }
 
     /// The operator's word. A meeting under way, as nodes in split brain have now and then, knows nothing of it.
-    fn give_word(&mut self, word: SplitBrainWord) {
+    fn give_word(&mut self, word: OperatorWord) {
         self.set_word(word);
-        if word != SplitBrainWord::None {
+        if word != OperatorWord::None {
             self.restart_handshake_if_under_way();
         }
     }
 
-    pub(crate) fn set_word(&mut self, word: SplitBrainWord) {
+    pub(crate) fn set_word(&mut self, word: OperatorWord) {
         for volume in &mut self.volumes {
             volume.word = word;
         }
@@ -44,9 +44,9 @@ impl Engine {
 
     pub(crate) fn resolve_split_brain(&mut self, id: CommandId, keep: Side) -> Option<Answer> {
         let word = match keep {
-            Side::Local => SplitBrainWord::DiscardPeers,
+            Side::Local => OperatorWord::DiscardPeers,
             Side::Peer if self.role == Role::Primary => return refused(Refusal::IsPrimary),
-            Side::Peer => SplitBrainWord::DiscardMine,
+            Side::Peer => OperatorWord::DiscardMine,
         };
         if self.connection == ConnectionState::Connected {
             return done();

@@ -11,7 +11,7 @@ use rep_meta::DataState;
 use rep_types::{
     BLOCK_SIZE, CommandId, ConnectionState, DiskState, LinkCause, Refusal, Role, SyncDecision, VolumeNumber,
 };
-use rep_wire::{ControlMessage, NodeView, SplitBrainWord};
+use rep_wire::{ControlMessage, NodeView, OperatorWord};
 use std::collections::VecDeque;
 
 /// A step of a transition.
@@ -51,7 +51,7 @@ pub(crate) enum Step {
         /// The connection to go back to.
         before: ConnectionState,
         /// The operator's word that stood before, for the next handshake that counts.
-        word_before: SplitBrainWord,
+        word_before: OperatorWord,
     },
 }
 
@@ -116,8 +116,8 @@ impl Engine {
             None => 0,
         };
         match command {
-            Command::Connect { discard_my_data: false } => self.connect(SplitBrainWord::None),
-            Command::Connect { discard_my_data: true } => self.connect(SplitBrainWord::DiscardMine),
+            Command::Connect { discard_my_data: false } => self.connect(OperatorWord::None),
+            Command::Connect { discard_my_data: true } => self.connect(OperatorWord::DiscardMine),
             Command::SuspendIo { suspended } => {
                 if !suspended && !self.suspended {
                     self.waive_fence();
@@ -242,7 +242,7 @@ impl Engine {
             }
             Some(Step::AwaitConnection { .. }) => {
                 self.transition = None;
-                self.set_word(SplitBrainWord::None);
+                self.set_word(OperatorWord::None);
             }
             Some(Step::Leave { .. }) => self.force_leave(),
             _ => {}
@@ -315,7 +315,7 @@ impl Engine {
         match self.connection {
             ConnectionState::SplitBrain => return refused(Refusal::SplitBrain),
             ConnectionState::UnrelatedData => return refused(Refusal::UnrelatedData),
-            ConnectionState::StandAlone => return self.connect(SplitBrainWord::None),
+            ConnectionState::StandAlone => return self.connect(OperatorWord::None),
             ConnectionState::Connecting | ConnectionState::Disconnecting => return refused(Refusal::NotConnected),
             ConnectionState::Connected => {}
         }
@@ -458,9 +458,9 @@ impl Engine {
                 self.out.push(Action::WantLink { wanted: true });
             }
         }
-        let word_before = self.volumes.first().map_or(SplitBrainWord::None, |volume| volume.word);
+        let word_before = self.volumes.first().map_or(OperatorWord::None, |volume| volume.word);
         if discard_my_data {
-            self.set_word(SplitBrainWord::DiscardMine);
+            self.set_word(OperatorWord::DiscardMine);
         }
         self.begin_transition(id, [Step::Plan { before, word_before }])
     }
@@ -525,7 +525,7 @@ impl Engine {
         }
     }
 
-    fn end_plan(&mut self, before: ConnectionState, word_before: SplitBrainWord) {
+    fn end_plan(&mut self, before: ConnectionState, word_before: OperatorWord) {
         self.transition = None;
         self.set_word(word_before);
         self.restore_connection(before);

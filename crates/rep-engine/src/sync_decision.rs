@@ -46,7 +46,7 @@ use rep_types::planted;
 use rep_types::{
     ByBitmapOrFull, DiskState, GenerationId, Role, SplitBrainPolicies, SyncDecision, SyncRefusal, SyncRule, SyncVerdict,
 };
-use rep_wire::{PriorEnd, VolumeView};
+use rep_wire::{OperatorWord, PriorEnd, VolumeView};
 
 /// One side of a handshake, for one volume.
 #[derive(Clone, Copy, Debug)]
@@ -204,7 +204,8 @@ fn same_generation_rule(mine: SyncSide<'_>, peer: SyncSide<'_>) -> SyncRule {
 /// 2. A cache that was lost: every answered write reached both, so whoever lost nothing has them all. This is also
 ///    what makes a Primary that only lost its daemon the source of a survivor that lost its power.
 /// 3. The rule's own: the survivor of a Primary's crash; the source of the resync whose end wasn't heard of.
-/// 4. The last Primary; the UpToDate one; at last the name.
+/// 4. The operator's word, of whose two disks is right where a verify found a difference.
+/// 5. The last Primary; the UpToDate one; at last the name.
 fn is_source_of_equals(rule: SyncRule, mine: SyncSide<'_>, peer: SyncSide<'_>) -> bool {
     let by_rule = |side: SyncSide<'_>| match rule {
         SyncRule::CrashedPrimary => !side.view.crashed_primary,
@@ -214,9 +215,22 @@ fn is_source_of_equals(rule: SyncRule, mine: SyncSide<'_>, peer: SyncSide<'_>) -
     only_mine(|side| side.is_primary_with_good_data(), mine, peer)
         .or_else(|| only_mine(|side| !side.may_have_lost_writes(), mine, peer))
         .or_else(|| only_mine(by_rule, mine, peer))
+        .or_else(|| repaired_from(mine, peer))
         .or_else(|| only_mine(|side| side.view.last_primary, mine, peer))
         .or_else(|| only_mine(|side| side.view.disk == DiskState::UpToDate, mine, peer))
         .unwrap_or(mine.sorts_first)
+}
+
+/// Whether what a verify found is to be made equal from this side, by the operator's word on either.
+fn repaired_from(mine: SyncSide<'_>, peer: SyncSide<'_>) -> Option<bool> {
+    let by = |source: SyncSide<'_>, target: SyncSide<'_>| {
+        source.view.word == OperatorWord::RepairPeers || target.view.word == OperatorWord::RepairMine
+    };
+    match (by(mine, peer), by(peer, mine)) {
+        (true, false) => Some(true),
+        (false, true) => Some(false),
+        _ => None,
+    }
 }
 
 /// `Some` when exactly one side says yes: whether that is this one.

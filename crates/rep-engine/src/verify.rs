@@ -75,6 +75,11 @@ pub(crate) struct VerifyRecord {
 }
 
 impl Verify {
+    /// The side whose data are right where a difference was found, if there was one and the operator has said it.
+    fn good_side(&self) -> Option<Side> {
+        self.repair_from.filter(|_| self.different_blocks > 0)
+    }
+
     pub(crate) fn snapshot(&self, size_bytes: u64, now: Timestamp) -> VerifySnapshot {
         let age = now.since(self.started).as_millis().max(1) as u64;
         VerifySnapshot {
@@ -190,6 +195,8 @@ impl Engine {
         let volume = &mut self.volumes[index];
         volume.follows = None;
         if let Some(verify) = volume.verify.take() {
+            // What it has found so far a handshake may have copied: not the other way.
+            volume.found_good_on = verify.good_side().or(volume.found_good_on);
             volume.last_verify =
                 VerifyRecord { resume_at: verify.first_open(), different_blocks: verify.different_blocks };
         }
@@ -257,8 +264,11 @@ impl Engine {
         self.leave_verify_state(index, Why::VerifyDone);
         let different_bytes = verify.different_blocks * BLOCK_SIZE;
         self.notice(Notice::VerifyFinished { volume: number, different_bytes });
-        if let Some(side) = verify.repair_from.filter(|_| verify.different_blocks > 0) {
-            self.volumes[index].repair_from = Some(side);
+        if let Some(side) = verify.good_side() {
+            let volume = &mut self.volumes[index];
+            volume.repair_from = Some(side);
+            // A handshake may come before the side to be repaired has given its data up: it goes by this.
+            volume.found_good_on = Some(side);
         }
         true
     }

@@ -17,7 +17,7 @@ use rep_types::{
     BlockIndex, BlockRange, ByteRange, DigestKey, DiskState, GenerationId, Generations, ReplicationState, SyncDecision,
     VolumeNumber,
 };
-use rep_wire::{PriorEnd, SplitBrainWord, VolumeView};
+use rep_wire::{OperatorWord, PriorEnd, VolumeView, features};
 use std::collections::VecDeque;
 
 /// Who waits for the activity log.
@@ -183,6 +183,9 @@ pub(crate) struct Volume {
     pub found_different: bool,
     /// They are to be made equal, from that side.
     pub repair_from: Option<Side>,
+    /// Until a handshake has been about it: the side whose data are right where a verify found a difference, by the
+    /// operator's word.
+    pub found_good_on: Option<Side>,
     pub resync_paused_here: bool,
     pub resync_paused_there: bool,
     /// No handshake has been about the attached disk yet: a write of the peer that arrives now was meant for the disk before.
@@ -198,7 +201,7 @@ pub(crate) struct Volume {
     /// The boot the disk was attached in.
     pub boot: BootId,
     /// The operator's word on a split brain, for the next handshake only (I-G4).
-    pub word: SplitBrainWord,
+    pub word: OperatorWord,
     pub last_decision: Option<SyncDecision>,
     /// Whether a resync by that decision compares before it copies.
     pub compares: bool,
@@ -243,6 +246,7 @@ impl Volume {
             verify_key: DigestKey::default(),
             found_different: false,
             repair_from: None,
+            found_good_on: None,
             unmet: false,
             resync_paused_here: false,
             resync_paused_there: false,
@@ -251,7 +255,7 @@ impl Volume {
             exposed: GenerationId::NONE,
             served_last: GenerationId::NONE,
             boot: BootId::NONE,
-            word: SplitBrainWord::None,
+            word: OperatorWord::None,
             last_decision: None,
             compares: false,
             every_block: false,
@@ -359,6 +363,22 @@ impl Volume {
         }
         set.clear_all();
         self.save_resync_progress(now);
+    }
+
+    /// The operator's word, as a peer with these features understands it.
+    pub fn word_for(&self, features: u64) -> OperatorWord {
+        match (self.word, self.found_good_on) {
+            (OperatorWord::None, Some(side)) if features & features::REPAIR_WORD != 0 => match side {
+                Side::Local => OperatorWord::RepairPeers,
+                Side::Peer => OperatorWord::RepairMine,
+            },
+            (word, _) => word,
+        }
+    }
+
+    /// A side has become Primary: it keeps what its clients have read, and isn't repaired any more.
+    pub fn keep_from_repair(&mut self, side: Side) {
+        self.found_good_on = self.found_good_on.filter(|good| *good == side);
     }
 
     /// Whether a write the peer lacks needs a new generation first (R13, R15): one has begun since both had the same,

@@ -22,7 +22,7 @@ use crate::swarm::{MS, SECOND, Swarm};
 use crate::truth::marks_bit;
 use crate::world::{Due, World};
 use rep_engine::{Command, Notice, Side, Why};
-use rep_types::{BLOCK_SIZE, ConnectionState, DiskState, ReplicationState, Role};
+use rep_types::{BLOCK_SIZE, ConnectionState, DiskState, ReplicationState, Role, SyncRule};
 use rep_wire::{ControlMessage, Message};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -287,7 +287,8 @@ impl World {
             let source = if side == Side::Local { node } else { 1 - node };
             // Of two repairs that contradict each other either may win.
             let contradicted = known.repair_source.is_some_and(|other| other != source);
-            known.repair_source = (!contradicted && self.swarm.volumes == 1).then_some(source);
+            let understood = crate::comparing::features_of(self.swarm.seed) & rep_wire::features::REPAIR_WORD != 0;
+            known.repair_source = (!contradicted && understood).then_some(source);
             self.will_be_given_up(1 - source, volume);
         }
         let changes = self.verifies.known[volume].changes;
@@ -363,18 +364,10 @@ impl World {
                 }
             }
             Notice::Connection { to, .. } if *to != ConnectionState::Connected => {
-                self.verifies.known.iter_mut().for_each(|known| {
-                    known.changes += 1;
-                    known.repair_source = None;
-                });
+                self.verifies.known.iter_mut().for_each(|known| known.changes += 1);
             }
-            Notice::Disk { volume, to, .. } | Notice::PeerDisk { volume, to, .. } => {
-                let known = &mut self.verifies.known[volume.0 as usize];
-                known.changes += 1;
-                if !to.takes_writes() {
-                    // Without its disk the side to be repaired can't give its data up, and the next handshake decides.
-                    known.repair_source = None;
-                }
+            Notice::Disk { volume, .. } | Notice::PeerDisk { volume, .. } => {
+                self.verifies.known[volume.0 as usize].changes += 1;
             }
             Notice::Decided { volume, decision, .. } if decision.verdict == rep_types::SyncVerdict::Nothing => {
                 // Nothing is marked.
@@ -394,8 +387,12 @@ impl World {
         let target = if to.is_target() { node } else { 1 - node };
         if let Some(source) = known.repair_source.take() {
             self.seen(Sometimes::VerifyRepaired);
-            // One that has become Primary since the repair was asked for is never repaired.
-            if source == target && self.role(1 - source) != Role::Primary {
+            // One that has become Primary since the repair was asked for is never repaired; and what the two have gone
+            // through since may say more than the operator did.
+            let decided = self.snapshot(node).and_then(|shown| shown.volumes[volume].last_decision);
+            let by_word =
+                decided.is_some_and(|decided| matches!(decided.rule, SyncRule::Reconnected | SyncRule::BothOff));
+            if source == target && by_word && self.role(1 - source) != Role::Primary {
                 let detail = format!("volume {volume}: a repair from node {source} overwrites its data");
                 self.fail(Kind::WrongData, "I-B9", detail);
             }

@@ -4,5 +4,8 @@
 /// A resync's target may ask by digests what of a range differs: `ResyncCompare`, `ResyncCompared`.
 pub const RESYNC_BY_DIGESTS: u64 = 1 << 0;
 
+/// A view may say from which side is to be repaired what a verify found: `RepairMine`, `RepairPeers`.
+pub const REPAIR_WORD: u64 = 1 << 1;
+
 /// Everything this code offers.
-pub const ALL: u64 = RESYNC_BY_DIGESTS;
+pub const ALL: u64 = RESYNC_BY_DIGESTS | REPAIR_WORD;

@@ -32,4 +32,4 @@ pub use opening::{
     SecretError,
 };
 pub use runs::{RunsError, RunsReader, RunsWriter, decode_runs, encode_runs};
-pub use view::{NodeView, PriorEnd, SplitBrainWord, VolumeView};
+pub use view::{NodeView, OperatorWord, PriorEnd, VolumeView};

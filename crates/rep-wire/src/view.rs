@@ -16,9 +16,9 @@ pub enum PriorEnd {
     NodeCrash,
 }
 
-/// What an operator said at a node about a split brain.
+/// What an operator said at a node: about a split brain, or about what a verify found.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
-pub enum SplitBrainWord {
+pub enum OperatorWord {
     /// Nothing.
     #[default]
     None,
@@ -26,6 +26,10 @@ pub enum SplitBrainWord {
     DiscardMine,
     /// The peer's data is to be given up.
     DiscardPeers,
+    /// Blocks a verify found are to be made as they are on the peer. Only with [`crate::features::REPAIR_WORD`].
+    RepairMine,
+    /// Blocks a verify found are to be made on the peer as they are here. Only with [`crate::features::REPAIR_WORD`].
+    RepairPeers,
 }
 
 /// One volume in a [`NodeView`].
@@ -51,8 +55,8 @@ pub struct VolumeView {
     pub last_primary: bool,
     /// Blocks this node holds for out-of-sync, hot extents after a crash included.
     pub out_of_sync_blocks: u64,
-    /// The operator's word on a split brain, for this handshake only (I-G4).
-    pub word: SplitBrainWord,
+    /// The operator's word, for this handshake only (I-G4).
+    pub word: OperatorWord,
     /// Whether this node was Primary already when it lost the peer (and didn't become it without the peer).
     pub diverged_as_primary: bool,
     /// When it began to write alone, by its own clock, in milliseconds since 1970; 0: it didn't, or doesn't know.

@@ -323,7 +323,7 @@ fn the_longest_control_messages_fit_a_frame() {
         prior_end: rep_wire::PriorEnd::NodeCrash,
         last_primary: true,
         out_of_sync_blocks: u64::MAX,
-        word: rep_wire::SplitBrainWord::DiscardPeers,
+        word: rep_wire::OperatorWord::DiscardPeers,
         diverged_as_primary: true,
         diverged_since_unix_ms: u64::MAX,
     };

@@ -56,7 +56,11 @@ fn limits_are_as_documented() {
 fn features_are_as_documented() {
     let rows = table_after("### HelloBody", "| bit | feature | what it adds |");
     let documented: Vec<(u64, String)> = rows.iter().map(|row| (1 << number::<u32>(&row[0]), row[1].clone())).collect();
-    assert_eq!(documented, [(rep_wire::features::RESYNC_BY_DIGESTS, "RESYNC_BY_DIGESTS".to_owned())]);
+    let offered = [
+        (rep_wire::features::RESYNC_BY_DIGESTS, "RESYNC_BY_DIGESTS".to_owned()),
+        (rep_wire::features::REPAIR_WORD, "REPAIR_WORD".to_owned()),
+    ];
+    assert_eq!(documented, offered);
     assert_eq!(documented.iter().map(|(bit, _)| bit).sum::<u64>(), rep_wire::features::ALL);
 }
 

@@ -14,7 +14,7 @@ use super::{SyncSide, decision, only_mine};
 use rep_types::ByBitmapOrFull::ByBitmap;
 use rep_types::SyncVerdict::{Refuse, Source, Target};
 use rep_types::{AfterOnePrimary, AfterZeroPrimaries, ByBitmapOrFull, Role, SyncDecision, SyncRefusal, SyncRule};
-use rep_wire::SplitBrainWord;
+use rep_wire::OperatorWord;
 
 /// Whose data is given up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,11 +29,11 @@ pub(super) fn split_brain(
     mine: SyncSide<'_>,
     peer: SyncSide<'_>,
 ) -> SyncDecision {
-    let words = (mine.view.word, peer.view.word);
-    let victim = if words == (SplitBrainWord::None, SplitBrainWord::None) {
+    let words = (on_split_brain(mine.view.word), on_split_brain(peer.view.word));
+    let victim = if words == (OperatorWord::None, OperatorWord::None) {
         by_policy(extent, mine, peer)
     } else {
-        by_word(mine.view.word, peer.view.word)
+        by_word(words.0, words.1)
     };
     let verdict = match victim {
         Some(Victim::Mine) if mine.role == Role::Secondary => Target(extent),
@@ -43,8 +43,16 @@ pub(super) fn split_brain(
     decision(rule, verdict)
 }
 
-fn by_word(mine: SplitBrainWord, peer: SplitBrainWord) -> Option<Victim> {
-    use SplitBrainWord::{DiscardMine, DiscardPeers, None as Silent};
+/// What was said of a repair says nothing of a split brain.
+fn on_split_brain(word: OperatorWord) -> OperatorWord {
+    match word {
+        OperatorWord::RepairMine | OperatorWord::RepairPeers => OperatorWord::None,
+        word => word,
+    }
+}
+
+fn by_word(mine: OperatorWord, peer: OperatorWord) -> Option<Victim> {
+    use OperatorWord::{DiscardMine, DiscardPeers, None as Silent};
     match (mine, peer) {
         (DiscardMine, Silent | DiscardPeers) | (Silent, DiscardPeers) => Some(Victim::Mine),
         (DiscardPeers, Silent | DiscardMine) | (Silent, DiscardMine) => Some(Victim::Peers),

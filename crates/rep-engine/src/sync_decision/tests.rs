@@ -6,7 +6,7 @@ mod split_brain;
 
 use super::*;
 use rep_types::{GENERATION_HISTORY_LENGTH, Generations, VolumeNumber};
-use rep_wire::SplitBrainWord;
+use rep_wire::OperatorWord;
 
 /// A node in a test.
 #[derive(Clone, Debug)]
@@ -36,7 +36,7 @@ fn node(current: u64, bitmap: u64, history: &[u64]) -> Node {
         prior_end: PriorEnd::LinkLoss,
         last_primary: false,
         out_of_sync_blocks: 0,
-        word: SplitBrainWord::None,
+        word: OperatorWord::None,
         diverged_as_primary: false,
         diverged_since_unix_ms: 0,
     };
@@ -79,7 +79,7 @@ impl Node {
     }
 
     fn discards(self) -> Node {
-        self.with(|n| n.view.word = SplitBrainWord::DiscardMine)
+        self.with(|n| n.view.word = OperatorWord::DiscardMine)
     }
 
     fn side(&self) -> SyncSide<'_> {

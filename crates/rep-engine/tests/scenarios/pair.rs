@@ -61,6 +61,8 @@ pub struct Node {
     metas: Vec<MemoryStorage>,
     /// Bytes of each of its disks.
     device_bytes: u64,
+    /// Blocks whose content has changed behind its engine, on any of its disks.
+    changed: Vec<u64>,
     boot: u128,
     /// How often the daemon has been started.
     lives: u64,
@@ -125,6 +127,7 @@ impl Node {
             engine: Node::engine(node, volumes, 1, options),
             metas: (0..volumes).map(|volume| fresh_metadata(node, volume)).collect(),
             device_bytes: DEVICE_BYTES,
+            changed: Vec::new(),
             boot: 1,
             lives: 1,
             options: options.clone(),
@@ -419,6 +422,11 @@ impl Pair {
         while self.deliver() | self.work(0) | self.work(1) {}
     }
 
+    /// A block changes behind a node's engine: its digests tell.
+    pub fn change_block(&mut self, node: usize, block: u64) {
+        self.nodes[node].changed.push(block);
+    }
+
     /// Lets time pass on both nodes.
     pub fn pass_time(&mut self, span: Duration) {
         self.now += span.as_nanos() as u64;
@@ -605,7 +613,14 @@ impl Pair {
             Work::Archive => Event::Archived { io, result: result.map_err(|_| ArchiveError::Disk) },
             Work::Digest(range) => {
                 let length = range.blocks_touched().count as usize * DIGEST_LENGTH;
-                Event::Digested { io, result: result.map(|()| vec![0; length]) }
+                let mut digests = vec![0; length];
+                let blocks = range.blocks_touched();
+                for block in
+                    self.nodes[node].changed.iter().filter(|block| (blocks.first.0..blocks.end()).contains(block))
+                {
+                    digests[(block - blocks.first.0) as usize * DIGEST_LENGTH] = 1;
+                }
+                Event::Digested { io, result: result.map(|()| digests) }
             }
             Work::ReadNew => {
                 let payload = Some(self.nodes[node].next_payload());

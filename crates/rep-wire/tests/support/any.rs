@@ -9,7 +9,7 @@ use rep_types::{
     SplitBrainPolicies, SyncDecision, SyncRefusal, SyncRule, SyncVerdict, VolumeNumber, ZERO_LENGTH_MAX, ZeroMode,
 };
 use rep_wire::{
-    ControlMessage, Message, NodeView, PriorEnd, ResizeAnswer, ResizeRefusal, ResizeStep, SplitBrainWord, TransferId,
+    ControlMessage, Message, NodeView, OperatorWord, PriorEnd, ResizeAnswer, ResizeRefusal, ResizeStep, TransferId,
     VolumeView, encode_runs,
 };
 use std::collections::BTreeMap;
@@ -35,8 +35,13 @@ const DISKS: [DiskState; 8] = [
     DiskState::UpToDate,
     DiskState::DUnknown,
 ];
-pub const WORDS: [SplitBrainWord; 3] =
-    [SplitBrainWord::None, SplitBrainWord::DiscardMine, SplitBrainWord::DiscardPeers];
+pub const WORDS: [OperatorWord; 5] = [
+    OperatorWord::None,
+    OperatorWord::DiscardMine,
+    OperatorWord::DiscardPeers,
+    OperatorWord::RepairMine,
+    OperatorWord::RepairPeers,
+];
 const AFTER_0: [AfterZeroPrimaries; 5] = [
     AfterZeroPrimaries::Disconnect,
     AfterZeroPrimaries::DiscardYoungerPrimary,

@@ -9,8 +9,8 @@ use rep_types::{
     VolumeNumber, ZeroMode,
 };
 use rep_wire::{
-    ControlMessage, Frame, FrameReader, FrameWriter, Message, NodeView, Parsed, PriorEnd, ResizeAnswer, ResizeRefusal,
-    ResizeStep, TransferId, VolumeView,
+    ControlMessage, Frame, FrameReader, FrameWriter, Message, NodeView, OperatorWord, Parsed, PriorEnd, ResizeAnswer,
+    ResizeRefusal, ResizeStep, TransferId, VolumeView,
 };
 
 /// The session of every frame in tests.
@@ -46,6 +46,7 @@ pub fn samples() -> Vec<(&'static str, Message)> {
     hot_samples()
         .into_iter()
         .chain(control_samples().into_iter().map(|(name, message)| (name, message.into())))
+        .chain([("view-repair", ControlMessage::View { round: 1, view: view_after_a_verify() }.into())])
         .collect()
 }
 
@@ -185,7 +186,7 @@ fn sample_view() -> NodeView {
             prior_end: ends[index % ends.len()],
             last_primary: index % 3 == 0,
             out_of_sync_blocks: 300 * index as u64,
-            word: any::WORDS[index % any::WORDS.len()],
+            word: any::WORDS[index % 3],
             diverged_as_primary: index == 5,
             diverged_since_unix_ms: 1_700_000_000_123 + index as u64,
         }
@@ -195,6 +196,16 @@ fn sample_view() -> NodeView {
         after_1_primary: AfterOnePrimary::DiscardSecondary,
     };
     NodeView { role: Role::Secondary, sorts_first: true, plan: false, policies, volumes: volumes.collect() }
+}
+
+/// The words that came with `REPAIR_WORD`.
+fn view_after_a_verify() -> NodeView {
+    let mut view = sample_view();
+    view.volumes.truncate(2);
+    for (volume, word) in view.volumes.iter_mut().zip([OperatorWord::RepairMine, OperatorWord::RepairPeers]) {
+        volume.word = word;
+    }
+    view
 }
 
 fn sample_decisions() -> Vec<(VolumeNumber, SyncDecision)> {

@@ -114,7 +114,7 @@ fn check_direction(mine: &Node, peer: &Node, made: SyncDecision, context: &dyn F
         let good = given_up.disk.is_consistent() && given_up.generations.current.is_real();
         let serves = given_up.disk.may_serve_reads() && given_up.generations.current.is_real();
         assert!(!serves || target.role == Role::Secondary, "a Primary overwritten (R18): {}", context());
-        let told = given_up.word == SplitBrainWord::DiscardMine && kept.word == SplitBrainWord::None;
+        let told = given_up.word == OperatorWord::DiscardMine && kept.word == OperatorWord::None;
         let split = matches!(made.rule, SyncRule::SplitBrainBitmap | SyncRule::SplitBrainHistory);
         assert!(!good || is_common_ancestor(target, source) || (split && told), "good data lost: {}", context());
     }
@@ -136,7 +136,7 @@ fn every_pattern_of_generations_with_every_disk_role_bit_and_word() {
                 side.view.disk = digits.one_of(&DISKS);
                 side.role = digits.one_of(&ROLES);
                 side.view.out_of_sync_blocks = digits.one_of(&[0, 1]);
-                side.view.word = if digits.flag() { SplitBrainWord::DiscardMine } else { SplitBrainWord::None };
+                side.view.word = if digits.flag() { OperatorWord::DiscardMine } else { OperatorWord::None };
             }
             check(&mine, &peer);
             pairs += 1;
@@ -217,7 +217,7 @@ fn sampled_node(sequence: &mut Sequence) -> Node {
     sample.view.crashed_primary = digits.flag();
     sample.view.last_primary = digits.flag();
     sample.view.out_of_sync_blocks = digits.one_of(&[0, 0, 1, 1 << 30]);
-    sample.view.word = if digits.flag() { SplitBrainWord::DiscardMine } else { SplitBrainWord::None };
+    sample.view.word = if digits.flag() { OperatorWord::DiscardMine } else { OperatorWord::None };
     sample
 }
 

@@ -192,6 +192,26 @@ fn both_off_copies_bits_from_the_last_primary_then_the_uptodate_then_the_first_n
     expect(&both.0, &both.1, SyncRule::BothOff, Target(ByBitmap));
 }
 
+/// The word of a repair is more than who was Primary last, and less than a cache that was lost or a Primary of now.
+#[test]
+fn the_word_of_a_repair_tells_equals_apart() {
+    let says = |n: Node, word| n.with(|n| n.view.word = word);
+    let off = |n: Node| n.ended(PriorEnd::Clean);
+    let last = || off(node(5, 0, &[])).last_primary().bits().first();
+    let other = || off(node(5, 0, &[]));
+    expect(&last(), &other(), SyncRule::BothOff, Source(ByBitmap));
+    expect(&says(last(), OperatorWord::RepairMine), &other(), SyncRule::BothOff, Target(ByBitmap));
+    expect(&last(), &says(other(), OperatorWord::RepairPeers), SyncRule::BothOff, Target(ByBitmap));
+    let both = says(other(), OperatorWord::RepairMine);
+    expect(&says(last(), OperatorWord::RepairMine), &both, SyncRule::BothOff, Source(ByBitmap));
+    let primary = says(last(), OperatorWord::RepairMine).primary();
+    expect(&primary, &other(), SyncRule::BothOff, Source(ByBitmap));
+    let lost = says(other().ended(PriorEnd::NodeCrash), OperatorWord::RepairPeers);
+    expect(&says(last(), OperatorWord::RepairMine), &lost, SyncRule::BothOff, Source(ByBitmap));
+    let apart = says(node(6, 4, &[]).bits(), OperatorWord::RepairMine);
+    expect(&apart, &node(7, 4, &[]).bits(), SyncRule::SplitBrainBitmap, Refuse(SplitBrain));
+}
+
 #[test]
 fn both_off_prefers_the_disk_whose_cache_survived() {
     let lost = node(5, 0, &[]).ended(PriorEnd::NodeCrash).last_primary().first();

@@ -13,7 +13,7 @@ const ZERO: [AfterZeroPrimaries; 5] = [
 ];
 const ONE: [AfterOnePrimary; 3] =
     [AfterOnePrimary::Disconnect, AfterOnePrimary::Consensus, AfterOnePrimary::DiscardSecondary];
-const WORDS: [SplitBrainWord; 3] = [SplitBrainWord::None, SplitBrainWord::DiscardMine, SplitBrainWord::DiscardPeers];
+const WORDS: [OperatorWord; 3] = [OperatorWord::None, OperatorWord::DiscardMine, OperatorWord::DiscardPeers];
 
 fn policies(after_0_primaries: AfterZeroPrimaries, after_1_primary: AfterOnePrimary) -> SplitBrainPolicies {
     SplitBrainPolicies { after_0_primaries, after_1_primary }
@@ -81,17 +81,12 @@ fn a_word_on_either_node_settles_it() {
     let (mine, peer) = apart(1, 9);
     let says = |node: &Node, word| node.clone().with(|node| node.view.word = word);
     let rule = SyncRule::SplitBrainBitmap;
-    expect(&says(&mine, SplitBrainWord::DiscardPeers), &peer, rule, Source(ByBitmap));
-    expect(&says(&mine, SplitBrainWord::DiscardPeers), &peer.clone().primary(), rule, Refuse(SplitBrain));
+    expect(&says(&mine, OperatorWord::DiscardPeers), &peer, rule, Source(ByBitmap));
+    expect(&says(&mine, OperatorWord::DiscardPeers), &peer.clone().primary(), rule, Refuse(SplitBrain));
+    expect(&says(&mine, OperatorWord::DiscardMine), &says(&peer, OperatorWord::DiscardPeers), rule, Target(ByBitmap));
     expect(
-        &says(&mine, SplitBrainWord::DiscardMine),
-        &says(&peer, SplitBrainWord::DiscardPeers),
-        rule,
-        Target(ByBitmap),
-    );
-    expect(
-        &says(&mine, SplitBrainWord::DiscardPeers),
-        &says(&peer, SplitBrainWord::DiscardPeers),
+        &says(&mine, OperatorWord::DiscardPeers),
+        &says(&peer, OperatorWord::DiscardPeers),
         rule,
         Refuse(SplitBrain),
     );
@@ -118,7 +113,7 @@ fn nothing_is_discarded_without_a_word_or_a_policy() {
         };
         settled += 1;
         assert_eq!(victim.role, Role::Secondary, "a Primary gave way: {mine:?} {peer:?}");
-        let silent = words == (SplitBrainWord::None, SplitBrainWord::None);
+        let silent = words == (OperatorWord::None, OperatorWord::None);
         let primaries = [mine.role, peer.role].iter().filter(|role| **role == Role::Primary).count();
         let allowed = match primaries {
             0 => zero != AfterZeroPrimaries::Disconnect,
@@ -139,15 +134,8 @@ fn next(one: AfterOnePrimary) -> AfterOnePrimary {
     }
 }
 
-type Case = (
-    (u64, u64),
-    (bool, bool),
-    (Role, Role),
-    (SplitBrainWord, SplitBrainWord),
-    AfterZeroPrimaries,
-    AfterOnePrimary,
-    bool,
-);
+type Case =
+    ((u64, u64), (bool, bool), (Role, Role), (OperatorWord, OperatorWord), AfterZeroPrimaries, AfterOnePrimary, bool);
 
 fn pairs_of<T: Copy>(values: &[T]) -> Vec<(T, T)> {
     values.iter().flat_map(|a| values.iter().map(move |b| (*a, *b))).collect()
