@@ -99,8 +99,10 @@ impl Engine {
         self.report_recovery(index, &loaded, marked);
         let primary = self.role == Role::Primary;
         let unsettled = self.volumes[index].prior_end == PriorEnd::NodeCrash;
+        let past = self.volumes[index].joined_without_disk;
         if let Some(local) = &mut self.volumes[index].local {
             local.update_superblock(|superblock| {
+                superblock.peer_outdated &= !past;
                 // The boot that lost its cache stays on record until a handshake has settled what that means.
                 superblock.attached_boot = if unsettled { attached_boot } else { boot };
                 if primary {
@@ -153,7 +155,7 @@ impl Engine {
             DataState::Consistent if (superblock.peer_outdated || shown) && alone => DiskState::UpToDate,
             DataState::Consistent => DiskState::Consistent,
         };
-        volume.served_last = GenerationId::NONE;
+        (volume.served_last, volume.joined_without_disk) = (GenerationId::NONE, false);
         self.set_disk(index, state, Why::Attached);
         // What it was given before it went may still be in its cache: the next FLUSH covers that, too (R4).
         self.epochs.touch(self.now);

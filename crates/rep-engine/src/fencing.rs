@@ -34,7 +34,10 @@ use crate::snapshot::FenceSnapshot;
 use crate::volume::Volume;
 use crate::{FenceId, limits};
 use rep_types::planted;
-use rep_types::{ConnectionState, DiskState, FenceAnswer, Fencing, GenerationId, LinkCause, Refusal, Role};
+use rep_types::{
+    ConnectionState, DiskState, FenceAnswer, Fencing, GenerationId, LinkCause, Refusal, Role, VolumeNumber,
+};
+use rep_wire::{NodeView, VolumeView};
 
 /// What is known of whether the peer can go on without us.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -221,6 +224,16 @@ impl Engine {
         durable
     }
 
+    /// The peer is about to be told that it joins us. With its disk a Primary that has none here goes on, whether or not we
+    /// hear that it has joined: a disk that comes back is neither what clients saw last any more, nor does what it says
+    /// of the peer hold (F3, R28).
+    pub(crate) fn absent_disks_forget(&mut self, may_go_on: &[VolumeNumber]) {
+        let absent = self.volumes.iter_mut().filter(|volume| volume.local.is_none());
+        for volume in absent.filter(|volume| may_go_on.contains(&volume.number)) {
+            (volume.joined_without_disk, volume.served_last) = (true, GenerationId::NONE);
+        }
+    }
+
     /// The decision goes out.
     fn fence_meets(&mut self) {
         let holds = self.fence_holds();
@@ -396,4 +409,10 @@ impl Volume {
     pub(crate) fn is_good(&self) -> bool {
         self.local.is_some() && self.disk == DiskState::UpToDate
     }
+}
+
+/// The volumes of a node whose data could go on without us.
+pub(crate) fn disks_that_may_go_on(view: &NodeView) -> Vec<VolumeNumber> {
+    let may = |volume: &&VolumeView| matches!(volume.disk, DiskState::UpToDate | DiskState::Consistent);
+    view.volumes.iter().filter(may).map(|volume| volume.volume).collect()
 }

@@ -198,6 +198,9 @@ pub(crate) struct Volume {
     /// Without a disk, as Primary: the disk of this generation is the one clients were served from last, and nobody has
     /// taken a write since; `NONE`: there is none such.
     pub served_last: GenerationId,
+    /// Without a disk: the peer was told since that we join it, and its data could go on. What the disk that was here says
+    /// of the peer, should it come back, is past (F3).
+    pub joined_without_disk: bool,
     /// The boot the disk was attached in.
     pub boot: BootId,
     /// The operator's word on a split brain, for the next handshake only (I-G4).
@@ -254,6 +257,7 @@ impl Volume {
             cache_lost: false,
             exposed: GenerationId::NONE,
             served_last: GenerationId::NONE,
+            joined_without_disk: false,
             boot: BootId::NONE,
             word: OperatorWord::None,
             last_decision: None,

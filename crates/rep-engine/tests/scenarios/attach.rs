@@ -3,7 +3,7 @@
 use crate::pair::{Kind, Pair};
 use rep_engine::Command;
 use rep_meta::DataState;
-use rep_types::{DiskState, ReplicationState, VolumeNumber};
+use rep_types::{DiskState, IoError, ReplicationState, VolumeNumber};
 
 const VOLUME: VolumeNumber = VolumeNumber(0);
 
@@ -70,6 +70,49 @@ fn a_disk_that_comes_under_a_connection_waits_for_the_handshake() {
     assert_eq!(pair.volume(0, 0).disk, DiskState::Consistent);
     pair.let_wire_go(1);
     assert!(pair.is_in_sync());
+}
+
+/// ```text
+/// alpha  Primary, beta has left  ✂  beta   never hears that alpha takes it for Outdated
+/// alpha  loses its disk ═══════════ beta   carries alpha's clients, in a generation of its own
+/// alpha  gets its disk back      ✂  beta   has what was answered since
+/// ```
+/// What alpha's disk says of beta is past. With it for UpToDate alpha's clients would go back in time, and the two apart.
+/// Found by seed 60122.
+#[test]
+fn a_disk_that_was_away_while_the_peer_went_on_is_not_good_for_what_it_says_of_the_peer() {
+    for heard in [true, false] {
+        let mut pair = Pair::with_primary(1);
+        pair.hold_wire(0);
+        pair.command(1, Command::Disconnect { force: false });
+        pair.run();
+        pair.cut();
+        pair.let_wire_go(0);
+        assert_eq!(pair.volume(1, 0).disk, DiskState::UpToDate, "beta hasn't heard");
+        assert!(pair.superblock(0, 0).peer_outdated);
+        pair.hold(0, Kind::Data, 0);
+        let lost = pair.read(0, 0, 1);
+        pair.run();
+        pair.fail_held(0, Kind::Data, 0);
+        assert_eq!(pair.answer(0, lost), Some(Err(IoError::Io)));
+        pair.command(1, Command::Connect { discard_my_data: false });
+        pair.run();
+        if heard {
+            pair.connect();
+            let write = pair.write(0, 0, 2);
+            pair.run();
+            assert_eq!(pair.answer(0, write), Some(Ok(())), "beta carries");
+        } else {
+            pair.connect_half(1);
+        }
+        pair.cut();
+        pair.attach(0, 0);
+        pair.run();
+        assert_eq!(pair.volume(0, 0).disk, DiskState::Consistent, "beta went on; heard of it: {heard}");
+        assert!(!pair.superblock(0, 0).peer_outdated);
+        pair.connect();
+        assert!(pair.is_in_sync(), "filled from beta");
+    }
 }
 
 /// alpha became Primary without its disk, and gets it back, as good as beta's. What its clients write while both nodes are
