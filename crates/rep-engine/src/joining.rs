@@ -6,6 +6,8 @@ use crate::action::{Action, Why};
 use crate::command::{CommandError, CommandOutcome, Side};
 use crate::local_disk::SuperblockTicket;
 use crate::operator::{Progress, Step, done, refused};
+use crate::resync::Stage;
+use crate::volume::Volume;
 use rep_meta::DataState;
 use rep_types::{CommandId, ConnectionState, DiskState, LinkCause, Refusal, Role};
 use rep_wire::{ControlMessage, OperatorWord};
@@ -122,7 +124,13 @@ impl Engine {
         if asked {
             return Progress::Waits;
         }
-        if self.handshake_under_way() {
+        let abandoned = self.transition.as_ref().is_some_and(|transition| transition.abandoned);
+        if self.primary_may_have_become_good() && abandoned {
+            // Unsaid, the word misleads nobody: a Primary that loses us makes sure that we can't go on.
+            self.stand_alone();
+            return Progress::Done;
+        }
+        if self.handshake_under_way() || self.primary_may_have_become_good() {
             return Progress::Waits;
         }
         self.leave_outdated();
@@ -131,11 +139,27 @@ impl Engine {
         Progress::Moved(Step::Leave { asked: true, force })
     }
 
+    /// Whether a Primary's disk may be good, and we haven't heard yet: it was told our generations, or found equal to ours.
+    /// By our word that we leave it takes us for Outdated, and by what we know we would still be the only good copy.
+    fn primary_may_have_become_good(&self) -> bool {
+        let perhaps = |volume: &Volume| {
+            let told = volume.resync.as_ref().is_some_and(|resync| resync.stage == Stage::SourceAwaitsFinished);
+            let good = volume.is_good() || volume.adopting.is_some();
+            good && (told || volume.peer_disk == DiskState::Consistent)
+        };
+        self.leaves_a_primary() && self.volumes.iter().any(perhaps)
+    }
+
+    /// Whether the node we leave may be Primary, and takes us for Outdated by our word alone.
+    fn leaves_a_primary(&self) -> bool {
+        let perhaps = self.peer_role == Some(Role::Primary) || self.promotion_granted_until.is_some();
+        self.fences() && self.role == Role::Secondary && perhaps
+    }
+
     /// A Primary we leave takes us for Outdated as soon as it hears of it, and we may never hear that it has: so we are
     /// from the moment we say so. Asked again at the end, since a resync may have ended meanwhile.
     pub(crate) fn leave_outdated(&mut self) {
-        let perhaps = self.peer_role == Some(Role::Primary) || self.promotion_granted_until.is_some();
-        if self.fences() && self.role == Role::Secondary && perhaps {
+        if self.leaves_a_primary() {
             self.become_outdated();
         }
     }

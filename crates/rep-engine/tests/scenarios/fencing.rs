@@ -2,7 +2,8 @@
 
 use crate::pair::{Kind, Pair};
 use rep_engine::{Command, CommandError, CommandOutcome, FenceSnapshot, IoSuspension, Notice};
-use rep_types::{ConnectionState, DiskState, FenceAnswer, Fencing, Refusal, Role, VolumeNumber};
+use rep_meta::DataState;
+use rep_types::{ConnectionState, DiskState, FenceAnswer, Fencing, Refusal, ReplicationState, Role, VolumeNumber};
 use std::time::Duration;
 
 const VOLUME: VolumeNumber = VolumeNumber(0);
@@ -244,6 +245,57 @@ fn who_has_said_that_it_leaves_a_primary_is_outdated_whatever_it_hears() {
     pair.run();
     assert_eq!((pair.answer(0, write), pair.fence_asked(0)), (Some(Ok(())), None));
     assert_eq!(pair.volume(1, 0).disk, DiskState::Outdated);
+}
+
+/// alpha, a Primary, has just been filled by beta; the word of that is on its way.
+fn primary_filled_unheard() -> Pair {
+    let mut pair = with_primary(Fencing::ResourceAndStonith);
+    pair.command(0, Command::Detach { volume: VOLUME });
+    pair.write(0, 0, 1);
+    pair.run();
+    pair.hold(0, Kind::Flush, 0);
+    pair.attach(0, 0);
+    pair.run();
+    assert_eq!(pair.volume(0, 0).replication, ReplicationState::SyncTarget);
+    pair.hold(0, Kind::Meta, 0);
+    pair.let_go(0, Kind::Flush, 0);
+    pair.hold_wire(0);
+    pair.let_go(0, Kind::Meta, 0);
+    assert_eq!((pair.volume(0, 0).disk, pair.volume(1, 0).peer_disk), (DiskState::UpToDate, DiskState::Inconsistent));
+    pair
+}
+
+/// ```text
+/// alpha  Primary, SyncTarget ◄── generations ── beta  SyncSource
+/// alpha  UpToDate ── finished ─►                beta  is shut down before it hears of it
+/// ```
+/// By its word that it leaves alpha takes beta for Outdated; it says so when it is. Found by seed 53088.
+#[test]
+fn a_source_leaves_a_primary_when_it_has_heard_that_it_is_filled() {
+    let mut pair = primary_filled_unheard();
+    pair.command(1, Command::Shutdown);
+    let write = pair.write(0, 0, 2);
+    pair.run();
+    assert_eq!((pair.snapshot(0).connection, pair.answer(0, write)), (ConnectionState::Connected, None));
+    pair.let_wire_go(0);
+    assert_eq!((pair.superblock(1, 0).data, pair.answer(0, write)), (DataState::Outdated, Some(Ok(()))));
+    assert_eq!(pair.fence_asked(0), None);
+}
+
+/// Nobody waits for ever: then it goes without a word, and alpha makes sure of it.
+#[test]
+fn a_source_that_may_not_wait_leaves_a_primary_without_a_word() {
+    let mut pair = primary_filled_unheard();
+    let shutdown = pair.command(1, Command::Shutdown);
+    let write = pair.write(0, 0, 2);
+    pair.run();
+    pair.abandon(1, shutdown);
+    pair.run();
+    assert_eq!(pair.volume(1, 0).disk, DiskState::Diskless);
+    assert_eq!((pair.superblock(1, 0).data, pair.answer(0, write)), (DataState::Consistent, None));
+    assert!(!pair.superblock(0, 0).peer_outdated);
+    pair.fence_answers(0, FenceAnswer::PeerFenced);
+    assert_eq!(pair.answer(0, write), Some(Ok(())));
 }
 
 /// The peer goes while the mark of a Primary is being written: it is fenced before the promotion is done. Found by
