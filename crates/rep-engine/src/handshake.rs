@@ -290,13 +290,26 @@ impl Engine {
     }
 
     /// The connection went before both had compared. If our own decision was to stay apart, that stands: both nodes
-    /// must come to see a split brain even if the last message is lost.
+    /// must come to see a split brain even if the last message is lost. If it was that the peer has gone on from our data,
+    /// these are old, whatever our metadata say of the peer (R31): so they are for a target that joined and never began.
     pub(crate) fn handshake_lost(&mut self, handshake: Option<Handshake>) {
         let Some(handshake) = handshake else { return };
         let planning = handshake.mine.is_some_and(|view| view.plan) || handshake.peer.is_some_and(|view| view.plan);
-        let refused = handshake.my_decisions.as_deref().and_then(refused);
-        if let Some(Refused::Apart(state)) = refused.filter(|_| !planning) {
-            self.stay_apart(state);
+        let Some(decisions) = handshake.my_decisions.filter(|_| !planning) else { return };
+        match refused(&decisions) {
+            Some(Refused::Apart(state)) => self.stay_apart(state),
+            Some(Refused::ForNow) => {}
+            None => self.note_newer_data_there(&decisions),
+        }
+    }
+
+    fn note_newer_data_there(&mut self, decisions: &[(VolumeNumber, SyncDecision)]) {
+        for (number, decision) in decisions {
+            let newer = matches!(decision.rule, SyncRule::BitmapPeer | SyncRule::HistoryPeer);
+            let target = matches!(decision.verdict, SyncVerdict::Target(_));
+            if let Some(index) = self.volume_index(*number).filter(|_| newer && target) {
+                self.mark_outdated(index, Why::Handshake);
+            }
         }
     }
 

@@ -198,7 +198,7 @@ impl Engine {
         }
     }
 
-    fn mark_outdated(&mut self, index: usize, why: Why) -> Option<SuperblockTicket> {
+    pub(crate) fn mark_outdated(&mut self, index: usize, why: Why) -> Option<SuperblockTicket> {
         let volume = &mut self.volumes[index];
         // Data about to become UpToDate are as good as that: the word holds for them too.
         let consistent = volume.disk.is_consistent() || volume.adopting.is_some();

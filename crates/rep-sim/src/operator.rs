@@ -199,7 +199,7 @@ impl World {
     }
 
     /// Whether the arbiter lets a node become Primary.
-    pub(crate) fn may_promote(&self, node: usize) -> bool {
+    pub(crate) fn may_promote(&mut self, node: usize) -> bool {
         let other = 1 - node;
         if self.promoting(other) {
             return false;
@@ -218,7 +218,7 @@ impl World {
             return self.history.forked || (0..self.swarm.volumes).all(healthy);
         }
         if self.is_guarded() {
-            return true;
+            return !self.goes_by_its_image(node);
         }
         self.role(other) != Role::Primary && (0..self.swarm.volumes).all(|volume| self.truth.is_current(node, volume))
     }

@@ -4,7 +4,7 @@
 //! generations have gone on from the image's, the handshake makes the node a target, and what was written since is
 //! copied. That is all that is promised, so only such images are put back, and of a node that has only been Secondary
 //! since: what a Primary knew alone, of writes under way and of writing alone, is gone with its metadata, and nobody
-//! can tell. That takes a `create-md`.
+//! can tell. That takes a `create-md`. For the same reason a node isn't promoted alone for what an image says of its peer.
 //!
 //! Data that are put back with their metadata are copied again where the peer's bitmap no longer counts from the image's
 //! generation: all of them are. Where it does, it knows of nothing that was written between the image and the
@@ -144,6 +144,16 @@ impl World {
     /// Whether a node's volume knows less than it did.
     pub(crate) fn is_older_volume(&self, node: usize, volume: usize) -> bool {
         self.rollback.older.get(volume).is_some_and(|older| older[node])
+    }
+
+    /// Whether a node takes its data for good because an image says of the peer that it can't go on, which was so then.
+    /// Until it meets the peer nobody can tell; from the moment it tells a decision, which takes that back, it must know
+    /// better itself.
+    pub(crate) fn goes_by_its_image(&mut self, node: usize) -> bool {
+        (0..self.swarm.volumes).any(|volume| {
+            let says_so = |loaded: std::rc::Rc<rep_meta::Loaded>| loaded.superblock.peer_outdated;
+            self.is_older_volume(node, volume) && self.durable(node, volume).is_some_and(says_so)
+        })
     }
 
     /// Whether a node has been filled from the peer since: then it bears the peer's generation, which neither an image that

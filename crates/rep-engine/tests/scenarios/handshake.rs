@@ -1,8 +1,9 @@
 //! Who fills whom, where the way to the handshake made the difference. The table itself is tested in `sync_decision`.
 
 use crate::pair::{Kind, Pair};
-use rep_engine::{Command, CommandOutcome, Side};
-use rep_types::{ConnectionState, DiskState, SyncVerdict, VolumeNumber};
+use rep_engine::{Command, CommandError, CommandOutcome, Side};
+use rep_meta::DataState;
+use rep_types::{ConnectionState, DiskState, FenceAnswer, Fencing, Refusal, SyncVerdict, VolumeNumber};
 
 const VOLUME: VolumeNumber = VolumeNumber(0);
 
@@ -154,4 +155,59 @@ fn a_lost_disk_told_of_in_the_middle_of_a_handshake_counts_at_the_next() {
     let [ours, theirs] = [0, 1].map(|node| pair.superblock(node, 1).generations.current);
     assert_eq!(ours, theirs, "taken for equal by a view of before the generation");
     assert!(pair.is_in_sync());
+}
+
+/// ```text
+/// alpha  UpToDate: beta left it, Outdated      beta  forced Primary, wrote
+/// alpha  View ◄────────────────────────► View  beta
+///        target: beta's data are newer    ✂    beta  has joined, alpha hears nothing of it
+/// ```
+/// alpha has heard enough to know that its data are old, and isn't promoted when beta has been fenced (R29, R31). Found by
+/// seed 56954.
+#[test]
+fn who_has_seen_that_the_peer_went_on_is_outdated_though_it_never_joined() {
+    let mut pair = gone_on_by_force();
+    pair.connect_half(1);
+    assert_eq!(pair.snapshot(1).connection, ConnectionState::Connected);
+    pair.cut();
+    assert_eq!((pair.volume(0, 0).disk, pair.superblock(0, 0).data), (DiskState::Outdated, DataState::Outdated));
+    let promotion = pair.command(0, Command::Promote { force: false });
+    pair.run();
+    assert_eq!(pair.outcome(0, promotion), Some(Err(CommandError::Refused(Refusal::NoUpToDateDisk))));
+    pair.connect();
+    assert!(pair.is_in_sync(), "filled from beta");
+}
+
+/// Who only looked what a connection would do is as before.
+#[test]
+fn a_plan_outdates_nobody() {
+    let mut pair = gone_on_by_force();
+    pair.command(0, Command::Disconnect { force: false });
+    let plan = pair.command(0, Command::Plan { discard_my_data: false });
+    pair.run();
+    pair.connect_half(1);
+    pair.cut();
+    assert_eq!((pair.outcome(0, plan), pair.volume(0, 0).disk), (None, DiskState::UpToDate));
+}
+
+/// beta left alpha, which knows it to be Outdated and went no further; then beta was forced Primary and wrote.
+fn gone_on_by_force() -> Pair {
+    let mut pair = Pair::fenced(1, Fencing::ResourceAndStonith);
+    pair.command(0, Command::Promote { force: false });
+    pair.run();
+    pair.command(1, Command::Disconnect { force: false });
+    pair.run();
+    pair.command(0, Command::Demote);
+    pair.run();
+    assert!(pair.superblock(0, 0).peer_outdated);
+    pair.command(1, Command::Promote { force: true });
+    pair.run();
+    pair.fence_answers(1, FenceAnswer::PeerUnreachable);
+    let write = pair.write(1, 0, 1);
+    pair.run();
+    assert_eq!(pair.answer(1, write), Some(Ok(())));
+    pair.command(1, Command::Connect { discard_my_data: false });
+    pair.run();
+    assert_eq!(pair.volume(0, 0).disk, DiskState::UpToDate);
+    pair
 }
