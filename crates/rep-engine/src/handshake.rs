@@ -65,6 +65,14 @@ impl Engine {
         handshake.is_some_and(|handshake| handshake.mine.is_some())
     }
 
+    /// The generations of our disks as told in a handshake under way.
+    pub(crate) fn generations_told(&self) -> impl Iterator<Item = (VolumeNumber, Generations)> {
+        let handshake = self.link.as_ref().and_then(|link| link.handshake.as_ref());
+        let mine = handshake.and_then(|handshake| handshake.mine.as_ref());
+        let told = mine.into_iter().flat_map(|view| view.volumes.iter());
+        told.filter(|volume| volume.disk != DiskState::Diskless).map(|volume| (volume.volume, volume.generations))
+    }
+
     pub(crate) fn peer_view(&mut self, round: u32, view: NodeView) {
         let Some(link) = &mut self.link else { return };
         if link.handshake.is_none() && round == link.round + 1 {
@@ -455,6 +463,9 @@ impl Engine {
             let lost = before.takes_writes() && !disk.takes_writes();
             if lost && !planted!("lost-peer-disk-unnoticed") {
                 self.peer_disk_lost(index, disk);
+                if self.link.is_none() {
+                    return;
+                }
             } else if before != disk && disk != DiskState::DUnknown {
                 self.set_peer_disk(index, disk, Why::Peer);
                 self.peer_disk_became_good(index);

@@ -5,7 +5,7 @@ use crate::operation::Leg;
 use crate::operator::Step;
 use crate::volume::Volume;
 use rep_meta::{DataState, PrimaryMark};
-use rep_types::{DiskState, ReplicationState, Role};
+use rep_types::{ConnectionState, DiskState, ReplicationState, Role};
 
 impl Engine {
     /// Panics when an invariant doesn't hold. For tests and the simulator: after every event.
@@ -20,6 +20,7 @@ impl Engine {
         for volume in &self.volumes {
             volume.assert_invariants(self.is_connected());
         }
+        self.assert_view_holds_still();
         if self.link.is_none() {
             assert!(self.ops.iter().all(|(_, op)| op.peer != Leg::Open), "a leg open without a link");
         }
@@ -32,6 +33,22 @@ impl Engine {
 }
 
 impl Engine {
+    /// R17: from when our view is told until both have compared what follows from it, generations are as it says. What the
+    /// peer decides by it would else leave out what this node knows it lacks. Who takes its leave has said so before.
+    fn assert_view_holds_still(&self) {
+        if self.connection == ConnectionState::Disconnecting {
+            return;
+        }
+        for (number, told) in self.generations_told() {
+            let local = self.volume_index(number).and_then(|index| self.volumes[index].local.as_ref());
+            let now = local.map(|local| local.superblock().generations);
+            assert!(
+                now.is_none_or(|now| now == told),
+                "volume {number}: {told:?} were told in a handshake, now {now:?}"
+            );
+        }
+    }
+
     /// A demotion takes the mark away before the role: nothing is written for a client any more.
     fn is_unmarking(&self) -> bool {
         let step = self.transition.as_ref().and_then(|transition| transition.steps.front());

@@ -7,7 +7,7 @@
 
 use crate::Engine;
 use crate::action::{Action, Notice, Why};
-use crate::operation::{IoPurpose, Leg, OperationKind, Stage};
+use crate::operation::{IoPurpose, Leg, Operation, OperationKind, Stage};
 use crate::slab::Key;
 use crate::volume::{LogWaiter, Recording};
 use rep_types::planted;
@@ -22,11 +22,9 @@ impl Engine {
         volume.in_sync.clear_all();
         let mut lacking = volume.mark_unflushed();
         for key in &keys {
+            let stable = self.config.stable;
             let Some(op) = self.ops.get_mut(*key) else { continue };
-            // What the peer answered while our own leg is open has not been flushed there either, unless every answer
-            // means stable. A FUA write that waits for its flush is in the set of unflushed blocks already.
-            let volatile = op.peer == Leg::Done && op.local == Leg::Open && !self.config.stable;
-            if op.kind.is_client_write() && (op.peer == Leg::Open || volatile) {
+            if may_be_lacked(op, stable) {
                 op.peer = Leg::Failed;
                 if !planted!("open-writes-forgotten") {
                     self.volumes[index].mark_out_of_sync(op.range.blocks_touched());
@@ -34,10 +32,7 @@ impl Engine {
                 lacking = true;
             }
         }
-        let volume = &self.volumes[index];
-        let good = volume.local.is_some() && volume.disk == DiskState::UpToDate;
-        let due = volume.generation_due() && !planted!("loss-without-generation");
-        if lacking && good && self.role == Role::Primary && due {
+        if lacking && self.loss_is_recorded(index) && !planted!("loss-without-generation") {
             self.begin_lost_generation(index);
         }
         if volume_waits_for_peer(&self.volumes[index]) {
@@ -48,6 +43,19 @@ impl Engine {
         for key in keys {
             self.peer_side_lost(key);
         }
+    }
+
+    /// Whether a generation begins when the peer's copy, lost now, lacks something.
+    fn loss_is_recorded(&self, index: usize) -> bool {
+        let volume = &self.volumes[index];
+        let good = volume.local.is_some() && volume.disk == DiskState::UpToDate;
+        good && self.role == Role::Primary && volume.generation_due()
+    }
+
+    /// Whether the peer's copy, lost now, may lack something.
+    fn peer_may_lack(&self, index: usize) -> bool {
+        let lacked = |op: &Operation| op.volume == index && may_be_lacked(op, self.config.stable);
+        self.volumes[index].has_unflushed() || self.ops.iter().any(|(_, op)| lacked(op))
     }
 
     /// Ends or restarts an operation whose peer side is gone.
@@ -68,7 +76,14 @@ impl Engine {
     }
 
     /// The peer's disk of this volume no longer takes writes, the link stands.
+    ///
+    /// Unless a generation has to begin in the middle of a handshake in which the old one was told (R17): the disk may be
+    /// back before the peer decides, and would pass for as good as ours. That is as if the link had been lost: nobody is
+    /// answered before the next handshake knows.
     pub(crate) fn peer_disk_lost(&mut self, index: usize, state: DiskState) {
+        if self.view_is_told() && self.loss_is_recorded(index) && self.peer_may_lack(index) {
+            return self.drop_link(LinkCause::Restart);
+        }
         self.set_peer_disk(index, state, Why::Peer);
         self.stop_resync(index, Why::Peer);
         if self.volumes[index].replication.is_resync() {
@@ -310,6 +325,13 @@ impl Engine {
         let volume = self.volumes[index].number;
         self.notice(Notice::MetadataDamaged { volume });
     }
+}
+
+/// Whether the peer, lost now, may lack this. What it answered while our own leg is open has not been flushed there either,
+/// unless every answer means stable. A FUA write that waits for its flush is in the set of unflushed blocks already.
+fn may_be_lacked(op: &Operation, stable: bool) -> bool {
+    let volatile = op.peer == Leg::Done && op.local == Leg::Open && !stable;
+    op.kind.is_client_write() && (op.peer == Leg::Open || volatile)
 }
 
 fn volume_waits_for_peer(volume: &crate::volume::Volume) -> bool {

@@ -17,7 +17,7 @@ use crate::operator::{Progress, Step};
 use crate::volume::{Volume, settle_crash};
 use rep_meta::{DataState, Divergence, PrimaryMark, Superblock};
 use rep_types::planted;
-use rep_types::{CommandId, DiskState, GenerationId, Refusal, ReplicationState, Role, VolumeNumber};
+use rep_types::{CommandId, DiskState, GenerationId, LinkCause, Refusal, ReplicationState, Role, VolumeNumber};
 use rep_wire::ControlMessage;
 use std::time::Duration;
 
@@ -414,6 +414,10 @@ impl Engine {
         let fresh = local.is_some_and(|local| local.superblock().generations.current == GenerationId::JUST_CREATED);
         if !fresh || self.role == Role::Primary || self.transition.is_some() || !id.is_real() {
             return;
+        }
+        if self.view_is_told() {
+            // The peer will decide by a view without it (R17). Its operator hears that the connection went.
+            return self.drop_link(LinkCause::Restart);
         }
         let state = NewGenerationState { id, clear_bitmap, answers: true, tickets: None, peer_done: true };
         self.begin_transition(CommandId(0), [Step::NewGeneration { index, state }]);

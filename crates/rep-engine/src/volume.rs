@@ -329,10 +329,15 @@ impl Volume {
         }
     }
 
+    /// Whether anything was done on both disks that the peer hasn't flushed.
+    pub fn has_unflushed(&self) -> bool {
+        !self.unflushed.current.is_empty() || !self.unflushed.closing.is_empty()
+    }
+
     /// What was done on both disks but not flushed on the peer is out-of-sync once the peer is lost (R3). Says whether
     /// there was any.
     pub fn mark_unflushed(&mut self) -> bool {
-        let any = !self.unflushed.current.is_empty() || !self.unflushed.closing.is_empty();
+        let any = self.has_unflushed();
         if let Some(local) = self.local.as_mut().filter(|_| !planted!("unflushed-forgotten")) {
             local.unite(&self.unflushed.current);
             local.unite(&self.unflushed.closing);

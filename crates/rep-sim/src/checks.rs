@@ -385,9 +385,9 @@ impl World {
 
     /// A handshake found nothing to do: then nothing differs that no hot extent covers.
     fn check_nothing(&mut self, node: usize, volume: usize) {
-        // Its peer had joined already, and leaves: what it wrote since is marked, and the leave on its way.
-        if self.snapshot(1 - node).is_some_and(|shown| shown.connection == ConnectionState::Disconnecting) {
-            return;
+        if self.peer_has_left_handshake(node) {
+            // It goes on alone, and what it wrote since is marked.
+            return self.check_coverage("a handshake that one side has left");
         }
         if self.history.forked || self.clients.outstanding.values().any(|asked| asked.volume == volume) {
             return;
@@ -397,12 +397,19 @@ impl World {
         if self.nodes.iter().all(|state| state.volumes[volume].attached && state.in_flight(volume) == 0)
             && let Some(sector) = (0..a.len())
                 .find(|sector| a[*sector] != b[*sector] && !self.is_excused(volume, *sector, a[*sector], b[*sector]))
-            && self.network.live_session(0) == self.network.live_session(1)
             && self.covering(volume).is_some()
         {
             let detail = format!("node {node} volume {volume} has nothing to sync, but sector {sector} differs");
             self.fail(Kind::WrongData, "R16", detail);
         }
+    }
+
+    /// Whether a node concludes a handshake which its peer takes no part in any more, and doesn't know yet: the peer had
+    /// joined and takes its leave, or its engine has given the connection up. One that is being made in its place is
+    /// no engine's before both sides are authenticated.
+    fn peer_has_left_handshake(&self, node: usize) -> bool {
+        let leaves = self.snapshot(1 - node).is_some_and(|shown| shown.connection == ConnectionState::Disconnecting);
+        leaves || self.network.session_of_engine(0) != self.network.session_of_engine(1)
     }
 
     /// A resync ended: it copied no more than it had to (I-B7).

@@ -133,6 +133,11 @@ impl Network {
         self.connections.iter().rev().find(|(_, c)| c.ends[node] != End::Down).map(|(session, _)| *session)
     }
 
+    /// The session a node's engine has, if it has one: not one whose other side isn't authenticated yet.
+    pub fn session_of_engine(&self, node: usize) -> Option<u64> {
+        self.connections.iter().rev().find(|(_, c)| c.ends[node] == End::Up).map(|(session, _)| *session)
+    }
+
     /// Puts something into a stream; says when it arrives.
     pub fn push(&mut self, session: u64, from: usize, item: Item, now: u64) -> Option<u64> {
         let delay = self.delay();

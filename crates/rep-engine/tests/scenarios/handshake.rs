@@ -211,3 +211,80 @@ fn gone_on_by_force() -> Pair {
     assert_eq!(pair.volume(0, 0).disk, DiskState::UpToDate);
     pair
 }
+
+/// ```text
+/// alpha  Primary; its disk of volume 0 is back: it has told its view, of a volume 1 that is the same on both
+/// beta   the disk of volume 1 goes with a write on its way to it, and is back before alpha's view arrives
+/// ```
+/// alpha began a generation for the write, answered it, and then both decided by the view of before: volume 1 passed for equal
+/// with the write on one disk only (R17). Found by seed 60495.
+#[test]
+fn a_peers_disk_lost_in_the_middle_of_a_handshake_counts_at_the_next() {
+    let mut pair = Pair::with_primary(2);
+    pair.command(0, Command::Detach { volume: VolumeNumber(0) });
+    pair.run();
+    (0..2).for_each(|node| pair.hold_wire(node));
+    pair.command(1, Command::Detach { volume: VolumeNumber(1) });
+    let write = pair.write(0, 1, 0);
+    pair.run();
+    pair.attach(0, 0);
+    pair.run();
+    pair.let_wire_go(1);
+    let apart = pair.snapshot(0).connection != ConnectionState::Connected;
+    assert!(apart || pair.answer(0, write).is_none(), "answered while beta goes by a view of before the generation");
+    pair.attach(1, 1);
+    pair.run();
+    pair.let_wire_go(0);
+    if pair.snapshot(0).connection != ConnectionState::Connected {
+        pair.connect();
+    }
+    assert_eq!(pair.answer(0, write), Some(Ok(())));
+    let decision = pair.volume(0, 1).last_decision.expect("a handshake");
+    assert!(matches!(decision.verdict, SyncVerdict::Source(_)), "taken for equal by a view of before the generation");
+    assert!(pair.is_in_sync());
+}
+
+/// The same where beta's disk refuses the write instead: its negative answer meets a view that was told.
+#[test]
+fn a_negative_answer_in_the_middle_of_a_handshake_counts_at_the_next() {
+    let mut pair = Pair::with_primary(2);
+    pair.command(0, Command::Detach { volume: VolumeNumber(0) });
+    pair.run();
+    pair.hold(1, Kind::Data, 1);
+    let write = pair.write(0, 1, 0);
+    pair.run();
+    pair.hold_wire(0);
+    pair.attach(0, 0);
+    pair.run();
+    pair.fail_held(1, Kind::Data, 1);
+    pair.attach(1, 1);
+    pair.run();
+    pair.let_wire_go(0);
+    if pair.snapshot(0).connection != ConnectionState::Connected {
+        pair.connect();
+    }
+    assert_eq!(pair.answer(0, write), Some(Ok(())));
+    let decision = pair.volume(0, 1).last_decision.expect("a handshake");
+    assert!(matches!(decision.verdict, SyncVerdict::Source(_)), "taken for equal by a view of before the generation");
+    assert!(pair.is_in_sync());
+}
+
+/// The operator takes new disks for equal on alpha, while beta has told its view: of a volume 0 without a generation. Both
+/// decided by that, although beta had the generation meanwhile (R17). Now alpha alone has it, and the next handshake tells.
+#[test]
+fn a_generation_for_both_asked_for_in_the_middle_of_a_handshake_counts_at_the_next() {
+    let mut pair = Pair::just_created(2);
+    pair.command(1, Command::Detach { volume: VolumeNumber(1) });
+    pair.run();
+    pair.hold_wire(1);
+    pair.attach(1, 1);
+    pair.run();
+    let taken = pair.command(0, Command::NewGeneration { volume: VolumeNumber(0), clear_bitmap: true });
+    pair.run();
+    pair.let_wire_go(1);
+    assert_eq!(pair.outcome(0, taken), Some(Err(CommandError::PeerLost)));
+    pair.connect();
+    let [ours, theirs] = [0, 1].map(|node| pair.superblock(node, 0).generations.current);
+    assert_eq!(ours, theirs);
+    assert_eq!([0, 1].map(|node| pair.volume(node, 0).disk), [DiskState::UpToDate; 2]);
+}
