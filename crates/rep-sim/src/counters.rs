@@ -46,6 +46,7 @@ sometimes! {
     ComparedDifferent = "compared and found different",
     ComparedMeetsWrite = "a write came while a range was compared",
     DiskLostUnderPrimary = "disk lost under a Primary",
+    PeerDiskLostInHandshake = "peer's disk lost in the middle of a handshake",
     NegativeAck = "negative acknowledgement",
     DecisionRefused = "handshake refused",
     LinkReplaced = "connection replaced",

@@ -12,6 +12,7 @@ mod client;
 mod codec;
 mod comparing;
 pub mod counters;
+pub mod crossed;
 pub mod disk;
 pub mod failure;
 pub mod fence;

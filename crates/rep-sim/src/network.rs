@@ -142,7 +142,11 @@ impl World {
         }
         let resync = matches!(message, Message::ResyncData { .. });
         let payload = sectors.map(|sectors| self.give(node, sectors, resync));
+        let lost = Self::tells_of_lost_disk(&message) && self.network.session_of_engine(node) == Some(session);
         self.feed(node, Event::PeerMessage { session: SessionId(session), message, payload });
+        if lost {
+            self.note_lost_disk(node, session);
+        }
     }
 
     /// With that bug of the shell: what an old connection brought last comes again, under the name of the new one, when

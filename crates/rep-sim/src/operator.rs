@@ -296,6 +296,7 @@ impl World {
                 }
             }
             Step::Busy(step) => self.busy(step),
+            Step::Crossed(step) => self.cross(step),
             Step::Link { fault, for_ns } => self.break_link(fault, for_ns),
             Step::Disk { node, volume, fault } => self.break_disk(node, volume, fault),
             Step::Suspend { node, for_ns } => {

@@ -87,6 +87,7 @@ pub enum Step {
     Shutdown { node: Node, down_ns: u64 },
     Reinstall { node: Node, down_ns: u64 },
     Busy(crate::theme::BusyStep),
+    Crossed(crate::crossed::Crossed),
     GrowDisk { node: Node, volume: usize },
     Resize { node: Node, volume: usize },
     Link { fault: LinkFault, for_ns: u64 },
@@ -126,6 +127,7 @@ impl Plan {
         crate::rare::add(&mut steps, &swarm);
         crate::verify::add(&mut steps, &swarm);
         crate::grow::add(&mut steps, &swarm);
+        crate::crossed::add(&mut steps, &swarm);
         Plan { swarm, steps }
     }
 }

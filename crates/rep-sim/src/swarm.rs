@@ -213,6 +213,7 @@ impl Swarm {
         }
         crate::theme::draw(&mut swarm);
         crate::verify::draw(&mut swarm);
+        crate::crossed::draw(&mut swarm);
         crate::grow::fit(&mut swarm);
         swarm
     }

@@ -66,6 +66,7 @@ bugs! {
     "lost-cache-ignored": "a node that lost its cache may be the source",
     "clients-view-ignored": "a Primary without a disk is shown older data than its clients have seen",
     "node-crash-for-daemon-crash": "a crash of the node is taken for one of the daemon",
+    "generation-in-handshake": "losing the peer's disk starts a generation in the middle of a handshake",
     "promote-inconsistent": "any disk will do to be promoted",
     // ---- growing ----
     "grown-area-unmarked": "the new area of a volume that grew isn't marked",
