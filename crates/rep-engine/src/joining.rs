@@ -9,6 +9,7 @@ use crate::operator::{Progress, Step, done, refused};
 use crate::resync::Stage;
 use crate::volume::Volume;
 use rep_meta::DataState;
+use rep_types::planted;
 use rep_types::{CommandId, ConnectionState, DiskState, LinkCause, Refusal, Role};
 use rep_wire::{ControlMessage, OperatorWord};
 
@@ -198,15 +199,14 @@ impl Engine {
         }
     }
 
-    pub(crate) fn mark_outdated(&mut self, index: usize, why: Why) -> Option<SuperblockTicket> {
+    pub(crate) fn mark_outdated(&mut self, index: usize, why: Why) {
         let volume = &mut self.volumes[index];
         // Data about to become UpToDate are as good as that: the word holds for them too.
         let consistent = volume.disk.is_consistent() || volume.adopting.is_some();
-        let local = volume.local.as_mut().filter(|_| consistent && volume.attaching.is_none())?;
+        let Some(local) = volume.local.as_mut().filter(|_| consistent && volume.attaching.is_none()) else { return };
         volume.adopting = None;
-        let ticket = local.update_superblock(|superblock| superblock.data = DataState::Outdated);
+        local.update_superblock(|superblock| superblock.data = DataState::Outdated);
         self.set_disk(index, DiskState::Outdated, why);
-        Some(ticket)
     }
 
     fn note_peer_outdated(&mut self) {
@@ -233,12 +233,24 @@ impl Engine {
         if self.volumes[index].attaching.is_some() {
             return refused(Refusal::Busy);
         }
-        self.restart_handshake_if_under_way();
-        match self.mark_outdated(index, Why::Operator) {
-            // Whoever promotes the peer on our word relies on its being durable.
-            Some(ticket) => self.begin_transition(id, [Step::Outdate { index, ticket }]),
-            None => done(),
+        match self.outdate_durably(index) {
+            Some(step) => self.begin_transition(id, [step]),
+            None => refused(Refusal::Diskless),
         }
+    }
+
+    /// Whoever promotes the peer on our word relies on its being durable, also where the data were worth less already: an
+    /// Inconsistent disk may have become so a moment ago (R31).
+    fn outdate_durably(&mut self, index: usize) -> Option<Step> {
+        self.restart_handshake_if_under_way();
+        self.mark_outdated(index, Why::Operator);
+        let local = self.volumes[index].local.as_mut()?;
+        let ticket = local.update_superblock(|superblock| {
+            if superblock.data == DataState::Consistent {
+                superblock.data = DataState::Outdated;
+            }
+        });
+        Some(Step::Outdate { index, ticket })
     }
 
     /// A peer that answers needs no outdating; one that doesn't is gone within `ping-timeout`.
@@ -262,16 +274,17 @@ impl Engine {
         if volume.attaching.is_some() {
             return Progress::Waits;
         }
-        self.restart_handshake_if_under_way();
-        match self.mark_outdated(index, Why::Operator) {
-            Some(ticket) => Progress::Moved(Step::Outdate { index, ticket }),
-            None => Progress::Done,
+        match self.outdate_durably(index) {
+            Some(step) => Progress::Moved(step),
+            None => Progress::Failed(CommandError::Refused(Refusal::Diskless)),
         }
     }
 
     pub(crate) fn poll_outdate(&mut self, index: usize, ticket: SuperblockTicket) -> Progress {
-        match &self.volumes[index].local {
-            Some(local) if local.superblock_durable(ticket) => Progress::Done,
+        let volume = &self.volumes[index];
+        let counts_already = planted!("inconsistent-counts-as-outdated") && volume.disk == DiskState::Inconsistent;
+        match &volume.local {
+            Some(local) if local.superblock_durable(ticket) || counts_already => Progress::Done,
             Some(_) => Progress::Waits,
             None => Progress::Failed(CommandError::DiskFailed),
         }

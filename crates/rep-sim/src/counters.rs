@@ -68,6 +68,7 @@ sometimes! {
     CommandRefused = "command refused",
     CommandAbandoned = "command abandoned",
     Outdated = "outdated by the operator",
+    OutdatedInconsistent = "an Inconsistent disk outdated by the operator",
     VerifyFinished = "verify finished",
     VerifyInterrupted = "verify interrupted",
     VerifyResumed = "verify gone on with where it was left",

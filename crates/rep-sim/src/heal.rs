@@ -119,7 +119,7 @@ impl World {
         {
             // One that was installed anew went its own way, and made its volume larger than the other's can be: nothing
             // joins them but fresh metadata.
-            return self.reinstall(larger, 0);
+            return self.start_over(larger);
         }
         for (node, state) in states.into_iter().enumerate() {
             if state == Some(ConnectionState::StandAlone) || apart(state) {
@@ -166,7 +166,7 @@ impl World {
         self.line(|| format!("the data of node {victim} are discarded"));
         if self.snapshot(victim).is_some_and(|state| state.connection == ConnectionState::UnrelatedData) {
             // No word of the operator joins what has no common ancestor: fresh metadata do.
-            return self.reinstall(victim, 0);
+            return self.start_over(self.loses_least(victim));
         }
         self.demote(victim, false);
         let survivor = 1 - victim;
@@ -179,6 +179,29 @@ impl World {
             2 * SECOND + 100 * MS,
             Due::Command { node: survivor, command: Command::Connect { discard_my_data: false } },
         );
+    }
+
+    /// Who of the two is installed anew: not who has good data of every volume, if the other hasn't.
+    fn loses_least(&self, victim: usize) -> usize {
+        if self.is_whole(victim) && !self.is_whole(1 - victim) { 1 - victim } else { victim }
+    }
+
+    fn is_whole(&self, node: usize) -> bool {
+        self.snapshot(node).is_some_and(|state| state.volumes.iter().all(|volume| volume.disk.is_consistent()))
+    }
+
+    /// A node is installed anew, and the other told to connect. If that one was being filled from the first, nobody has good data
+    /// of that volume any more: the operator takes what there is.
+    fn start_over(&mut self, victim: usize) {
+        let survivor = 1 - victim;
+        let command = if self.is_whole(survivor) {
+            Command::Connect { discard_my_data: false }
+        } else {
+            self.operator.forced = true;
+            Command::Promote { force: true }
+        };
+        self.reinstall(victim, 0);
+        self.after(2 * SECOND, Due::Command { node: survivor, command });
     }
 
     /// Reads back, as clients, every block clients ever used.

@@ -136,6 +136,9 @@ impl World {
     fn check_outdated(&mut self, node: usize, volume: usize) {
         self.seen(Sometimes::Outdated);
         let data = self.durable(node, volume).map(|loaded| loaded.superblock.data);
+        if data == Some(rep_meta::DataState::Inconsistent) {
+            self.seen(Sometimes::OutdatedInconsistent);
+        }
         if data == Some(rep_meta::DataState::Consistent) {
             self.fail(
                 Kind::WrongData,

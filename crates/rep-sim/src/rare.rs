@@ -1,16 +1,20 @@
 //! Faults that have streams of randomness of their own, so that a run without them is what it would be if there were
 //! none, and their steps among those of the plan.
 
-use crate::plan::{Node, Step};
+use crate::plan::{DiskFault, LinkFault, Node, Step};
 use crate::rng::Rng;
 use crate::rot::{Extent, MetaRot, Place};
-use crate::swarm::{MS, SECOND, Swarm};
+use crate::swarm::{MS, SECOND, Swarm, US};
 use crate::wire::WireFault;
 use crate::world::World;
 use rep_engine::Side;
 
 /// Moments at which an image would be put back.
 const ROLL_BACK_TRIES: u32 = 6;
+
+/// Per mille of the runs in which a node that gives its data up loses the link meanwhile, and is outdated by somebody, as by
+/// the handler of its Primary.
+const OUTDATES: u32 = 200;
 
 /// How often each happens in a run. Most runs have few of them.
 #[derive(Clone, Copy, Debug, Default)]
@@ -80,7 +84,31 @@ pub(crate) fn add(steps: &mut Vec<(u64, Step)>, swarm: &Swarm) {
             steps.push((at, Step::Rare(RareFault::RollBack { node, down_ns })));
         }
     }
+    add_outdates(steps, swarm);
     steps.sort_by_key(|(at, _)| *at);
+}
+
+/// Data given up are Inconsistent at once, and durably so some writes later: who is told then that they are outdated must not
+/// hear it too early.
+fn add_outdates(steps: &mut Vec<(u64, Step)>, swarm: &Swarm) {
+    let mut rng = Rng::new(swarm.seed).fork(13);
+    if !rng.chance(OUTDATES) {
+        return;
+    }
+    let times: Vec<u64> = steps.iter().map(|(at, _)| *at).collect();
+    for _ in 0..rng.between(1, 4) {
+        let (node, volume) = (rng.below(2) as Node, rng.below(swarm.volumes as u64) as usize);
+        let at = rng.pick(&times) + rng.below(MS);
+        steps.push((at, Step::Invalidate { node, volume }));
+        // A disk that is slow just then: its metadata are being written until somebody asks.
+        let hangs = at + rng.span(20 * US, 2 * MS);
+        let lost = hangs + rng.below(MS);
+        let asked = lost + rng.span(MS, 100 * MS);
+        let for_ns = asked - hangs + rng.below(50 * MS);
+        steps.push((hangs, Step::Disk { node, volume, fault: DiskFault::Hang { for_ns } }));
+        steps.push((lost, Step::Link { fault: LinkFault::Reset, for_ns: rng.span(100 * MS, SECOND) }));
+        steps.push((asked, Step::Outdate { node, volume }));
+    }
 }
 
 fn wire_fault(rng: &mut Rng) -> WireFault {

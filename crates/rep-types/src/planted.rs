@@ -105,6 +105,7 @@ bugs! {
     // ---- metadata ----
     "superblock-durable-early": "a superblock counts as durable when its write begins",
     "full-page-read-clean": "a page of which every block is marked is read as one without marks",
+    "inconsistent-counts-as-outdated": "the word to outdate an Inconsistent disk is answered before that is durable",
     "superblock-crc-unchecked": "a rotten superblock is believed",
     "log-damage-ignored": "a log that can't be read is taken for an empty one",
     "bitmap-damage-ignored": "what a rotten part of the bitmap covers is taken for in sync",

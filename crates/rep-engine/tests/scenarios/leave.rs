@@ -95,3 +95,45 @@ fn a_target_that_leaves_is_not_good_any_more_when_the_end_reaches_it() {
     pair.connect();
     assert!(pair.is_in_sync());
 }
+
+/// ```text
+/// alpha  Primary ──  ✂  ── beta  told to give its data up: Inconsistent, the metadata don't say so yet
+///        its fence-peer handler ═══════►  outdate: answered when they do
+/// ```
+/// A beta that crashed before would come back Consistent, while alpha goes on alone on its word. Found by seed 72199.
+#[test]
+fn outdating_an_inconsistent_disk_is_answered_when_that_is_durable() {
+    let mut pair = Pair::with_primary(1);
+    let volume = VolumeNumber(0);
+    pair.hold(1, Kind::Meta, 0);
+    pair.command(1, Command::Invalidate { volume });
+    pair.run();
+    // The bitmap is durable, the superblock under way.
+    pair.let_newest_go(1, Kind::Meta, 0);
+    pair.cut();
+    assert_eq!(pair.volume(1, 0).disk, DiskState::Inconsistent);
+    assert_eq!(pair.superblock(1, 0).data, DataState::Consistent);
+    let outdate = pair.command(1, Command::Outdate { volume });
+    pair.run();
+    assert_eq!(pair.outcome(1, outdate), None);
+    pair.let_go(1, Kind::Meta, 0);
+    assert_eq!(pair.outcome(1, outdate), Some(Ok(CommandOutcome::Done)));
+    assert_eq!(pair.superblock(1, 0).data, DataState::Inconsistent);
+}
+
+/// The same where the disk is Outdated for another reason: its Primary has just left.
+#[test]
+fn outdating_an_outdated_disk_is_answered_when_that_is_durable() {
+    let mut pair = Pair::with_primary(1);
+    pair.hold(1, Kind::Meta, 0);
+    pair.command(0, Command::Disconnect { force: false });
+    pair.run();
+    assert_eq!(pair.volume(1, 0).disk, DiskState::Outdated);
+    assert_eq!(pair.superblock(1, 0).data, DataState::Consistent);
+    let outdate = pair.command(1, Command::Outdate { volume: VolumeNumber(0) });
+    pair.run();
+    assert_eq!(pair.outcome(1, outdate), None);
+    pair.let_go(1, Kind::Meta, 0);
+    assert_eq!(pair.outcome(1, outdate), Some(Ok(CommandOutcome::Done)));
+    assert_eq!(pair.superblock(1, 0).data, DataState::Outdated);
+}
