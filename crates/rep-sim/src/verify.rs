@@ -388,10 +388,15 @@ impl World {
         if let Some(source) = known.repair_source.take() {
             self.seen(Sometimes::VerifyRepaired);
             // One that has become Primary since the repair was asked for is never repaired; and what the two have gone
-            // through since may say more than the operator did.
+            // through since may say more than the operator did. A repair that is on time is an interrupted resync: one side
+            // has given its data up, and which is the repair's doing unless the operator said so of the named one.
             let decided = self.snapshot(node).and_then(|shown| shown.volumes[volume].last_decision);
-            let by_word =
-                decided.is_some_and(|decided| matches!(decided.rule, SyncRule::Reconnected | SyncRule::BothOff));
+            let by_repair = !self.is_being_given_up(source, volume);
+            let by_word = decided.is_some_and(|decided| match decided.rule {
+                SyncRule::Reconnected | SyncRule::BothOff => true,
+                SyncRule::InterruptedResync => by_repair,
+                _ => false,
+            });
             if source == target && by_word && self.role(1 - source) != Role::Primary {
                 let detail = format!("volume {volume}: a repair from node {source} overwrites its data");
                 self.fail(Kind::WrongData, "I-B9", detail);
