@@ -40,6 +40,11 @@ impl Outstanding {
     pub fn writes(&self, sector: u32) -> bool {
         self.write.is_some_and(|write| (write.first..write.first + write.count).contains(&sector))
     }
+
+    /// Whether these sectors are what it writes.
+    pub fn has_written(&self, sectors: &[u32]) -> bool {
+        sectors == self.values.as_slice()
+    }
 }
 
 /// The clients.
