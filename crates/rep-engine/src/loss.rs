@@ -36,8 +36,7 @@ impl Engine {
             self.begin_lost_generation(index);
         }
         if !self.volumes[index].is_good() {
-            // No good copy is in reach, and an answer that is held is none yet, also one held for another volume's loss.
-            self.fail_held(index);
+            self.last_data_gone(index);
         }
         if volume_waits_for_peer(&self.volumes[index]) {
             // The peer was to record the loss of our disk and is gone itself.
@@ -45,6 +44,14 @@ impl Engine {
         }
         for key in keys {
             self.peer_side_lost(key);
+        }
+    }
+
+    /// No good copy is in reach any more, and an answer that is held is none yet, also one held for another volume's loss.
+    fn last_data_gone(&mut self, index: usize) {
+        let for_this = self.fence_held || self.volumes[index].recording.is_some();
+        if for_this || !planted!("held-for-another-answered") {
+            self.fail_held(index);
         }
     }
 
@@ -173,8 +180,7 @@ impl Engine {
             self.volumes[index].served_last = GenerationId::NONE;
             self.send(ControlMessage::DiskLost { volume: number }, None);
         } else {
-            // What was held, for whatever reason, is on no disk that is in reach.
-            self.fail_held(index);
+            self.last_data_gone(index);
             if self.volumes[index].recording.is_some() {
                 // A generation that was being written can't become durable any more, and what it was for is lost.
                 self.end_recording(index);

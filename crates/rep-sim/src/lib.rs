@@ -18,6 +18,7 @@ pub mod failure;
 pub mod fence;
 mod grow;
 mod heal;
+pub mod held;
 pub mod history;
 mod lifecycle;
 mod link;

@@ -128,6 +128,7 @@ impl Plan {
         crate::verify::add(&mut steps, &swarm);
         crate::grow::add(&mut steps, &swarm);
         crate::crossed::add(&mut steps, &swarm);
+        crate::held::add(&mut steps, &swarm);
         Plan { swarm, steps }
     }
 }

@@ -214,6 +214,7 @@ impl Swarm {
         crate::theme::draw(&mut swarm);
         crate::verify::draw(&mut swarm);
         crate::crossed::draw(&mut swarm);
+        crate::held::draw(&mut swarm);
         crate::grow::fit(&mut swarm);
         swarm
     }

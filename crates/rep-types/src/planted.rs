@@ -124,6 +124,7 @@ bugs! {
     "starved-forgotten": "what waits for data is not taken up when there is some",
     "starved-write-dropped": "a write that waited for data is answered without being written",
     "starved-answered": "a write no disk takes is a success",
+    "held-for-another-answered": "an answer held for another volume goes out when its own volume's last data are gone",
     // ---- the link ----
     "payload-crc-unchecked": "the data in a frame are taken as they come",
     "body-crc-unchecked": "what a frame says is believed as it comes",
