@@ -36,10 +36,7 @@ use crate::snapshot::FenceSnapshot;
 use crate::volume::Volume;
 use crate::{FenceId, limits};
 use rep_types::planted;
-use rep_types::{
-    ConnectionState, DiskState, FenceAnswer, Fencing, GenerationId, LinkCause, Refusal, Role, VolumeNumber,
-};
-use rep_wire::{NodeView, VolumeView};
+use rep_types::{ConnectionState, DiskState, FenceAnswer, Fencing, GenerationId, LinkCause, Refusal, Role};
 
 /// What is known of whether the peer can go on without us.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -229,10 +226,14 @@ impl Engine {
     /// The peer is about to be told that it joins us. With its disk a Primary that has none here goes on, whether or not we
     /// hear that it has joined: a disk that comes back is neither what clients saw last any more, nor does what it says
     /// of the peer hold (F3, R28).
-    pub(crate) fn absent_disks_forget(&mut self, may_go_on: &[VolumeNumber]) {
-        let absent = self.volumes.iter_mut().filter(|volume| volume.local.is_none());
-        for volume in absent.filter(|volume| may_go_on.contains(&volume.number)) {
-            (volume.joined_without_disk, volume.served_last) = (true, GenerationId::NONE);
+    pub(crate) fn absent_disks_forget(&mut self) {
+        let handshake = self.link.as_ref().and_then(|link| link.handshake.as_ref());
+        let Some(peer) = handshake.and_then(|handshake| handshake.peer.as_ref()) else { return };
+        let may_go_on = |disk: DiskState| matches!(disk, DiskState::UpToDate | DiskState::Consistent);
+        for volume in self.volumes.iter_mut().filter(|volume| volume.local.is_none()) {
+            if peer.volumes.iter().any(|theirs| theirs.volume == volume.number && may_go_on(theirs.disk)) {
+                (volume.joined_without_disk, volume.served_last) = (true, GenerationId::NONE);
+            }
         }
     }
 
@@ -411,10 +412,4 @@ impl Volume {
     pub(crate) fn is_good(&self) -> bool {
         self.local.is_some() && self.disk == DiskState::UpToDate
     }
-}
-
-/// The volumes of a node whose data could go on without us.
-pub(crate) fn disks_that_may_go_on(view: &NodeView) -> Vec<VolumeNumber> {
-    let may = |volume: &&VolumeView| matches!(volume.disk, DiskState::UpToDate | DiskState::Consistent);
-    view.volumes.iter().filter(may).map(|volume| volume.volume).collect()
 }

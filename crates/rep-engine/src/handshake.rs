@@ -13,7 +13,6 @@
 
 use crate::action::{Action, Notice, Why};
 use crate::event::Timestamp;
-use crate::fencing::disks_that_may_go_on;
 use crate::resync::compares;
 use crate::sync_decision::{SyncSide, decide_sync};
 use crate::volume::{PeerTold, settle_crash};
@@ -31,7 +30,7 @@ use rep_wire::{ControlMessage, NodeView, OperatorWord, VolumeView};
 pub(crate) struct Handshake {
     pub deadline: Timestamp,
     mine: Option<NodeView>,
-    peer: Option<NodeView>,
+    pub peer: Option<NodeView>,
     my_decisions: Option<Vec<(VolumeNumber, SyncDecision)>>,
     peer_decisions: Option<Vec<(VolumeNumber, SyncDecision)>>,
 }
@@ -198,12 +197,11 @@ impl Engine {
             decisions.push((view.volume, decision));
         }
         let joins = !mine.plan && !peer.plan && refused(&decisions).is_none();
-        let may_go_on = disks_that_may_go_on(peer);
-        if joins && !self.fence_forgets() {
-            return false;
-        }
         if joins {
-            self.absent_disks_forget(&may_go_on);
+            if !self.fence_forgets() {
+                return false;
+            }
+            self.absent_disks_forget();
         }
         let Some(handshake) = self.link.as_mut().and_then(|link| link.handshake.as_mut()) else { return false };
         let Some(peer) = &handshake.peer else { return false };

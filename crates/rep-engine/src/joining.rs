@@ -126,12 +126,13 @@ impl Engine {
             return Progress::Waits;
         }
         let abandoned = self.transition.as_ref().is_some_and(|transition| transition.abandoned);
-        if self.primary_may_have_become_good() && abandoned {
+        let unheard = self.primary_may_have_become_good();
+        if unheard && abandoned {
             // Unsaid, the word misleads nobody: a Primary that loses us makes sure that we can't go on.
             self.stand_alone();
             return Progress::Done;
         }
-        if self.handshake_under_way() || self.primary_may_have_become_good() {
+        if self.handshake_under_way() || unheard {
             return Progress::Waits;
         }
         self.leave_outdated();

@@ -7,7 +7,7 @@
 
 use crate::plan::{ClientOp, LinkFault, Node, Step};
 use crate::rng::Rng;
-use crate::swarm::{MS, Swarm, US};
+use crate::swarm::{MS, Swarm};
 use crate::theme::BusyStep;
 
 /// Per mille of the seeds with two volumes that have it.
@@ -20,13 +20,10 @@ fn has(swarm: &Swarm) -> Option<Rng> {
     (swarm.volumes == 2 && rng.chance(THEMED)).then_some(rng)
 }
 
-/// Gives a swarm what it takes, if its seed is one of those: disks that are quick beside the link.
+/// Gives a swarm what it takes, if its seed is one of those.
 pub fn draw(swarm: &mut Swarm) {
     let Some(mut rng) = has(swarm) else { return };
-    swarm.disk_latency = (20 * US, 300 * US);
-    (swarm.slow_rate, swarm.resync_rate_max) = (0, 0);
-    swarm.link_latency = (4 * MS, rng.span(5 * MS, 10 * MS));
-    swarm.connect_interval = swarm.connect_interval.min(200 * MS);
+    swarm.part_nodes(&mut rng, (5 * MS, 10 * MS));
 }
 
 /// Puts them among a run's other steps.

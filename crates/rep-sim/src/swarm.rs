@@ -218,6 +218,15 @@ impl Swarm {
         crate::grow::fit(&mut swarm);
         swarm
     }
+
+    /// Disks that are quick beside the link, whose latency is up to one of that span (ns): between what happens on one node
+    /// and its being heard on the other there is time for much.
+    pub(crate) fn part_nodes(&mut self, rng: &mut Rng, latency_max: (u64, u64)) {
+        self.disk_latency = (20 * US, 300 * US);
+        (self.slow_rate, self.resync_rate_max) = (0, 0);
+        self.link_latency = (4 * MS, rng.span(latency_max.0, latency_max.1));
+        self.connect_interval = self.connect_interval.min(200 * MS);
+    }
 }
 
 fn policies(rng: &mut Rng) -> SplitBrainPolicies {

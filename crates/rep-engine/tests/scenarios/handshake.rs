@@ -235,13 +235,7 @@ fn a_peers_disk_lost_in_the_middle_of_a_handshake_counts_at_the_next() {
     pair.attach(1, 1);
     pair.run();
     pair.let_wire_go(0);
-    if pair.snapshot(0).connection != ConnectionState::Connected {
-        pair.connect();
-    }
-    assert_eq!(pair.answer(0, write), Some(Ok(())));
-    let decision = pair.volume(0, 1).last_decision.expect("a handshake");
-    assert!(matches!(decision.verdict, SyncVerdict::Source(_)), "taken for equal by a view of before the generation");
-    assert!(pair.is_in_sync());
+    assert_fills_peer(pair, write);
 }
 
 /// The same where beta's disk refuses the write instead: its negative answer meets a view that was told.
@@ -260,6 +254,11 @@ fn a_negative_answer_in_the_middle_of_a_handshake_counts_at_the_next() {
     pair.attach(1, 1);
     pair.run();
     pair.let_wire_go(0);
+    assert_fills_peer(pair, write);
+}
+
+/// alpha has answered that write to volume 1, and the handshake that counts makes it beta's source.
+fn assert_fills_peer(mut pair: Pair, write: u64) {
     if pair.snapshot(0).connection != ConnectionState::Connected {
         pair.connect();
     }

@@ -65,10 +65,8 @@ fn a_write_under_way_when_the_last_data_go_is_done_again() {
     assert_eq!(pair.answer(0, lost), Some(Ok(())));
 }
 
-/// The peer is gone, then alpha's disk fails, then the disk comes back: it is the one its clients were served from, and
-/// nobody took a write without it.
-#[test]
-fn the_disk_that_served_last_may_come_back_alone() {
+/// The peer is gone, alpha has answered a write alone, then its disk fails, and with it another write, which waits.
+fn served_alone_last() -> (Pair, u64) {
     let mut pair = suspending(Fencing::DontCare);
     pair.cut();
     let before = pair.write(0, 0, 1);
@@ -79,6 +77,14 @@ fn the_disk_that_served_last_may_come_back_alone() {
     pair.run();
     pair.fail_held(0, Kind::Data, 0);
     assert_eq!((pair.answer(0, write), pair.volume(0, 0).disk), (None, DiskState::Diskless));
+    (pair, write)
+}
+
+/// The peer is gone, then alpha's disk fails, then the disk comes back: it is the one its clients were served from, and
+/// nobody took a write without it.
+#[test]
+fn the_disk_that_served_last_may_come_back_alone() {
+    let (mut pair, write) = served_alone_last();
     pair.attach(0, 0);
     pair.run();
     assert_eq!((pair.answer(0, write), pair.volume(0, 0).disk), (Some(Ok(())), DiskState::UpToDate));
@@ -90,16 +96,7 @@ fn the_disk_that_served_last_may_come_back_alone() {
 /// done it, however long it takes to be attached. Found by seed 39577.
 #[test]
 fn a_disk_that_comes_back_slowly_is_flushed_for_the_flush_that_waits() {
-    let mut pair = suspending(Fencing::DontCare);
-    pair.cut();
-    let before = pair.write(0, 0, 1);
-    pair.run();
-    assert_eq!(pair.answer(0, before), Some(Ok(())));
-    pair.hold(0, Kind::Data, 0);
-    pair.write(0, 0, 2);
-    pair.run();
-    pair.fail_held(0, Kind::Data, 0);
-    assert_eq!(pair.volume(0, 0).disk, DiskState::Diskless);
+    let (mut pair, _) = served_alone_last();
     let flush = pair.flush(0, 0);
     pair.hold(0, Kind::Meta, 0);
     pair.attach(0, 0);

@@ -612,12 +612,10 @@ impl Pair {
             }
             Work::Archive => Event::Archived { io, result: result.map_err(|_| ArchiveError::Disk) },
             Work::Digest(range) => {
-                let length = range.blocks_touched().count as usize * DIGEST_LENGTH;
-                let mut digests = vec![0; length];
                 let blocks = range.blocks_touched();
-                for block in
-                    self.nodes[node].changed.iter().filter(|block| (blocks.first.0..blocks.end()).contains(block))
-                {
+                let mut digests = vec![0; blocks.count as usize * DIGEST_LENGTH];
+                let changed = self.nodes[node].changed.iter();
+                for block in changed.filter(|block| (blocks.first.0..blocks.end()).contains(block)) {
                     digests[(block - blocks.first.0) as usize * DIGEST_LENGTH] = 1;
                 }
                 Event::Digested { io, result: result.map(|()| digests) }
