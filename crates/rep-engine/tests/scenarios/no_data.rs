@@ -194,7 +194,7 @@ fn resume_io_has_what_waits_fail() {
 fn the_end_answers_what_waits() {
     let mut pair = starved();
     let write = pair.write(0, 0, 1);
-    let end = pair.command(0, Command::Shutdown);
+    let end = pair.command(0, Command::Shutdown { device_left: false });
     pair.run();
     assert_eq!(pair.answer(0, write), Some(Err(IoError::Io)));
     assert!(pair.outcome(0, end).is_some_and(|outcome| outcome.is_ok()));
