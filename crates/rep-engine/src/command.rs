@@ -126,11 +126,7 @@ pub enum Command {
     },
     /// Leave everything cleanly: the daemon ends. Demotes even while the device is open (the shell has stopped
     /// taking requests), leaves the peer, detaches.
-    Shutdown {
-        /// The device is open and outlives the daemon; the next one answers what isn't answered yet (R35). The peer isn't
-        /// told goodbye: whoever has fencing shall not be promoted there without asking the handler, as after a crash.
-        device_left: bool,
-    },
+    Shutdown,
 }
 
 /// How a command ended well.

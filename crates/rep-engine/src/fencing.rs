@@ -14,8 +14,10 @@
 //! peer may be alive, and a Primary is: neither is safe.
 //!
 //! Invariants:
-//! - F1 with `resource-and-stonith` a Primary apart from its peer, or not yet followed by it, starts no client I/O and answers none before it
-//!   knows, durably, that the peer can't go on (I-G6);
+//! - F1 with `resource-and-stonith` a Primary apart from its peer, or not yet followed by it, starts no write and answers none well before it
+//!   knows, durably, that the peer can't go on (I-G6), nor a read or a flush while any disk of its own is good. One without good
+//!   data asks nobody and holds nothing back: it can start no write, what it held becomes no success (`Engine::fail_held`), and
+//!   the blocks it may read by itself (R27) are current until the peer goes on, which fences it first (I-G7);
 //! - F2 the generation that losing the peer is worth begins when that is known: were it made before, and this node
 //!   the one that is fenced, nothing but a loser's generation would be left, and a split brain seen that isn't one;
 //! - F3 what is known of the peer is forgotten, durably, before it is told a decision by which it could become good

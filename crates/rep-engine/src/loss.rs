@@ -35,9 +35,12 @@ impl Engine {
         if lacking && self.loss_is_recorded(index) && !planted!("loss-without-generation") {
             self.begin_lost_generation(index);
         }
-        if volume_waits_for_peer(&self.volumes[index]) {
-            // The peer was to record the loss of our disk and is gone itself: no copy is in reach.
+        if !self.volumes[index].is_good() {
+            // No good copy is in reach, and an answer that is held is none yet, also one held for another volume's loss.
             self.fail_held(index);
+        }
+        if volume_waits_for_peer(&self.volumes[index]) {
+            // The peer was to record the loss of our disk and is gone itself.
             self.end_recording(index);
         }
         for key in keys {
@@ -170,13 +173,10 @@ impl Engine {
             self.volumes[index].served_last = GenerationId::NONE;
             self.send(ControlMessage::DiskLost { volume: number }, None);
         } else {
-            if self.fence_held {
-                // What was held is on no disk that is in reach.
-                self.fail_held(index);
-            }
+            // What was held, for whatever reason, is on no disk that is in reach.
+            self.fail_held(index);
             if self.volumes[index].recording.is_some() {
                 // A generation that was being written can't become durable any more, and what it was for is lost.
-                self.fail_held(index);
                 self.end_recording(index);
             }
             if self.is_connected() {

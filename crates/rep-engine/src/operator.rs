@@ -27,8 +27,6 @@ pub(crate) enum Step {
     Demote(crate::role::DemotionStage),
     /// Leave the peer.
     Leave { asked: bool, force: bool },
-    /// Be gone for the peer, without a word.
-    HangUp,
     /// Let go of a disk, cleanly.
     Detach { index: usize, stage: crate::attach::DetachStage },
     /// Give this node's data up.
@@ -149,7 +147,7 @@ impl Engine {
             Command::InvalidatePeer { volume } => self.invalidate_peer(id, index, volume),
             Command::NewGeneration { clear_bitmap, .. } => self.new_generation(id, index, clear_bitmap),
             Command::Resize { assume_clean, .. } => self.resize_command(id, index, assume_clean),
-            Command::Shutdown { device_left } => self.shutdown(id, device_left),
+            Command::Shutdown => self.shutdown(id),
         }
     }
 
@@ -208,7 +206,6 @@ impl Engine {
             Step::Settle => self.poll_settle(),
             Step::Demote(stage) => self.poll_demotion(stage),
             Step::Leave { asked, force } => self.poll_leave(asked, force),
-            Step::HangUp => self.hang_up(),
             Step::Detach { index, stage } => self.poll_detach(index, stage),
             Step::Invalidate { index, full, ticket } => self.poll_invalidate(index, full, ticket),
             Step::AwaitResync { index } => self.poll_await_resync(index),
@@ -544,21 +541,16 @@ impl Engine {
 
     // ---- the end ----
 
-    fn shutdown(&mut self, id: CommandId, device_left: bool) -> Option<Answer> {
+    fn shutdown(&mut self, id: CommandId) -> Option<Answer> {
         let mut steps = Vec::new();
         if self.role == Role::Primary {
             self.stop_serving();
             steps.extend([Step::Drain, Step::Settle, Step::Demote(crate::role::DemotionStage::Begin)]);
         }
-        steps.push(if device_left { Step::HangUp } else { Step::Leave { asked: false, force: false } });
+        steps.push(Step::Leave { asked: false, force: false });
         for index in 0..self.volumes.len() {
             steps.push(Step::Detach { index, stage: crate::attach::DetachStage::Begin });
         }
         self.begin_transition(id, steps)
-    }
-
-    fn hang_up(&mut self) -> Progress {
-        self.stand_alone();
-        Progress::Done
     }
 }

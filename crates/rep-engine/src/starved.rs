@@ -174,7 +174,7 @@ impl Engine {
         true
     }
 
-    /// A volume's answers held for a loss that nobody records: no disk that counts has those writes. They wait for
+    /// A volume's answers that are held while its last good data go: no disk that counts has those writes. They wait for
     /// data, or become errors.
     pub(crate) fn fail_held(&mut self, index: usize) {
         for mut held in std::mem::take(&mut self.held) {

@@ -263,8 +263,7 @@ impl World {
 
     /// Whether a node was told to let go of a disk, and hasn't yet.
     fn is_detaching(&self, node: usize) -> bool {
-        let detaches =
-            |command: &Option<Command>| matches!(command, Some(Command::Detach { .. } | Command::Shutdown { .. }));
+        let detaches = |command: &Option<Command>| matches!(command, Some(Command::Detach { .. } | Command::Shutdown));
         self.operator.pending.values().any(|pending| pending.node == node && detaches(&pending.command))
     }
 

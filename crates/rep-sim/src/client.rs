@@ -40,11 +40,6 @@ impl Outstanding {
     pub fn writes(&self, sector: u32) -> bool {
         self.write.is_some_and(|write| (write.first..write.first + write.count).contains(&sector))
     }
-
-    /// Whether these sectors are what it writes.
-    pub fn has_written(&self, sectors: &[u32]) -> bool {
-        sectors == self.values.as_slice()
-    }
 }
 
 /// The clients.
@@ -178,6 +173,7 @@ impl World {
         }
         self.count_blocks(&asked);
         self.check_answered_alone(&asked, result);
+        self.check_answered_with_data(&asked, result);
         self.check_starved_answer(&asked, result);
         if result.is_err() {
             self.seen(Sometimes::RequestFailed);

@@ -64,7 +64,6 @@ sometimes! {
     DiskStalled = "peer's disk stalled",
     PrimaryWasTarget = "Primary while resync target",
     Reinstalled = "node reinstalled",
-    DeviceLeft = "a Primary's daemon ended and left its open device to the next",
     PromoteRefused = "promotion refused",
     CommandRefused = "command refused",
     CommandAbandoned = "command abandoned",

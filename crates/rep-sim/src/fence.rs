@@ -185,27 +185,10 @@ impl World {
         if !write || result.is_err() || !self.is_guarded() || !self.is_apart(asked.node) {
             return;
         }
-        if self.has_no_good_disk(asked.node) && self.peer_holds(asked) {
-            // Both disks took it while they were together; it waited for a loss to be recorded, and its node can go on with
-            // nothing. Whoever promotes the peer has it.
-            return;
-        }
         if let Some(why) = self.peer_may_go_on(asked.node) {
             let detail = format!("node {} answers {:?} alone, its peer {why}", asked.node, asked.op);
             self.fail(Kind::WrongData, "I-G6", detail);
         }
-    }
-
-    fn has_no_good_disk(&self, node: usize) -> bool {
-        let good = |volume: &rep_engine::VolumeSnapshot| volume.disk == DiskState::UpToDate;
-        self.snapshot(node).is_some_and(|shown| !shown.volumes.iter().any(good))
-    }
-
-    /// Whether what a client wrote is what the peer's disk holds now.
-    fn peer_holds(&self, asked: &Outstanding) -> bool {
-        let (first, count) = asked.op.sectors();
-        let held = &self.nodes[1 - asked.node].volumes[asked.volume].data.cached()[first as usize..][..count as usize];
-        asked.has_written(held)
     }
 
     /// A node has joined; now and then its peer doesn't hear of it.

@@ -5,7 +5,6 @@ use crate::node::{DiskOp, Faults, OpKind};
 use crate::swarm::{MS, SECOND};
 use crate::world::{Due, World, new_boot, new_volume};
 use rep_engine::{Command, Engine, EngineConfig};
-use rep_types::Role;
 use std::time::Duration;
 
 impl World {
@@ -115,16 +114,12 @@ impl World {
     }
 
     /// Ends a daemon cleanly; the clients are told first.
-    pub(crate) fn shutdown(&mut self, node: usize, device_left: bool, down_ns: u64) {
+    pub(crate) fn shutdown(&mut self, node: usize, down_ns: u64) {
         if !self.nodes[node].is_up() {
             return;
         }
         self.nodes[node].closing = true;
-        let primary = self.snapshot(node).is_some_and(|shown| shown.role == Role::Primary);
-        if primary && device_left {
-            self.seen(Sometimes::DeviceLeft);
-        }
-        self.command(node, Command::Shutdown { device_left: primary && device_left });
+        self.command(node, Command::Shutdown);
         let life = self.nodes[node].life;
         self.after(100 * MS, Due::ShutdownDone { node, life, down_ns });
     }
@@ -134,8 +129,8 @@ impl World {
         if !self.nodes[node].is_up() || self.nodes[node].life != life {
             return;
         }
-        let shuts_down = |command: &Option<Command>| matches!(command, Some(Command::Shutdown { .. }));
-        let ending = |pending: &crate::operator::Pending| pending.node == node && shuts_down(&pending.command);
+        let ending =
+            |pending: &crate::operator::Pending| pending.node == node && pending.command == Some(Command::Shutdown);
         if self.operator.pending.values().any(ending) || !self.nodes[node].ops.is_empty() {
             return self.after(100 * MS, Due::ShutdownDone { node, life, down_ns });
         }

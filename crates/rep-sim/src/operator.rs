@@ -123,7 +123,7 @@ impl World {
         if let (Some(Command::Resize { .. }), Ok(_)) = (&pending.command, &result) {
             self.seen(Sometimes::Resized);
         }
-        if matches!(pending.command, Some(Command::Demote | Command::Shutdown { .. })) {
+        if matches!(pending.command, Some(Command::Demote | Command::Shutdown)) {
             self.nodes[node].closing = false;
             // Refused: the clients are back.
             for volume in 0..self.swarm.volumes {
@@ -292,7 +292,7 @@ impl World {
                 self.crash(0, true, down_ns[0]);
                 self.crash(1, true, down_ns[1]);
             }
-            Step::Shutdown { node, device_left, down_ns } => self.shutdown(node, device_left, down_ns),
+            Step::Shutdown { node, down_ns } => self.shutdown(node, down_ns),
             Step::Reinstall { node, down_ns } => {
                 if (0..self.swarm.volumes).all(|volume| self.is_good(1 - node, volume)) {
                     self.reinstall(node, down_ns);

@@ -84,7 +84,7 @@ pub enum Step {
     Crash { node: Node, down_ns: u64 },
     PowerLoss { node: Node, down_ns: u64 },
     PowerLossBoth { down_ns: [u64; 2] },
-    Shutdown { node: Node, device_left: bool, down_ns: u64 },
+    Shutdown { node: Node, down_ns: u64 },
     Reinstall { node: Node, down_ns: u64 },
     Busy(crate::theme::BusyStep),
     Crossed(crate::crossed::Crossed),
@@ -181,7 +181,7 @@ impl Draw<'_> {
             8 => self.link(),
             9 => Step::Disk { node, volume, fault: self.disk_fault() },
             10 => Step::Reinstall { node, down_ns: self.down() },
-            11 => Step::Shutdown { node, device_left: self.rng.chance(300), down_ns: self.down() },
+            11 => Step::Shutdown { node, down_ns: self.down() },
             12 => Step::Suspend { node, for_ns: self.rng.span(10 * MS, 10 * SECOND) },
             _ => Step::ForcePromote { node },
         }

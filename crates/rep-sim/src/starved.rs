@@ -28,6 +28,19 @@ impl World {
         }
     }
 
+    /// A success is of a disk that counts and is in reach when it is told, however long its answer was held (R32).
+    pub(crate) fn check_answered_with_data(&mut self, asked: &Outstanding, result: Result<(), IoError>) {
+        let Some(mine) = self.snapshot(asked.node) else { return };
+        let volume = &mine.volumes[asked.volume];
+        // A peer that is lost has a disk nobody knows of; one that is being left took part all the same.
+        let there = volume.peer_disk == DiskState::UpToDate;
+        let read = matches!(asked.op, ClientOp::Read { .. });
+        if result.is_ok() && !read && !there && volume.disk != DiskState::UpToDate {
+            let detail = format!("node {} answers {:?} well with no good data in reach", asked.node, asked.op);
+            self.fail(Kind::WrongData, "I-F1", detail);
+        }
+    }
+
     /// While clients wait for data none hears of an error. A flush may: one that failed is final; and who asked for what a
     /// disk that is kept failed at.
     pub(crate) fn check_starved_answer(&mut self, asked: &Outstanding, result: Result<(), IoError>) {

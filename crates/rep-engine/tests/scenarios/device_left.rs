@@ -25,12 +25,12 @@ fn with_writes(fencing: Fencing) -> Pair {
 #[test]
 fn a_planned_end_under_an_open_device_leaves_nothing_to_be_resynced() {
     let mut pair = with_writes(Fencing::DontCare);
-    pair.hold(0, Kind::Write, 0);
+    pair.hold(0, Kind::Data, 0);
     let under_way = pair.write(0, 0, 9);
-    let end = pair.command(0, Command::Shutdown { device_left: true });
+    let end = pair.command(0, Command::Shutdown);
     pair.run();
     assert_eq!((pair.outcome(0, end), pair.answer(0, under_way)), (None, None));
-    pair.let_go(0, Kind::Write, 0);
+    pair.let_go(0, Kind::Data, 0);
     assert!(pair.outcome(0, end).is_some_and(|outcome| outcome.is_ok()));
     assert_eq!((pair.answer(0, under_way), pair.superblock(0, 0).primary), (Some(Ok(())), PrimaryMark::None));
     pair.kill(0);
@@ -44,20 +44,16 @@ fn a_planned_end_under_an_open_device_leaves_nothing_to_be_resynced() {
 }
 
 /// The device's owner still writes as soon as there is a daemon: to go on at the other node takes what it would take had this
-/// daemon been killed. A node that is left for good says so, and need not be fenced.
+/// daemon been killed.
 #[test]
 fn whoever_has_fencing_asks_before_going_on_elsewhere_than_where_the_device_is() {
-    for device_left in [true, false] {
-        let mut pair = with_writes(Fencing::ResourceAndStonith);
-        let end = pair.command(0, Command::Shutdown { device_left });
-        pair.run();
-        assert!(pair.outcome(0, end).is_some_and(|outcome| outcome.is_ok()));
-        let promotion = pair.command(1, Command::Promote { force: false });
-        pair.run();
-        assert_eq!((pair.fence_asked(1).is_some(), pair.outcome(1, promotion).is_none()), (device_left, device_left));
-        if device_left {
-            pair.fence_answers(1, FenceAnswer::PeerFenced);
-        }
-        assert_eq!(pair.snapshot(1).role, Role::Primary);
-    }
+    let mut pair = with_writes(Fencing::ResourceAndStonith);
+    let end = pair.command(0, Command::Shutdown);
+    pair.run();
+    assert!(pair.outcome(0, end).is_some_and(|outcome| outcome.is_ok()));
+    let promotion = pair.command(1, Command::Promote { force: false });
+    pair.run();
+    assert_eq!((pair.fence_asked(1).is_some(), pair.outcome(1, promotion)), (true, None));
+    pair.fence_answers(1, FenceAnswer::PeerFenced);
+    assert_eq!(pair.snapshot(1).role, Role::Primary);
 }

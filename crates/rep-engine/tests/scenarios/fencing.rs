@@ -273,7 +273,7 @@ fn primary_filled_unheard() -> Pair {
 #[test]
 fn a_source_leaves_a_primary_when_it_has_heard_that_it_is_filled() {
     let mut pair = primary_filled_unheard();
-    pair.command(1, Command::Shutdown { device_left: false });
+    pair.command(1, Command::Shutdown);
     let write = pair.write(0, 0, 2);
     pair.run();
     assert_eq!((pair.snapshot(0).connection, pair.answer(0, write)), (ConnectionState::Connected, None));
@@ -286,7 +286,7 @@ fn a_source_leaves_a_primary_when_it_has_heard_that_it_is_filled() {
 #[test]
 fn a_source_that_may_not_wait_leaves_a_primary_without_a_word() {
     let mut pair = primary_filled_unheard();
-    let shutdown = pair.command(1, Command::Shutdown { device_left: false });
+    let shutdown = pair.command(1, Command::Shutdown);
     let write = pair.write(0, 0, 2);
     pair.run();
     pair.abandon(1, shutdown);

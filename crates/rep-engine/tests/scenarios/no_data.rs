@@ -194,7 +194,7 @@ fn resume_io_has_what_waits_fail() {
 fn the_end_answers_what_waits() {
     let mut pair = starved();
     let write = pair.write(0, 0, 1);
-    let end = pair.command(0, Command::Shutdown { device_left: false });
+    let end = pair.command(0, Command::Shutdown);
     pair.run();
     assert_eq!(pair.answer(0, write), Some(Err(IoError::Io)));
     assert!(pair.outcome(0, end).is_some_and(|outcome| outcome.is_ok()));
@@ -210,4 +210,74 @@ fn without_the_policy_clients_get_errors() {
     let write = pair.write(0, 0, 1);
     pair.run();
     assert_eq!((pair.answer(0, write), pair.snapshot(0).io_suspended), (Some(Err(IoError::Io)), None));
+}
+
+/// An answer that waits is none yet, whatever it waits for: here another volume's disk is gone, which beta is to record. Both
+/// disks have volume 0's write, then alpha's is given up and beta goes. Found by seed 18234.
+///
+/// ```text
+/// alpha  volume 0: write done on both, held ─ Inconsistent ─┐
+///        volume 1: disk lost, beta to record it ────────────┴ ✂   no good data: nobody says that the write is done
+/// ```
+fn held_when_the_last_data_go(on_no_data: OnNoData) -> (Pair, u64) {
+    let options = EngineConfig { on_no_data, ..EngineConfig::new(false, 0) };
+    let mut pair = Pair::configured(2, &options);
+    pair.command(0, Command::Promote { force: false });
+    pair.run();
+    pair.hold(0, Kind::Data, 0);
+    let write = pair.write(0, 0, 1);
+    pair.run();
+    pair.hold_wire(0);
+    pair.hold(0, Kind::Data, 1);
+    pair.write(0, 1, 1);
+    pair.run();
+    pair.fail_held(0, Kind::Data, 1);
+    pair.let_go(0, Kind::Data, 0);
+    assert_eq!(pair.answer(0, write), None, "beta hasn't recorded that volume 1's disk is gone");
+    pair.command(0, Command::Invalidate { volume: VOLUME });
+    pair.run();
+    assert_eq!(pair.volume(0, 0).disk, DiskState::Inconsistent);
+    pair.cut();
+    pair.let_wire_go(0);
+    (pair, write)
+}
+
+#[test]
+fn an_answer_held_for_another_volume_is_none_when_the_last_data_go() {
+    let (mut pair, write) = held_when_the_last_data_go(OnNoData::SuspendIo);
+    assert_eq!(pair.answer(0, write), None, "no good disk in reach has it");
+    pair.connect();
+    assert_eq!(pair.answer(0, write), Some(Ok(())), "it was done again");
+}
+
+#[test]
+fn an_answer_held_for_another_volume_is_an_error_when_the_last_data_go() {
+    let (pair, write) = held_when_the_last_data_go(OnNoData::IoError);
+    assert_eq!(pair.answer(0, write), Some(Err(IoError::Io)));
+}
+
+/// The same without a peer: volume 1's generation is being written when volume 0's only disk fails at a flush, and loses
+/// what it had in its cache.
+#[test]
+fn an_answer_held_for_another_volume_is_none_when_the_disk_goes() {
+    let options = EngineConfig { on_no_data: OnNoData::IoError, ..EngineConfig::new(false, 0) };
+    let mut pair = Pair::configured(2, &options);
+    pair.command(0, Command::Promote { force: false });
+    pair.run();
+    pair.cut();
+    pair.write(0, 0, 0);
+    pair.run();
+    pair.hold(0, Kind::Data, 0);
+    pair.hold(0, Kind::Flush, 0);
+    let write = pair.write(0, 0, 1);
+    pair.flush(0, 0);
+    pair.hold(0, Kind::Meta, 1);
+    pair.write(0, 1, 1);
+    pair.run();
+    pair.let_go(0, Kind::Data, 0);
+    assert_eq!(pair.answer(0, write), None, "volume 1's generation isn't durable");
+    pair.fail_held(0, Kind::Flush, 0);
+    assert_eq!(pair.volume(0, 0).disk, DiskState::Diskless);
+    pair.let_go(0, Kind::Meta, 1);
+    assert_eq!(pair.answer(0, write), Some(Err(IoError::Io)), "its disk is gone with it");
 }

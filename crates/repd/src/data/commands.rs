@@ -104,8 +104,7 @@ impl DataThread {
     fn stop(&mut self, deadline: Duration, reply: Option<oneshot::Sender<CommandResult>>) {
         self.nbd.refuse_requests();
         let id = self.commands.add(self.now + deadline, Reply::Stop(reply));
-        let device_left = self.devices_left;
-        self.events.push(Event::Command { id, command: Command::Shutdown { device_left } });
+        self.events.push(Event::Command { id, command: Command::Shutdown });
     }
 
     /// Devices of the kernel stay for the next daemon: no request is begun any more, and none is answered that can't be
