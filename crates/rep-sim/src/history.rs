@@ -300,8 +300,9 @@ impl History {
 }
 
 impl VolumeHistory {
+    /// What is known of a sector; nothing, too, of those beyond what the volume began with.
     fn get(&self, sector: u32) -> Option<&Sector> {
-        let at = self.index[sector as usize].checked_sub(1)?;
+        let at = self.index.get(sector as usize)?.checked_sub(1)?;
         Some(&self.sectors[at as usize])
     }
 

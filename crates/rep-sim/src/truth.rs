@@ -7,6 +7,7 @@
 use crate::counters::Sometimes;
 use crate::failure::Kind;
 use crate::world::{World, identity};
+use rep_engine::Command;
 use rep_meta::{BootId, DataState, Layout, Loaded, LoadedPage, MetaIoError, MetaStorage, PAGE_BLOCKS, Placement};
 use rep_types::{BLOCK_SIZE, DiskState, GenerationId, ReplicationState};
 use std::rc::Rc;
@@ -220,7 +221,8 @@ impl World {
             let both_failed = self.truth.lineages[volume].failed == [true; 2];
             let failed_unnoticed = (0..2).all(|node| !now[node] || self.has_unreported_failure(node, volume));
             let lineage = &self.truth.lineages[volume];
-            let out_of_reach = lineage.away[lost] && lineage.failed[1 - lost];
+            let away = lineage.away[lost] || self.takes_its_leave(lost, volume);
+            let out_of_reach = away && lineage.failed[1 - lost];
             let source_died = self.begins_resync_from_dead_source(lost, volume);
             if both_failed || failed_unnoticed || out_of_reach || source_died || self.is_being_given_up(lost, volume) {
                 // The last good copy failed, while the other failed as well, was out of reach or given up: what no flush
@@ -250,6 +252,19 @@ impl World {
             && target.peer_disk == DiskState::UpToDate
             && source.disk == DiskState::Diskless
             && source.replication == ReplicationState::Established
+    }
+
+    /// Whether a node is letting go of a disk as it was told to, and its peer goes by that already: the disk counts as gone
+    /// from the node's word on, and is closed only when what was under way to it has ended.
+    fn takes_its_leave(&self, node: usize, volume: usize) -> bool {
+        let leaves = |command: &Option<Command>| match command {
+            Some(Command::Detach { volume: number }) => usize::from(number.0) == volume,
+            Some(Command::Shutdown) => true,
+            _ => false,
+        };
+        let told = self.operator.pending.values().any(|pending| pending.node == node && leaves(&pending.command));
+        let is_gone = |shown: rep_engine::Snapshot| shown.volumes[volume].peer_disk == DiskState::Diskless;
+        told && self.snapshot(1 - node).is_none_or(is_gone)
     }
 
     /// A node's disk was replaced.
