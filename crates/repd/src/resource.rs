@@ -155,6 +155,8 @@ pub enum ControlRequest {
     Stop {
         /// How long the clean leave may take.
         deadline: Duration,
+        /// Devices of the kernel stay for the next daemon, and who has them open notices nothing but the pause (R35).
+        devices_left: bool,
         /// How the clean leave ended.
         reply: oneshot::Sender<Result<CommandOutcome, CommandError>>,
     },

@@ -4,6 +4,7 @@
 mod attach;
 mod compare;
 mod detach;
+mod device_left;
 mod fencing;
 mod handshake;
 mod leave;

@@ -71,7 +71,7 @@ impl Resource {
         self.refuse_if_open(&running).await?;
         running.command(Command::Demote, left(), self.name()).await?;
         self.leave(&running, left()).await?;
-        let result = running.stop(left().max(JOIN_DEADLINE), self.name()).await;
+        let result = running.stop(false, left().max(JOIN_DEADLINE), self.name()).await;
         self.end(&running, None, JOIN_DEADLINE).await;
         result
     }
@@ -110,13 +110,12 @@ impl Resource {
     pub async fn stop(&self, deadline: Duration) {
         let _turn = timeout(deadline, self.turn.lock()).await;
         let Life::Up(running) = self.life() else { return };
-        if let Some(who) = self.device_holder(&running).await {
-            // As if the daemon had been killed, which it is always ready for: its device waits for the next one.
-            tracing::info!(resource = self.name(), "left to the next daemon: {who}");
-            return;
-        }
-        if let Err(error) = running.stop(deadline, self.name()).await {
+        let holder = self.device_holder(&running).await;
+        if let Err(error) = running.stop(holder.is_some(), deadline, self.name()).await {
             tracing::warn!(resource = self.name(), "was not left cleanly: {}", error.sentence());
+        }
+        if let Some(who) = holder {
+            tracing::info!(resource = self.name(), "left to the next daemon, which answers what waits: {who}");
         }
         self.end(&running, None, JOIN_DEADLINE).await;
     }
@@ -124,7 +123,7 @@ impl Resource {
     /// Marks the resource down and waits a moment for its thread.
     async fn end(&self, running: &Arc<Running>, reason: Option<String>, deadline: Duration) {
         if !running.has_ended()
-            && let Err(error) = running.stop(deadline, self.name()).await
+            && let Err(error) = running.stop(false, deadline, self.name()).await
         {
             tracing::debug!(resource = self.name(), "the data thread's end: {error}");
         }

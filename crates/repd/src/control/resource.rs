@@ -261,8 +261,9 @@ impl Running {
     }
 
     /// Leaves everything cleanly and ends the thread.
-    pub async fn stop(&self, deadline: Duration, name: &str) -> Result<(), ApiError> {
-        let answer = self.ask(deadline + GRACE, |reply| ControlRequest::Stop { deadline, reply }).await?;
+    pub async fn stop(&self, devices_left: bool, deadline: Duration, name: &str) -> Result<(), ApiError> {
+        let request = |reply| ControlRequest::Stop { deadline, devices_left, reply };
+        let answer = self.ask(deadline + GRACE, request).await?;
         answer.map(drop).map_err(|error| command_error(error, name))
     }
 

@@ -92,7 +92,12 @@ impl DataThread {
             ControlRequest::FenceAnswered { id, answer } => self.events.push(Event::FenceAnswered { id, answer }),
             ControlRequest::ResyncAnswered { id, allowed } => self.events.push(Event::ResyncAnswered { id, allowed }),
             ControlRequest::Snapshot { reply } => drop(reply.send(Box::new(self.report()))),
-            ControlRequest::Stop { deadline, reply } => self.stop(deadline, Some(reply)),
+            ControlRequest::Stop { deadline, devices_left, reply } => {
+                if devices_left {
+                    self.leave_devices();
+                }
+                self.stop(deadline, Some(reply));
+            }
         }
     }
 
@@ -100,6 +105,14 @@ impl DataThread {
         self.nbd.refuse_requests();
         let id = self.commands.add(self.now + deadline, Reply::Stop(reply));
         self.events.push(Event::Command { id, command: Command::Shutdown });
+    }
+
+    /// Devices of the kernel stay for the next daemon: no request is begun any more, and none is answered that can't be
+    /// answered well, for the next daemon gets it again (R35).
+    fn leave_devices(&mut self) {
+        self.devices_left = true;
+        self.ublk.leave();
+        self.nbd.leave_devices();
     }
 
     fn attach(&mut self, volume: VolumeNumber, deadline: Duration, reply: oneshot::Sender<Result<(), AttachError>>) {

@@ -2,7 +2,7 @@
 
 use super::io::Operation;
 use super::limits::END_TIME_MAX;
-use super::thread::DataThread;
+use super::thread::{DataThread, survive};
 use std::time::Instant;
 use tracing::warn;
 
@@ -30,9 +30,18 @@ impl DataThread {
         let link_ended = self.peer.shut_down(self.now, pool);
         let clients_ended = self.nbd.shut_down(self.now, pool) & self.ublk.shut_down();
         self.disks.close_all();
-        let at_rest = self.io.operations.iter().all(|(_, operation)| matches!(operation, Operation::Wake));
+        let left = self.devices_left;
+        let stays = |operation: &Operation| {
+            matches!(operation, Operation::Wake) || (left && matches!(operation, Operation::Ublk(_)))
+        };
+        let at_rest = self.io.operations.iter().all(|(_, operation)| stays(operation));
         if at_rest && link_ended && clients_ended && self.disks.is_idle() {
-            // SAFETY: no operation is with the kernel but the one that wakes the thread, and none follows.
+            if left {
+                // The last answers; the fetches they become end with the ring.
+                survive(self.io.ring.hand_over());
+            }
+            // SAFETY: no operation is with the kernel but the one that wakes the thread, and fetches of requests of devices
+            // that are left, which name no memory; none follows.
             unsafe { self.buffers.pool.is_at_rest() };
             return true;
         }

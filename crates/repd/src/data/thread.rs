@@ -60,6 +60,8 @@ pub(super) struct DataThread {
     pub resync: tokio::sync::mpsc::UnboundedSender<(rep_engine::ResyncId, rep_types::VolumeNumber)>,
     pub wake: Arc<OwnedFd>,
     pub ending: Option<Ending>,
+    /// The kernel's devices outlive this thread, and somebody has one open.
+    pub devices_left: bool,
     pub now: Instant,
     pub events: Vec<Event>,
     pub actions: Vec<Action>,
@@ -151,6 +153,7 @@ impl DataThread {
             resync: inbox.resync,
             wake: inbox.wake,
             ending: None,
+            devices_left: false,
             now,
             events: Vec::new(),
             actions: Vec::new(),
@@ -268,7 +271,7 @@ impl DataThread {
         let mut context = UblkContext {
             pool: &mut self.buffers.pool,
             events: &mut self.events,
-            paused: self.peer.queued_bytes() > PEER_QUEUE_BYTES_MAX,
+            paused: self.devices_left || self.peer.queued_bytes() > PEER_QUEUE_BYTES_MAX,
         };
         self.ublk.turn(&mut self.io, &mut context);
     }
@@ -317,7 +320,7 @@ impl DataThread {
                 let mut context = UblkContext {
                     pool: &mut self.buffers.pool,
                     events: &mut self.events,
-                    paused: self.peer.queued_bytes() > PEER_QUEUE_BYTES_MAX,
+                    paused: self.devices_left || self.peer.queued_bytes() > PEER_QUEUE_BYTES_MAX,
                 };
                 self.ublk.completed(operation, completion, &mut context);
             }
@@ -359,7 +362,7 @@ impl DataThread {
 }
 
 /// Without a ring there is nothing this thread could do, not even tell its clients.
-fn survive(result: std_io::Result<()>) {
+pub(super) fn survive(result: std_io::Result<()>) {
     if let Err(error) = result {
         error!("the ring failed: {error}");
         std::process::abort();

@@ -149,7 +149,7 @@ impl Node {
     pub fn stop(&mut self) -> Result<CommandOutcome, CommandError> {
         let (handle, thread) = self.running.take().expect("a running node");
         let (reply, answer) = oneshot::channel();
-        handle.request(ControlRequest::Stop { deadline: PATIENCE, reply });
+        handle.request(ControlRequest::Stop { deadline: PATIENCE, devices_left: false, reply });
         let result = answer.blocking_recv().expect("the thread lives");
         thread.join().expect("no panic");
         result

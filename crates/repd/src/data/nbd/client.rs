@@ -65,6 +65,8 @@ pub(super) struct Client {
     pub kernel_of: Option<VolumeNumber>,
     /// It said goodbye.
     left: bool,
+    /// The kernel's end of a device that the next daemon takes over: nothing more is taken from it, and it hears of no failure.
+    pub held: bool,
     /// Requests whose last answer hasn't been queued.
     requests: u32,
     /// Bytes of pieces the engine has.
@@ -105,6 +107,7 @@ impl Client {
             phase,
             kernel_of: None,
             left: false,
+            held: false,
             requests: 0,
             piece_bytes: 0,
             opened: None,
@@ -248,7 +251,7 @@ impl Client {
             serving.cut = (!ended).then_some(cut);
             return flow;
         }
-        if full || context.paused || self.left {
+        if full || context.paused || self.left || self.held {
             return Flow::Wait;
         }
         let mut input = self.incoming.bytes();
@@ -351,7 +354,7 @@ impl Client {
             Phase::Negotiating { .. } => true,
             Phase::Serving(serving) => match &serving.cut {
                 Some(cut) => cut.is_filling(),
-                None => !self.left && !paused && !self.is_full(),
+                None => !self.left && !self.held && !paused && !self.is_full(),
             },
             Phase::Draining { .. } | Phase::Dead => false,
         };

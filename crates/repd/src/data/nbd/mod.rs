@@ -135,6 +135,14 @@ impl NbdPort {
         clients.filter(|client| client.kernel_of.is_none()).for_each(Client::refuse_requests);
     }
 
+    /// Leaves the kernel's devices to the next daemon: nothing more is taken from the kernel, and what can't be answered
+    /// well is not answered.
+    pub fn leave_devices(&mut self) {
+        self.kernel.leave();
+        let clients = self.clients.iter_mut().map(|(_, client)| client);
+        clients.filter(|client| client.kernel_of.is_some()).for_each(|client| client.held = true);
+    }
+
     /// Opens and closes listening sockets so that they are what the exports need.
     fn listen(&mut self, now: Instant) {
         for (index, portal) in self.portals.iter_mut().enumerate().filter(|(_, portal)| portal.listens()) {

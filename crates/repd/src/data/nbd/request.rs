@@ -98,7 +98,12 @@ impl Requests {
         if let Some(client) = &mut client {
             client.piece_ended(piece.range);
         }
-        let answering = client.as_deref_mut().filter(|client| client.takes_answers());
+        let unheard = result.is_err() && client.as_ref().is_some_and(|client| client.held);
+        if let Some(client) = client.as_deref_mut().filter(|_| unheard) {
+            // Without its connection the kernel keeps the request for the next daemon.
+            client.break_off();
+        }
+        let answering = client.as_deref_mut().filter(|client| client.takes_answers() && !unheard);
         let ended = match &mut whole.reply {
             Reply::Pieces(reply) => deliver(reply.piece_done(piece.range, result), &piece, answering, pool),
             Reply::Stream(stream) => stream_on(stream, &piece, result, answering, pool),

@@ -8,7 +8,8 @@
 //! Each arrow between the states is a [`job`]'s: the driver's control commands wait, some of them for this very
 //! thread. While Starting, Live, Stopping and Closing, requests are answered.
 //!
-//! A device of this volume whose server died is taken over, not made: whoever has it open never noticed (R35).
+//! A device of this volume whose server died is taken over, not made: whoever has it open never noticed (R35). A daemon that
+//! ends leaves an open device in the same way, once what was under way is answered.
 //!
 //! Invariants: a device is closed only when the kernel has every request back; a request is committed exactly once.
 
@@ -91,6 +92,8 @@ struct Volume {
 pub(super) struct UblkPort {
     volatile_cache: bool,
     memory_locked: bool,
+    /// Every device stays as it is, for the next daemon.
+    left: bool,
     volumes: Vec<Volume>,
     channel: WorkerChannel<Outcome>,
     results: mpsc::Receiver<WorkerResult<Outcome>>,
@@ -118,7 +121,7 @@ impl UblkPort {
         let volumes: Vec<_> = volumes.map(volume).collect();
         let memory_locked = !volumes.is_empty() && memory::guard();
         let (sender, results) = waking::channel(wake);
-        UblkPort { volatile_cache, memory_locked, volumes, channel: WorkerChannel(sender), results }
+        UblkPort { volatile_cache, memory_locked, left: false, volumes, channel: WorkerChannel(sender), results }
     }
 
     /// Offers a volume, or offers it larger: a device that stands grows where the driver can do that.
@@ -129,6 +132,12 @@ impl UblkPort {
         self.volumes[index].problem = None;
         self.volumes[index].size_problem = None;
         self.proceed(index);
+    }
+
+    /// Leaves every device as it is to the next daemon: what isn't answered yet and can't be answered well is not answered
+    /// any more. Nothing new must be admitted from now on ([`UblkContext::paused`]).
+    pub fn leave(&mut self) {
+        self.left = true;
     }
 
     /// Stops offering a volume: its device goes.
@@ -177,6 +186,9 @@ impl UblkPort {
         let tag = Tag { queue: (request.0 >> 16) as u16, tag: request.0 as u16 };
         let serving = self.volumes.get_mut(index).and_then(|volume| volume.state.serving());
         let Some(serving) = serving else { unreachable!("a device outlives its requests: {request}") };
+        if self.left && result.is_err() {
+            return serving.leave_unanswered(tag, payload, pool);
+        }
         serving.complete(tag, result, payload, pool);
     }
 
@@ -276,6 +288,9 @@ impl UblkPort {
 
     /// Does what follows from a change.
     fn proceed(&mut self, index: usize) {
+        if self.left {
+            return;
+        }
         let volume = &mut self.volumes[index];
         let state = std::mem::replace(&mut volume.state, State::Absent);
         volume.state = match (state, volume.offered) {
@@ -307,8 +322,15 @@ impl UblkPort {
         };
     }
 
-    /// Removes every device. True when none is left.
+    /// Removes every device. True when none is there, or when all stay and every answer is on its way to the kernel.
     pub fn shut_down(&mut self) -> bool {
+        if self.left {
+            return self
+                .volumes
+                .iter_mut()
+                .filter_map(|volume| volume.state.serving())
+                .all(|serving| serving.is_told());
+        }
         (0..self.volumes.len()).for_each(|index| {
             self.volumes[index].offered = None;
             self.proceed(index);

@@ -24,6 +24,8 @@ enum TagState {
     Engine(Request),
     /// Answered: to be committed with this result.
     Answered(i32),
+    /// The next daemon answers it.
+    Left,
     Gone,
 }
 
@@ -156,6 +158,17 @@ impl Serving {
             pool.release(slot);
         }
         self.answer(tag, answer);
+    }
+
+    /// The engine gave a request up because the daemon ends: the kernel will give it to the next one (R35).
+    pub fn leave_unanswered(&mut self, tag: Tag, payload: Option<PayloadId>, pool: &mut Pool) {
+        payload.map(slot_of).into_iter().for_each(|slot| pool.release(slot));
+        *self.state(tag) = TagState::Left;
+    }
+
+    /// Whether no answer waits to be told to the kernel.
+    pub fn is_told(&self) -> bool {
+        self.ready.is_empty()
     }
 
     fn answer(&mut self, tag: Tag, result: i32) {

@@ -64,6 +64,8 @@ pub(super) struct KernelClient {
 
 /// The devices of a resource.
 pub(super) struct KernelDevices {
+    /// Every device stays as it is, for the next daemon.
+    left: bool,
     volumes: Vec<Volume>,
     memory_locked: bool,
     channel: WorkerChannel<Outcome>,
@@ -91,7 +93,7 @@ impl KernelDevices {
         let (sender, results) = waking::channel(wake);
         let volumes: Vec<_> = volumes.map(volume).collect();
         let memory_locked = !volumes.is_empty() && memory::guard();
-        KernelDevices { volumes, memory_locked, channel: WorkerChannel(sender), results }
+        KernelDevices { left: false, volumes, memory_locked, channel: WorkerChannel(sender), results }
     }
 
     /// Whether a volume is of this kind.
@@ -113,6 +115,11 @@ impl KernelDevices {
         }
     }
 
+    /// Leaves every device as it is to the next daemon.
+    pub fn leave(&mut self) {
+        self.left = true;
+    }
+
     /// Stops offering a volume: its device goes.
     pub fn withdraw(&mut self, volume: VolumeNumber) {
         if let Some(index) = self.index(volume) {
@@ -121,18 +128,18 @@ impl KernelDevices {
         }
     }
 
-    /// Stops offering every volume. True when no device is left.
+    /// Stops offering every volume. True when there is no device, or all stay for the next daemon.
     pub fn withdraw_all(&mut self) -> bool {
         (0..self.volumes.len()).for_each(|index| {
             self.volumes[index].offered = None;
             self.proceed(index);
         });
-        self.volumes.iter().all(|volume| volume.state == State::Absent)
+        self.left || self.volumes.iter().all(|volume| volume.state == State::Absent)
     }
 
-    /// Whether a volume has no device, and none is being made.
+    /// Whether a volume has no device, and none is being made, or it is left to the next daemon.
     pub fn is_absent(&self, volume: VolumeNumber) -> bool {
-        self.index(volume).is_none_or(|index| self.volumes[index].state == State::Absent)
+        self.left || self.index(volume).is_none_or(|index| self.volumes[index].state == State::Absent)
     }
 
     /// The device, whether it can be used, and why not; `None`: the volume isn't of this kind.
@@ -156,6 +163,9 @@ impl KernelDevices {
     /// The connection of a device has ended; `goodbye`: the kernel said so itself.
     pub fn lost(&mut self, volume: VolumeNumber, goodbye: bool) {
         if let Some(index) = self.index(volume) {
+            if self.left {
+                return;
+            }
             let job = self.volumes[index].lost(goodbye);
             self.start(volume, job);
         }
@@ -174,6 +184,9 @@ impl KernelDevices {
     }
 
     fn proceed(&mut self, index: usize) {
+        if self.left {
+            return;
+        }
         let job = self.volumes[index].proceed();
         self.start(self.volumes[index].number, job);
     }
