@@ -312,6 +312,7 @@ impl Engine {
             self.volumes.iter_mut().for_each(|volume| volume.keep_from_repair(Side::Local));
         }
         if from != to {
+            self.volumes.iter_mut().for_each(|volume| volume.starved.owes_nothing());
             self.notice(Notice::Role { from, to, why });
         }
     }

@@ -115,10 +115,10 @@ impl Engine {
         let good_here = volume.local.is_some() && volume.disk == DiskState::UpToDate;
         let good_there = self.is_connected() && volume.peer_disk == DiskState::UpToDate;
         if !good_here && !good_there {
-            return self.flush_without_data(request, index);
+            return self.flush_without_data(request, index, self.epochs.current);
         }
-        if std::mem::take(&mut self.volumes[index].starved.owes_flush_error) {
-            return self.answer(request, Some(index), Err(IoError::Io), None);
+        if self.volumes[index].starved.owes_flush_error {
+            return self.fail_flush(request, index, self.epochs.current);
         }
         let volume = &self.volumes[index];
         let alone = !volume.mirrors(self.is_connected());
@@ -230,6 +230,10 @@ impl Engine {
             let here = closing.local_done.contains(&index);
             let there = by_peer && self.volumes[index].peer_disk.takes_writes();
             self.settle_volume(index, closing.epoch, here, there);
+            let volume = &self.volumes[index];
+            if here && volume.disk == DiskState::UpToDate || there && volume.peer_disk == DiskState::UpToDate {
+                self.note_flushed(index, closing.epoch);
+            }
         }
         for waiter in closing.waiters {
             let index = match waiter {
@@ -247,7 +251,7 @@ impl Engine {
                     self.pacing.note_request(self.now.since(arrived), self.now);
                     self.answer(request, Some(index), result, None);
                 }
-                FlushWaiter::Flush(request, ..) => self.flush_without_data(request, index),
+                FlushWaiter::Flush(request, ..) => self.flush_without_data(request, index, closing.epoch),
                 FlushWaiter::Fua(key) => self.fua_flushed(key, result),
             }
         }

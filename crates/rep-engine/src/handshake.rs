@@ -202,6 +202,7 @@ impl Engine {
                 return false;
             }
             self.absent_disks_forget();
+            self.note_caches_lost_there(&decisions);
         }
         let Some(handshake) = self.link.as_mut().and_then(|link| link.handshake.as_mut()) else { return false };
         let Some(peer) = &handshake.peer else { return false };

@@ -16,8 +16,8 @@
 //!
 //! Invariants:
 //! - N1 nothing waits on a volume that has good data, once an event has been handled;
-//! - N2 a FLUSH that waited ends well only if no flush failed under what it covers: a failed one is final (R32), and the
-//!   next FLUSH of a client is told, whichever that is.
+//! - N2 a FLUSH ends well only if nothing it covers was lost: no flush failed under it, which is final (R32), and the only
+//!   cache it was in didn't die with the peer's node. The next FLUSH of a client is told, whichever that is.
 
 use crate::Engine;
 use crate::engine::Held;
@@ -25,7 +25,8 @@ use crate::operation::{Leg, OperationKind, Stage};
 use crate::slab::Key;
 use crate::volume::Volume;
 use rep_types::planted;
-use rep_types::{DiskState, IoError, OnNoData, RequestId, Role};
+use rep_types::{DiskState, EpochNumber, IoError, OnNoData, RequestId, Role, SyncDecision, SyncVerdict, VolumeNumber};
+use rep_wire::PriorEnd;
 use std::collections::VecDeque;
 
 /// What waits on a volume for good data.
@@ -35,11 +36,18 @@ pub(crate) struct Starved {
     flushes: Vec<RequestId>,
     /// The operator had what waited fail, and what comes until there is data again fails too.
     waived: bool,
-    /// A flush failed when no other good copy was in reach, and no client has been told.
+    /// What was to be made stable is lost, with no other good copy in reach, and no client has been told.
     pub owes_flush_error: bool,
+    /// The epoch of the newest write that was answered and that no flush which counts has covered.
+    unstable_since: Option<EpochNumber>,
 }
 
 impl Starved {
+    /// Clients come who were answered nothing yet.
+    pub fn owes_nothing(&mut self) {
+        (self.owes_flush_error, self.unstable_since) = (false, None);
+    }
+
     /// Whether anything waits.
     pub fn waits(&self) -> bool {
         !self.operations.is_empty() || !self.flushes.is_empty()
@@ -91,13 +99,19 @@ impl Engine {
         self.volumes[index].starved.operations.push_back(key);
     }
 
-    /// A FLUSH that no disk that counts has done.
-    pub(crate) fn flush_without_data(&mut self, request: RequestId, index: usize) {
-        let lost = std::mem::take(&mut self.volumes[index].starved.owes_flush_error);
-        if lost || !self.waits_for_data(index) {
-            return self.answer(request, Some(index), Err(IoError::Io), None);
+    /// A FLUSH of what was written up to an epoch, which no disk that counts has done.
+    pub(crate) fn flush_without_data(&mut self, request: RequestId, index: usize, epoch: EpochNumber) {
+        if self.volumes[index].starved.owes_flush_error || !self.waits_for_data(index) {
+            return self.fail_flush(request, index, epoch);
         }
         self.volumes[index].starved.flushes.push(request);
+    }
+
+    /// A FLUSH is an error: whatever becomes of what was written up to an epoch, its clients have been told.
+    pub(crate) fn fail_flush(&mut self, request: RequestId, index: usize, epoch: EpochNumber) {
+        self.volumes[index].starved.owes_flush_error = false;
+        self.note_flushed(index, epoch);
+        self.answer(request, Some(index), Err(IoError::Io), None);
     }
 
     /// A flush failed. Where no other disk has what it was to make stable, a client is owed that word (N2).
@@ -106,6 +120,37 @@ impl Engine {
         let elsewhere = self.is_connected() && volume.peer_disk == DiskState::UpToDate;
         if self.waits_for_data(index) && !elsewhere {
             self.volumes[index].starved.owes_flush_error = true;
+        }
+    }
+
+    /// A client's write is on a good disk, and will be answered.
+    pub(crate) fn note_unstable(&mut self, index: usize) {
+        self.volumes[index].starved.unstable_since = Some(self.epochs.current);
+    }
+
+    /// What was written up to an epoch has been covered by a flush that counts, or its clients told of one that failed.
+    pub(crate) fn note_flushed(&mut self, index: usize, epoch: EpochNumber) {
+        let unstable = &mut self.volumes[index].starved.unstable_since;
+        *unstable = unstable.filter(|since| *since > epoch);
+    }
+
+    /// The peer is about to be told that it joins us, and its view says that its cache was lost. Where clients had nothing but
+    /// its disk, what they were answered may be gone with it, though they live on: one of them is owed that word (N2). Noted
+    /// before the peer hears the decision: once it has joined, no view of it tells any more.
+    pub(crate) fn note_caches_lost_there(&mut self, decisions: &[(VolumeNumber, SyncDecision)]) {
+        let handshake = self.link.as_ref().and_then(|link| link.handshake.as_ref());
+        let Some(peer) = handshake.and_then(|handshake| handshake.peer.as_ref()) else { return };
+        if self.role != Role::Primary {
+            return;
+        }
+        for volume in self.volumes.iter_mut().filter(|volume| !volume.is_good()) {
+            let lost = peer.volumes.iter().any(|v| v.volume == volume.number && v.prior_end == PriorEnd::NodeCrash);
+            let kept_here = decisions.iter().any(|(number, decision)| {
+                *number == volume.number && matches!(decision.verdict, SyncVerdict::Source(_))
+            });
+            if lost && !kept_here && volume.starved.unstable_since.take().is_some() && !planted!("lost-cache-untold") {
+                volume.starved.owes_flush_error = true;
+            }
         }
     }
 
@@ -151,7 +196,7 @@ impl Engine {
                 self.end_operation(key, Err(IoError::Io));
             }
             for request in std::mem::take(&mut self.volumes[index].starved.flushes) {
-                self.answer(request, Some(index), Err(IoError::Io), None);
+                self.fail_flush(request, index, self.epochs.current);
             }
         }
         self.tell_suspension();
@@ -181,7 +226,7 @@ impl Engine {
             let again = held.volume == Some(index) && held.result.is_ok() && self.waits_for_data(index);
             match held.key {
                 Some(key) if again => self.without_data(key),
-                None if again => self.flush_without_data(held.request, index),
+                None if again => self.flush_without_data(held.request, index, self.epochs.current),
                 _ => {
                     if held.volume == Some(index) {
                         held.result = Err(IoError::Io);

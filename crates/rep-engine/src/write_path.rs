@@ -326,6 +326,9 @@ impl Engine {
         if !good_here && !good_there && !planted!("inconsistent-disk-counts") {
             return self.without_data(key);
         }
+        if !self.config.stable {
+            self.note_unstable(op.volume);
+        }
         let fua = matches!(op.kind, OperationKind::Write { fua: true } | OperationKind::Zero { fua: true, .. });
         if fua && !self.config.stable && !planted!("fua-not-flushed") {
             if let Some(op) = self.ops.get_mut(key) {

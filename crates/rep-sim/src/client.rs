@@ -51,6 +51,10 @@ pub struct Clients {
     pub blocks_written: Vec<u64>,
     /// What resyncs that run may copy, by volume and node.
     pub budgets: Vec<[Option<crate::checks::ResyncBudget>; 2]>,
+    /// Who is owed the word of a loss, by volume.
+    pub owed: Vec<Option<crate::owed::Owed>>,
+    /// Whether a FLUSH has failed since a write was answered last, by volume: whatever is lost, its clients have been told.
+    pub told: Vec<bool>,
     next_request: u64,
     next_value: u32,
 }
@@ -58,7 +62,13 @@ pub struct Clients {
 impl Clients {
     /// No requests yet.
     pub fn new(volumes: usize) -> Self {
-        Clients { blocks_written: vec![0; volumes], budgets: vec![[None; 2]; volumes], ..Clients::default() }
+        Clients {
+            blocks_written: vec![0; volumes],
+            owed: vec![None; volumes],
+            told: vec![false; volumes],
+            budgets: vec![[None; 2]; volumes],
+            ..Clients::default()
+        }
     }
 }
 
@@ -179,6 +189,7 @@ impl World {
             self.seen(Sometimes::RequestFailed);
             self.check_error(&asked, result);
         }
+        self.check_owed(&asked, result);
         let returned = payload.map(|id| self.nodes[node].payloads.take_back(id));
         match asked.op {
             ClientOp::Read { first, .. } => self.read_answered(&asked, first, result, returned),

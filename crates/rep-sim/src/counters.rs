@@ -73,6 +73,7 @@ sometimes! {
     VerifyInterrupted = "verify interrupted",
     VerifyResumed = "verify gone on with where it was left",
     VerifyHeldWrite = "client's write held back by a verify",
+    LossTold = "flush failed after the only cache died, clients told",
     DataPlanted = "data changed behind the engines",
     VerifyFound = "verify found what was changed",
     VerifyOverwritten = "changed data overwritten by a client unfound",

@@ -26,6 +26,7 @@ pub mod minimize;
 mod network;
 mod node;
 mod operator;
+mod owed;
 mod pacing;
 mod pass_on;
 mod permission;

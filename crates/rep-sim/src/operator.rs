@@ -124,6 +124,9 @@ impl World {
             self.seen(Sometimes::Resized);
         }
         if matches!(pending.command, Some(Command::Demote | Command::Shutdown)) {
+            if result.is_ok() {
+                self.forget_owed(node);
+            }
             self.nodes[node].closing = false;
             // Refused: the clients are back.
             for volume in 0..self.swarm.volumes {

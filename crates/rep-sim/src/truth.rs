@@ -330,11 +330,13 @@ impl World {
         if self.history.has_unflushed(volume) {
             self.truth.lineages[volume].intact[node] = false;
         }
+        self.note_owed(node, volume, false);
         let current: Vec<usize> = (0..2).filter(|node| self.truth.is_current(*node, volume)).collect();
         if current.is_empty() || current.iter().any(|node| self.is_full(*node, volume)) {
             return;
         }
         self.line(|| format!("volume {volume}: no full copy is left after node {node} lost its cache"));
+        self.note_owed(node, volume, !self.holds_everything(node, volume));
         self.lose_all_unflushed(volume);
     }
 

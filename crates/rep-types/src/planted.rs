@@ -123,6 +123,7 @@ bugs! {
     // ---- no data in reach ----
     "starved-forgotten": "what waits for data is not taken up when there is some",
     "starved-write-dropped": "a write that waited for data is answered without being written",
+    "lost-cache-untold": "a flush succeeds after the only cache with what it covers died with the peer's node",
     "starved-answered": "a write no disk takes is a success",
     "held-for-another-answered": "an answer held for another volume goes out when its own volume's last data are gone",
     // ---- the link ----

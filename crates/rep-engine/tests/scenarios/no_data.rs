@@ -165,6 +165,38 @@ fn an_answer_that_waits_for_the_fence_waits_for_data_when_the_disk_goes() {
     assert_eq!(pair.answer(0, held), Some(Ok(())));
 }
 
+/// beta is all there is, and loses power with what it took in its cache only. alpha's clients live on: they were answered, and the
+/// next FLUSH must not tell them that it is stable.
+///
+/// ```text
+/// alpha  Primary, Diskless   write ✓ ────────── flush ✗ ── flush ✓
+/// beta   UpToDate            in its cache ─ ⚡ ─┘
+/// ```
+#[test]
+fn a_flush_after_the_only_cache_was_lost_says_so_once() {
+    for on_no_data in [OnNoData::SuspendIo, OnNoData::IoError] {
+        let options = EngineConfig { on_no_data, ..EngineConfig::new(false, 0) };
+        let mut pair = Pair::configured(1, &options);
+        pair.command(0, Command::Promote { force: false });
+        pair.run();
+        pair.command(0, Command::Detach { volume: VOLUME });
+        pair.run();
+        let write = pair.write(0, 0, 1);
+        pair.run();
+        assert_eq!(pair.answer(0, write), Some(Ok(())));
+        pair.reboot(1);
+        pair.connect();
+        assert_eq!(pair.volume(0, 0).peer_disk, DiskState::Consistent, "{on_no_data:?}: it serves nobody");
+        pair.attach(0, 0);
+        pair.run();
+        assert!(pair.is_in_sync(), "{on_no_data:?}");
+        let (lost, next) = (pair.flush(0, 0), pair.flush(0, 0));
+        pair.run();
+        assert_eq!(pair.answer(0, lost), Some(Err(IoError::Io)), "{on_no_data:?}");
+        assert_eq!(pair.answer(0, next), Some(Ok(())), "{on_no_data:?}: told once");
+    }
+}
+
 /// The operator gives up waiting: what waits fails, what comes fails, and with data all is as before.
 #[test]
 fn resume_io_has_what_waits_fail() {
