@@ -155,6 +155,9 @@ impl Engine {
             DataState::Consistent if (superblock.peer_outdated || shown) && alone => DiskState::UpToDate,
             DataState::Consistent => DiskState::Consistent,
         };
+        if self.role == Role::Primary && state == DiskState::UpToDate && volume.prior_end == PriorEnd::NodeCrash {
+            volume.starved.cache_lost();
+        }
         (volume.served_last, volume.joined_without_disk) = (GenerationId::NONE, false);
         self.set_disk(index, state, Why::Attached);
         // What it was given before it went may still be in its cache: the next FLUSH covers that, too (R4).

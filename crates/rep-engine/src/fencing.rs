@@ -228,7 +228,7 @@ impl Engine {
     /// of the peer hold (F3, R28).
     pub(crate) fn absent_disks_forget(&mut self) {
         let handshake = self.link.as_ref().and_then(|link| link.handshake.as_ref());
-        let Some(peer) = handshake.and_then(|handshake| handshake.peer.as_ref()) else { return };
+        let Some((_, peer)) = handshake.and_then(|handshake| handshake.views()) else { return };
         let may_go_on = |disk: DiskState| matches!(disk, DiskState::UpToDate | DiskState::Consistent);
         for volume in self.volumes.iter_mut().filter(|volume| volume.local.is_none()) {
             if peer.volumes.iter().any(|theirs| theirs.volume == volume.number && may_go_on(theirs.disk)) {

@@ -30,9 +30,16 @@ use rep_wire::{ControlMessage, NodeView, OperatorWord, VolumeView};
 pub(crate) struct Handshake {
     pub deadline: Timestamp,
     mine: Option<NodeView>,
-    pub peer: Option<NodeView>,
+    peer: Option<NodeView>,
     my_decisions: Option<Vec<(VolumeNumber, SyncDecision)>>,
     peer_decisions: Option<Vec<(VolumeNumber, SyncDecision)>>,
+}
+
+impl Handshake {
+    /// Ours and the peer's, once both have been told.
+    pub fn views(&self) -> Option<(&NodeView, &NodeView)> {
+        self.mine.as_ref().zip(self.peer.as_ref())
+    }
 }
 
 impl Engine {
@@ -202,7 +209,7 @@ impl Engine {
                 return false;
             }
             self.absent_disks_forget();
-            self.note_caches_lost_there(&decisions);
+            self.note_caches_lost(&decisions);
         }
         let Some(handshake) = self.link.as_mut().and_then(|link| link.handshake.as_mut()) else { return false };
         let Some(peer) = &handshake.peer else { return false };

@@ -16,8 +16,8 @@
 //!
 //! Invariants:
 //! - N1 nothing waits on a volume that has good data, once an event has been handled;
-//! - N2 a FLUSH ends well only if nothing it covers was lost: no flush failed under it, which is final (R32), and the only
-//!   cache it was in didn't die with the peer's node. The next FLUSH of a client is told, whichever that is.
+//! - N2 a FLUSH ends well only if nothing it covers was lost: no flush failed under it, which is final (R32), and the copy
+//!   clients go on with, when there had been none, lost no cache. The next FLUSH of a client is told, whichever that is.
 
 use crate::Engine;
 use crate::engine::Held;
@@ -46,6 +46,13 @@ impl Starved {
     /// Clients come who were answered nothing yet.
     pub fn owes_nothing(&mut self) {
         (self.owes_flush_error, self.unstable_since) = (false, None);
+    }
+
+    /// The copy clients go on with has lost its cache, and what was in it only: one of them is owed that word (N2).
+    pub fn cache_lost(&mut self) {
+        if self.unstable_since.take().is_some() && !planted!("lost-cache-untold") {
+            self.owes_flush_error = true;
+        }
     }
 
     /// Whether anything waits.
@@ -134,22 +141,20 @@ impl Engine {
         *unstable = unstable.filter(|since| *since > epoch);
     }
 
-    /// The peer is about to be told that it joins us, and its view says that its cache was lost. Where clients had nothing but
-    /// its disk, what they were answered may be gone with it, though they live on: one of them is owed that word (N2). Noted
-    /// before the peer hears the decision: once it has joined, no view of it tells any more.
-    pub(crate) fn note_caches_lost_there(&mut self, decisions: &[(VolumeNumber, SyncDecision)]) {
+    /// The peer is about to be told that it joins us. Where clients had no good disk, the copy they go on with is decided; if
+    /// its cache was lost, what they were answered may be gone with it, though they live on. Noted before the peer hears the
+    /// decision: once it has joined, no view of it tells any more.
+    pub(crate) fn note_caches_lost(&mut self, decisions: &[(VolumeNumber, SyncDecision)]) {
         let handshake = self.link.as_ref().and_then(|link| link.handshake.as_ref());
-        let Some(peer) = handshake.and_then(|handshake| handshake.peer.as_ref()) else { return };
+        let Some((mine, peer)) = handshake.and_then(|handshake| handshake.views()) else { return };
         if self.role != Role::Primary {
             return;
         }
         for volume in self.volumes.iter_mut().filter(|volume| !volume.is_good()) {
-            let lost = peer.volumes.iter().any(|v| v.volume == volume.number && v.prior_end == PriorEnd::NodeCrash);
-            let kept_here = decisions.iter().any(|(number, decision)| {
-                *number == volume.number && matches!(decision.verdict, SyncVerdict::Source(_))
-            });
-            if lost && !kept_here && volume.starved.unstable_since.take().is_some() && !planted!("lost-cache-untold") {
-                volume.starved.owes_flush_error = true;
+            let Some((_, decision)) = decisions.iter().find(|(number, _)| *number == volume.number) else { continue };
+            let source = if matches!(decision.verdict, SyncVerdict::Source(_)) { mine } else { peer };
+            if source.volumes.iter().any(|v| v.volume == volume.number && v.prior_end == PriorEnd::NodeCrash) {
+                volume.starved.cache_lost();
             }
         }
     }

@@ -28,8 +28,10 @@ impl World {
         }
         // A disk of its own may still go, and come back.
         let certain = certain && shown.volumes[volume].disk != DiskState::UpToDate && !self.clients.told[volume];
-        let certain = certain || self.clients.owed[volume].is_some_and(|owed| owed.node == node && owed.certain);
-        self.clients.owed[volume] = Some(Owed { node, life: self.nodes[node].life, since: self.now, certain });
+        let life = self.nodes[node].life;
+        let before = self.clients.owed[volume].filter(|owed| (owed.node, owed.life) == (node, life));
+        let certain = certain || before.is_some_and(|owed| owed.certain);
+        self.clients.owed[volume] = Some(Owed { node, life, since: self.now, certain });
     }
 
     /// A node's clients went away of their own will: nobody is left to be told.

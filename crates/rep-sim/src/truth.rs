@@ -324,13 +324,13 @@ impl World {
 
     /// A node's cache was lost: if no full copy is left, what no flush covered is lost, and nothing else.
     pub(crate) fn cache_lost(&mut self, node: usize, volume: usize) {
+        self.note_owed(node, volume, false);
         if self.history.forked {
             return;
         }
         if self.history.has_unflushed(volume) {
             self.truth.lineages[volume].intact[node] = false;
         }
-        self.note_owed(node, volume, false);
         let current: Vec<usize> = (0..2).filter(|node| self.truth.is_current(*node, volume)).collect();
         if current.is_empty() || current.iter().any(|node| self.is_full(*node, volume)) {
             return;

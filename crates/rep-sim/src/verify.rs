@@ -318,7 +318,8 @@ impl World {
             [0, 1].map(|node| self.snapshot(node).map(|shown| (shown.connection, shown.volumes[volume].clone())));
         let settled = shown.iter().flatten().filter(|(connection, shown)| {
             let good = shown.disk == DiskState::UpToDate && shown.peer_disk == DiskState::UpToDate;
-            *connection == ConnectionState::Connected && good && shown.replication == ReplicationState::Established
+            let joined = *connection == ConnectionState::Connected && good && !shown.growing;
+            joined && shown.replication == ReplicationState::Established
         });
         let idle = self.nodes.iter().all(|node| node.in_flight(volume) == 0);
         if settled.count() < 2 || !idle {
