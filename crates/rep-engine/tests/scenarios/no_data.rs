@@ -8,8 +8,15 @@ use std::time::Duration;
 const VOLUME: VolumeNumber = VolumeNumber(0);
 
 fn suspending(fencing: Fencing) -> Pair {
-    let options = EngineConfig { on_no_data: OnNoData::SuspendIo, fencing, ..EngineConfig::new(false, 0) };
-    let mut pair = Pair::configured(1, &options);
+    primary(1, EngineConfig { on_no_data: OnNoData::SuspendIo, fencing, ..EngineConfig::new(false, 0) })
+}
+
+fn with_policy(volumes: usize, on_no_data: OnNoData) -> Pair {
+    primary(volumes, EngineConfig { on_no_data, ..EngineConfig::new(false, 0) })
+}
+
+fn primary(volumes: usize, options: EngineConfig) -> Pair {
+    let mut pair = Pair::configured(volumes, &options);
     pair.command(0, Command::Promote { force: false });
     pair.run();
     assert_eq!(pair.snapshot(0).role, Role::Primary);
@@ -175,10 +182,7 @@ fn an_answer_that_waits_for_the_fence_waits_for_data_when_the_disk_goes() {
 #[test]
 fn a_flush_after_the_only_cache_was_lost_says_so_once() {
     for on_no_data in [OnNoData::SuspendIo, OnNoData::IoError] {
-        let options = EngineConfig { on_no_data, ..EngineConfig::new(false, 0) };
-        let mut pair = Pair::configured(1, &options);
-        pair.command(0, Command::Promote { force: false });
-        pair.run();
+        let mut pair = with_policy(1, on_no_data);
         pair.command(0, Command::Detach { volume: VOLUME });
         pair.run();
         let write = pair.write(0, 0, 1);
@@ -230,10 +234,7 @@ fn a_flush_after_both_caches_were_lost_says_so_once() {
 #[test]
 fn a_flush_after_a_disk_lost_its_cache_says_so_once() {
     for on_no_data in [OnNoData::SuspendIo, OnNoData::IoError] {
-        let options = EngineConfig { on_no_data, ..EngineConfig::new(false, 0) };
-        let mut pair = Pair::configured(1, &options);
-        pair.command(0, Command::Promote { force: false });
-        pair.run();
+        let mut pair = with_policy(1, on_no_data);
         pair.command(1, Command::Disconnect { force: false });
         pair.run();
         let write = pair.write(0, 0, 1);
@@ -305,10 +306,7 @@ fn without_the_policy_clients_get_errors() {
 ///        volume 1: disk lost, beta to record it ────────────┴ ✂   no good data: nobody says that the write is done
 /// ```
 fn held_when_the_last_data_go(on_no_data: OnNoData) -> (Pair, u64) {
-    let options = EngineConfig { on_no_data, ..EngineConfig::new(false, 0) };
-    let mut pair = Pair::configured(2, &options);
-    pair.command(0, Command::Promote { force: false });
-    pair.run();
+    let mut pair = with_policy(2, on_no_data);
     pair.hold(0, Kind::Data, 0);
     let write = pair.write(0, 0, 1);
     pair.run();
@@ -345,10 +343,7 @@ fn an_answer_held_for_another_volume_is_an_error_when_the_last_data_go() {
 /// what it had in its cache.
 #[test]
 fn an_answer_held_for_another_volume_is_none_when_the_disk_goes() {
-    let options = EngineConfig { on_no_data: OnNoData::IoError, ..EngineConfig::new(false, 0) };
-    let mut pair = Pair::configured(2, &options);
-    pair.command(0, Command::Promote { force: false });
-    pair.run();
+    let mut pair = with_policy(2, OnNoData::IoError);
     pair.cut();
     pair.write(0, 0, 0);
     pair.run();
