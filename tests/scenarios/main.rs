@@ -32,4 +32,5 @@ mod the_readme_tells_the_truth;
 mod the_roles_are_switched;
 mod the_tools_of_others;
 mod the_two_went_apart;
+mod time_is_told_by_its_parts;
 mod volumes_stand_alone_and_wait_in_one_order;

@@ -249,6 +249,7 @@ impl Engine {
             match waiter {
                 FlushWaiter::Flush(request, _, arrived) if stable => {
                     self.pacing.note_request(self.now.since(arrived), self.now);
+                    self.volumes[index].stages.flush.note(self.now.since(arrived));
                     self.answer(request, Some(index), result, None);
                 }
                 FlushWaiter::Flush(request, ..) => self.flush_without_data(request, index, closing.epoch),

@@ -24,6 +24,7 @@ mod handshake;
 mod idle_list;
 mod invariants;
 mod joining;
+mod latencies;
 mod limits;
 mod link;
 mod local_disk;
@@ -40,6 +41,7 @@ mod resync;
 mod role;
 mod slab;
 mod snapshot;
+mod stages;
 mod starved;
 mod status;
 mod sync_decision;
@@ -52,8 +54,10 @@ pub use command::{Command, CommandError, CommandOutcome, PlannedSync, Side};
 pub use config::{ArchiveScope, EngineConfig, Pace};
 pub use engine::Engine;
 pub use event::{ArchiveError, DiskSuccess, Event, FenceId, ResyncId, Timestamp};
+pub use latencies::Latencies;
 pub use resync::PacingSnapshot;
 pub use snapshot::{
     ComparedSnapshot, Counters, FenceSnapshot, IoSuspension, ResyncSnapshot, Snapshot, VerifySnapshot, VolumeSnapshot,
 };
+pub use stages::StageLatencies;
 pub use sync_decision::{SyncSide, decide_sync, explain};

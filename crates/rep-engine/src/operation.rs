@@ -122,7 +122,11 @@ pub(crate) struct Operation {
     /// A write the only good disk failed at, and was kept: an error, whatever the peer answers.
     pub passed_on: bool,
     /// When it came.
+    pub received: Timestamp,
+    /// When it came, or what held it back for another reason than a resync was over.
     pub arrived: Timestamp,
+    /// When nothing but the activity log stood in its way any more.
+    pub turn: Option<Timestamp>,
     /// When its legs opened.
     pub started: Timestamp,
 }

@@ -102,6 +102,7 @@ impl Engine {
         }
         if let Some(op) = self.ops.get_mut(key) {
             (op.local, op.peer, op.stage, op.passed_on) = (Leg::Unused, Leg::Unused, Stage::Waiting, false);
+            op.turn = None;
         }
         self.volumes[index].starved.operations.push_back(key);
     }

@@ -9,6 +9,7 @@ use crate::overlap::OverlapTable;
 use crate::resync::Resync;
 use crate::slab::Key;
 use crate::snapshot::Counters;
+use crate::stages::StageLatencies;
 use crate::starved::Starved;
 use crate::verify::{Verify, VerifyRecord};
 use rep_meta::{BootId, Divergence, PrimaryMark, Superblock};
@@ -213,6 +214,8 @@ pub(crate) struct Volume {
     /// What the peer told in the last handshake.
     pub peer_told: Option<PeerTold>,
     pub counters: Counters,
+    /// Where the time of clients' requests went.
+    pub stages: Box<StageLatencies>,
 }
 
 impl Volume {
@@ -265,6 +268,7 @@ impl Volume {
             every_block: false,
             peer_told: None,
             counters: Counters::default(),
+            stages: Box::default(),
         }
     }
 

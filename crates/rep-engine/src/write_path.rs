@@ -109,7 +109,9 @@ impl Engine {
             peer: Leg::Unused,
             holds_log: false,
             passed_on: false,
+            received: self.now,
             arrived: self.now,
+            turn: None,
             started: self.now,
         });
         let blockers = self.volumes[index].table.insert(key, range, kind.is_exclusive());
@@ -214,6 +216,9 @@ impl Engine {
             return;
         }
         if local {
+            if let Some(op) = self.ops.get_mut(key) {
+                op.turn.get_or_insert(self.now);
+            }
             let Some(disk) = &mut volume.local else { return };
             let logged = !planted!("skip-log-write");
             if logged && !op.holds_log && !disk.log.acquire(op.range) {
@@ -245,6 +250,9 @@ impl Engine {
     fn open_write_legs(&mut self, key: Key, op: Operation, local: bool, mirrored: bool) {
         let leg = |used| if used { Leg::Open } else { Leg::Unused };
         self.set_legs(key, leg(local), leg(mirrored));
+        if let Some(op) = self.ops.get(key).copied() {
+            self.note_submitted(&op, local);
+        }
         let volume = self.volumes[op.volume].number;
         let (range, durable) = (op.range, self.config.stable);
         if mirrored {
@@ -284,6 +292,8 @@ impl Engine {
             && op.local == Leg::Open
         {
             op.local = Leg::Done;
+            let (volume, took) = (op.volume, self.now.since(op.started));
+            self.volumes[volume].stages.local.note(took);
             self.end_write_if_closed(key);
         }
     }
@@ -297,6 +307,8 @@ impl Engine {
         }
         if result.is_ok() {
             op.peer = Leg::Done;
+            let (volume, took) = (op.volume, self.now.since(op.started));
+            self.volumes[volume].stages.peer.note(took);
         } else {
             // A negative answer counts as answered, marks the blocks and takes the peer's disk out of UpToDate (R1).
             let index = op.volume;
@@ -374,6 +386,7 @@ impl Engine {
         }
         let Some(op) = self.remove_operation(key) else { return };
         if op.kind == OperationKind::Read || op.kind.is_client_write() {
+            self.note_answered(&op);
             self.pacing.note_request(self.now.since(op.arrived), self.now);
         }
         if op.kind == OperationKind::Read {

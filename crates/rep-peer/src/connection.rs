@@ -53,6 +53,8 @@ pub(crate) struct Connection {
     outgoing: Outgoing,
     phase: Phase,
     sends: bool,
+    /// When the gathered send under way began.
+    send_began: Option<Instant>,
 }
 
 impl Connection {
@@ -63,6 +65,7 @@ impl Connection {
             outgoing: Outgoing::new(),
             phase: Phase::Opening { opening: Box::new(opening), deadline },
             sends: true,
+            send_began: None,
         };
         connection.queue_opening();
         connection
@@ -138,11 +141,13 @@ impl Connection {
         payload.into_iter().for_each(|slot| self.outgoing.append_slot(slot, 0, length));
     }
 
-    pub fn next_send(&mut self, pool: &Pool) -> Option<Entry> {
+    pub fn next_send(&mut self, now: Instant, pool: &Pool) -> Option<Entry> {
         if self.is_dead() || !self.sends {
             return None;
         }
-        self.outgoing.next_send(self.socket.as_raw_fd(), pool)
+        let entry = self.outgoing.next_send(self.socket.as_raw_fd(), pool)?;
+        self.send_began.get_or_insert(now);
+        Some(entry)
     }
 
     pub fn next_receive(&mut self, pool: &Pool) -> Option<Entry> {
@@ -154,8 +159,10 @@ impl Connection {
         self.incoming.next_receive(self.socket.as_raw_fd(), pool)
     }
 
-    pub fn sent(&mut self, completion: Completion, pool: &mut Pool) -> Result<(), LinkProblem> {
-        self.outgoing.sent(completion.as_io(), pool).map_err(LinkProblem::Failed)
+    /// A send has ended; `Some`: the gathered one is done, and when it began.
+    pub fn sent(&mut self, completion: Completion, pool: &mut Pool) -> Result<Option<Instant>, LinkProblem> {
+        self.outgoing.sent(completion.as_io(), pool).map_err(LinkProblem::Failed)?;
+        Ok(if self.outgoing.is_under_way() { None } else { self.send_began.take() })
     }
 
     pub fn received(&mut self, completion: Completion) -> Result<(), LinkProblem> {

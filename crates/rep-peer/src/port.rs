@@ -106,6 +106,7 @@ pub struct PeerPort {
     connections: Slab<Connection>,
     current: Option<(SessionId, Key)>,
     last_session: u64,
+    send_times: Vec<Duration>,
     problem: Option<LinkProblem>,
     /// The problem that was logged last.
     told: String,
@@ -127,6 +128,7 @@ impl PeerPort {
             connections: Slab::new(),
             current: None,
             last_session: 0,
+            send_times: Vec::new(),
             problem: None,
             told: String::new(),
             untold: false,
@@ -170,6 +172,12 @@ impl PeerPort {
     fn fails(&mut self, problem: LinkProblem) {
         self.problem = Some(problem);
         self.untold = true;
+    }
+
+    /// How long the gathered sends took that have ended since this was asked last: from when they were handed to the
+    /// kernel until it had all of them.
+    pub fn send_times(&mut self) -> impl Iterator<Item = Duration> + '_ {
+        self.send_times.drain(..)
     }
 
     /// Bytes waiting to be sent.
@@ -250,7 +258,13 @@ impl PeerPort {
             PeerOperation::Send(key) => {
                 let Some(connection) = self.connections.get_mut(key) else { return };
                 let session = connection.session();
-                let Err(problem) = connection.sent(completion, pool) else { return self.alive(key, session, events) };
+                let problem = match connection.sent(completion, pool) {
+                    Ok(began) => {
+                        self.send_times.extend(began.map(|began| now.saturating_duration_since(began)));
+                        return self.alive(key, session, events);
+                    }
+                    Err(problem) => problem,
+                };
                 // What the peer sent before it went is still to be received; that also finds the end.
                 if connection.session().is_some() {
                     connection.stop_sending();
@@ -521,14 +535,14 @@ impl PeerPort {
                 }
                 self.try_again(now);
             }
-            self.operate(key, io, pool);
+            self.operate(key, io, now, pool);
         }
         self.keys = keys;
     }
 
-    fn operate(&mut self, key: Key, io: &mut impl Submit<PeerOperation>, pool: &mut Pool) {
+    fn operate(&mut self, key: Key, io: &mut impl Submit<PeerOperation>, now: Instant, pool: &mut Pool) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        if let Some(entry) = connection.next_send(pool) {
+        if let Some(entry) = connection.next_send(now, pool) {
             // SAFETY: the connection and the slots it holds stay until the operation has ended.
             unsafe { io.submit(entry, PeerOperation::Send(key)) };
         }

@@ -86,6 +86,11 @@ impl Outgoing {
         self.queued_bytes
     }
 
+    /// Whether a gathered send has begun and the socket hasn't taken all of it.
+    pub fn is_under_way(&self) -> bool {
+        !self.flying.pieces.is_empty()
+    }
+
     /// Whether an operation is with the kernel.
     pub fn is_busy(&self) -> bool {
         self.busy

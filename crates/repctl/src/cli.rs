@@ -109,6 +109,8 @@ pub enum Command {
     Wait(WaitArguments),
     /// Show the state
     Status(StatusArguments),
+    /// Show where the time of clients' requests goes, again and again, until interrupted
+    Top(TopArguments),
     /// Show what happens, line by line, until interrupted
     Events(EventsArguments),
     /// Show the generations of the data, ours and the peer's
@@ -391,6 +393,19 @@ pub struct StatusArguments {
     /// Go on showing it
     #[arg(long)]
     pub watch: bool,
+}
+
+#[derive(Args)]
+pub struct TopArguments {
+    /// One resource, or one of its volumes (RESOURCE/VOLUME); all of them when left out
+    #[arg(value_name = "RESOURCE")]
+    pub target: Option<Target>,
+    /// The time between two looks, which is what each is about
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_timeout)]
+    pub interval: Duration,
+    /// End after so many
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
 }
 
 /// Where the configuration is, for verbs that work without the daemon.

@@ -68,6 +68,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Adjust(adjust) => commands::adjust::run(&adjust, options),
         Command::Verify(verify) => commands::verify::run(&verify, options),
         Command::Status(status) => commands::status::run(&status, options),
+        Command::Top(top) => commands::top::run(&top, options),
         Command::Events(events) => commands::events::run(&events, options),
         Command::ShowGi(target) => commands::generations::show(&target.target, options),
         Command::SplitBrain(split_brain) => commands::split_brain::run(&split_brain, options),

@@ -1,6 +1,7 @@
 //! What the output goes to: colours on a terminal, plain text in a pipe; and numbers for people.
 
 use std::io::IsTerminal;
+use std::time::Duration;
 
 /// Whether stdout may be coloured: a terminal, and `NO_COLOR` unset.
 pub fn stdout_has_color() -> bool {
@@ -49,6 +50,15 @@ pub fn paint(text: &str, color: Color, on: bool) -> String {
 
 pub use rep_control::api::format_bytes as bytes;
 
+/// A short time for people.
+pub fn length(length: Duration) -> String {
+    match length.as_micros() {
+        microseconds @ 0..1_000 => format!("{microseconds} µs"),
+        microseconds @ 1_000..1_000_000 => format!("{:.1} ms", microseconds as f64 / 1e3),
+        _ => format!("{:.1} s", length.as_secs_f64()),
+    }
+}
+
 /// Seconds for people.
 pub fn seconds(seconds: u64) -> String {
     match seconds {
@@ -65,6 +75,7 @@ mod tests {
     #[test]
     fn numbers_for_people() {
         assert_eq!([seconds(5), seconds(65), seconds(7260)], ["5 s", "1:05 min", "2:01 h"]);
+        assert_eq!([7, 1_250, 2_500_000].map(|us| length(Duration::from_micros(us))), ["7 µs", "1.2 ms", "2.5 s"]);
     }
 
     #[test]

@@ -47,24 +47,30 @@ fn resync_line(number: u16, resync: &ResyncStatus) -> String {
 }
 
 /// A cell and its colour.
-type Cell = (String, Option<Color>);
+pub type Cell = (String, Option<Color>);
 
 fn table(volumes: &[VolumeStatus], role: Role, color: bool) -> String {
     let header = ["VOLUME", "SIZE", "DISK", "PEER DISK", "REPLICATION", "OUT-OF-SYNC", "OPEN", "DEVICE"];
     let mut rows: Vec<Vec<Cell>> = vec![header.iter().map(|title| ((*title).to_owned(), Some(Color::Faint))).collect()];
     rows.extend(volumes.iter().map(|volume| row(volume, role)));
-    let width = |column: usize| rows.iter().map(|row| row[column].0.len()).max().unwrap_or(0);
-    let widths: Vec<_> = (0..header.len()).map(width).collect();
+    aligned(&rows, color)
+}
+
+/// Rows of the same number of cells, in columns.
+pub fn aligned(rows: &[Vec<Cell>], color: bool) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].0.chars().count()).max().unwrap_or(0);
+    let widths: Vec<_> = (0..rows.first().map_or(0, Vec::len)).map(width).collect();
     rows.iter().map(|row| line(row, &widths, color)).collect()
 }
 
 fn line(row: &[Cell], widths: &[usize], color: bool) -> String {
     let mut text = String::from("  ");
     for (index, ((cell, cell_color), width)) in row.iter().zip(widths).enumerate() {
-        let padding = if index + 1 == row.len() { 0 } else { width - cell.len() + 2 };
+        let padding = if index + 1 == row.len() { 0 } else { width - cell.chars().count() + 2 };
         text += &cell_color.map_or_else(|| cell.clone(), |cell_color| paint(cell, cell_color, color));
         text += &" ".repeat(padding);
     }
+    text.truncate(text.trim_end().len());
     text + "\n"
 }
 

@@ -7,7 +7,10 @@
 
 use crate::data;
 use crate::waking::{self, WakingSender};
-use rep_engine::{Command, CommandError, CommandOutcome, EngineConfig, FenceId, Notice, ResyncId, Snapshot, Timestamp};
+use rep_engine::{
+    Command, CommandError, CommandOutcome, EngineConfig, FenceId, Latencies, Notice, ResyncId, Snapshot,
+    StageLatencies, Timestamp,
+};
 use rep_types::{FenceAnswer, NodeName, ResourceName, VolumeNumber};
 use std::fmt;
 use std::net::SocketAddr;
@@ -217,6 +220,8 @@ pub struct LinkReport {
     pub problem: Option<String>,
     /// Bytes waiting to be sent.
     pub queued_bytes: usize,
+    /// How long gathered sends took, from when they were handed to the kernel until it had all of them.
+    pub sent: Latencies,
 }
 
 /// What the shell knows of a volume.
@@ -240,6 +245,8 @@ pub struct VolumeReport {
     pub archive_problem: Option<String>,
     /// The disk, while one is open.
     pub disk: Option<DiskReport>,
+    /// Where the time of clients' requests went.
+    pub stages: StageLatencies,
 }
 
 /// What the shell knows of the driver of a block device.

@@ -1,6 +1,7 @@
 //! What goes beyond the status: generations, decisions, the activity log. `show-gi` and `split-brain show` are made
 //! of this.
 
+use super::Histograms;
 use rep_types::{ConnectionState, Generations, Role, SyncDecision};
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +22,9 @@ pub struct Detail {
     pub link_problem: Option<String>,
     /// Why a promotion would be refused now: the refusal's name.
     pub promotion_refused: Option<String>,
+    /// How long gathered sends to the peer took since the resource came up: `sent`.
+    #[serde(default)]
+    pub latencies: Histograms,
     /// The volumes, by number.
     pub volumes: Vec<VolumeDetail>,
 }
@@ -66,6 +70,9 @@ pub struct VolumeDetail {
     pub export_problem: Option<String>,
     /// Whether the disk's I/O is direct; `None` without a disk.
     pub direct_io: Option<bool>,
+    /// How long the parts of clients' requests took since the resource came up.
+    #[serde(default)]
+    pub latencies: Histograms,
 }
 
 /// Generations, in hexadecimal as they are shown everywhere.

@@ -14,6 +14,7 @@ mod adjust;
 mod detail;
 mod error;
 mod event;
+mod latency;
 mod status;
 mod units;
 mod verb;
@@ -22,6 +23,7 @@ pub use adjust::{AdjustAnswer, AdjustRequest, ChangeKind, ResourceChange, Settin
 pub use detail::{DecisionDetail, Detail, GenerationsDetail, VolumeDetail};
 pub use error::{ApiError, ConfigProblem, ErrorKind, ExitCode};
 pub use event::{Event, format_time};
+pub use latency::{Histogram, Histograms, LatencyStatus};
 pub use status::{
     ComparedStatus, DriverStatus, IoStatus, PacingStatus, PeerStatus, ResourceStatus, ResyncRole, ResyncStatus, Status,
     VerifyStatus, VolumeStatus,

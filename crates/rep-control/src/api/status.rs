@@ -1,7 +1,9 @@
 //! `status --json`: the fields that scripts use, exactly the contract's.
 
+use super::LatencyStatus;
 use rep_types::{ConnectionState, DiskState, ReplicationState, Role};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// A node's state.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -34,6 +36,9 @@ pub struct ResourceStatus {
     pub promotion_refused: Option<String>,
     /// Why client I/O waits; `None` while it doesn't.
     pub io_suspended: Option<String>,
+    /// How long gathered sends to the peer took since the resource came up: `sent`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub latency: BTreeMap<String, LatencyStatus>,
     /// The volumes, by number.
     pub volumes: Vec<VolumeStatus>,
 }
@@ -84,6 +89,9 @@ pub struct VolumeStatus {
     pub device_problem: Option<String>,
     /// Bytes moved since the resource came up.
     pub io: IoStatus,
+    /// How long the parts of clients' requests took since the resource came up, by name (`repctl top`).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub latency: BTreeMap<String, LatencyStatus>,
 }
 
 /// The driver of a block device, as it was found on this kernel.

@@ -32,7 +32,6 @@
 mod archive;
 mod compare;
 mod exchange;
-mod latencies;
 mod pacing;
 mod permission;
 mod source;

@@ -24,9 +24,9 @@
 //! - P3 nothing is held for long after the last client: three windows at most;
 //! - P4 a request kept at the source gets its turn while its asker still waits (`release_kept`).
 
-use super::latencies::Latencies;
 use crate::config::Pace;
 use crate::event::Timestamp;
+use crate::latencies::Latencies;
 use rep_types::planted;
 use std::time::Duration;
 
@@ -109,7 +109,7 @@ impl Pacing {
             measured: None,
             p99: None,
             began: zero,
-            latencies: Latencies::new(),
+            latencies: Latencies::default(),
             moved: 0,
             still: true,
             last_client: zero,
@@ -182,7 +182,7 @@ impl Pacing {
     fn end_window_if_due(&mut self, now: Timestamp, longest: impl FnOnce() -> Option<Duration>) {
         let Some(pace) = self.pace else { return };
         let span = now.since(self.began);
-        let enough = self.latencies.count() >= pace.requests_min && span >= pace.window_min;
+        let enough = self.latencies.count() >= u64::from(pace.requests_min) && span >= pace.window_min;
         if !enough && span < pace.window_max {
             return;
         }
@@ -205,7 +205,7 @@ impl Pacing {
         };
         self.p99 = p99.or(self.p99);
         (self.still, self.moved) = (self.moved == 0, 0);
-        (self.began, self.latencies) = (now, Latencies::new());
+        (self.began, self.latencies) = (now, Latencies::default());
     }
 
     /// Nobody is there to be kept waiting.

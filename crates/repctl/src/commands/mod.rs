@@ -10,6 +10,7 @@ pub mod primary;
 pub mod resync;
 pub mod split_brain;
 pub mod status;
+pub mod top;
 pub mod verb;
 pub mod verify;
 pub mod wait;

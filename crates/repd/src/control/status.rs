@@ -3,11 +3,11 @@
 use super::resource::{Life, Report, Resource};
 use super::{VERSION, holders, verdict};
 use rep_control::api::{
-    ApiError, ComparedStatus, Detail, DriverStatus, IoStatus, PacingStatus, PeerStatus, ResourceStatus, ResyncRole,
-    ResyncStatus, Status, VerifyStatus, VolumeDetail, VolumeStatus,
+    ApiError, ComparedStatus, Detail, DriverStatus, Histogram, Histograms, IoStatus, LatencyStatus, PacingStatus,
+    PeerStatus, ResourceStatus, ResyncRole, ResyncStatus, Status, VerifyStatus, VolumeDetail, VolumeStatus,
 };
 use rep_control::config::{NodeConfig, VolumeConfig};
-use rep_engine::{IoSuspension, PacingSnapshot, Timestamp, VerifySnapshot, VolumeSnapshot};
+use rep_engine::{IoSuspension, Latencies, PacingSnapshot, Timestamp, VerifySnapshot, VolumeSnapshot};
 use rep_types::{ConnectionState, DiskState, NodeName, ReplicationState, Role};
 use repd::resource::{DriverReport, ResourceReport, VolumeReport};
 use std::collections::BTreeMap;
@@ -51,6 +51,7 @@ async fn resource_status(resource: &Resource) -> ResourceStatus {
             && seen.report.as_ref().is_some_and(|report| report.engine.promotion_refused.is_none()),
         promotion_refused: promotion_refused(&seen, resource.name()),
         io_suspended: seen.report.as_ref().and_then(|report| report.engine.io_suspended).map(suspension_words),
+        latency: seen.report.as_deref().map(|report| in_short(&link_histograms(report))).unwrap_or_default(),
         volumes,
     }
 }
@@ -137,6 +138,7 @@ fn volume(config: &VolumeConfig, report: Option<&ResourceReport>) -> VolumeStatu
             driver: None,
             device_problem: None,
             io: IoStatus::default(),
+            latency: BTreeMap::new(),
         },
     }
 }
@@ -189,7 +191,29 @@ fn volume_status(
             sent_bytes: engine.counters.sent_bytes,
             received_bytes: engine.counters.received_bytes,
         },
+        latency: shell.map(|shell| in_short(&histograms(shell))).unwrap_or_default(),
     }
+}
+
+/// The histograms of a volume that have anything in them.
+fn histograms(shell: &VolumeReport) -> Histograms {
+    let named = shell.stages.by_name().map(|(name, latencies)| (name.to_owned(), histogram(latencies)));
+    named.into_iter().filter(|(_, histogram)| histogram.count() > 0).collect()
+}
+
+fn histogram(latencies: &Latencies) -> Histogram {
+    let nanoseconds = |longest: Duration| u64::try_from(longest.as_nanos()).unwrap_or(u64::MAX);
+    Histogram::new(latencies.buckets().map(|(longest, count)| (nanoseconds(longest), count)))
+}
+
+/// Those of the link.
+fn link_histograms(report: &ResourceReport) -> Histograms {
+    let sent = histogram(&report.link.sent);
+    (sent.count() > 0).then(|| ("sent".to_owned(), sent)).into_iter().collect()
+}
+
+fn in_short(histograms: &Histograms) -> BTreeMap<String, LatencyStatus> {
+    histograms.iter().filter_map(|(name, histogram)| Some((name.clone(), histogram.summary()?))).collect()
 }
 
 fn verify(verify: VerifySnapshot) -> VerifyStatus {
@@ -247,6 +271,7 @@ pub async fn detail(resource: &Resource) -> Result<Detail, ApiError> {
         connection: report.engine.connection,
         link_problem: report.link.problem.clone(),
         promotion_refused: report.engine.promotion_refused.map(|refusal| format!("{refusal:?}")),
+        latencies: link_histograms(&report),
         volumes: report
             .engine
             .volumes
@@ -275,5 +300,6 @@ fn volume_detail(engine: &VolumeSnapshot, shell: Option<&VolumeReport>) -> Volum
         exported: shell.is_some_and(|shell| shell.exported),
         export_problem: shell.and_then(|shell| shell.export_problem.clone()),
         direct_io: shell.and_then(|shell| shell.disk).map(|disk| disk.direct),
+        latencies: shell.map(histograms).unwrap_or_default(),
     }
 }

@@ -323,6 +323,7 @@ mod tests {
             driver: None,
             archive_problem: None,
             disk: None,
+            stages: Default::default(),
         }];
         assert_eq!(
             said(ResourceReport { volumes, ..report(ConnectionState::Connected, volume()) }),

@@ -43,6 +43,7 @@ impl DataThread {
                 driver: device.driver,
                 archive_problem: self.archives.problem(config.number),
                 disk: self.disks.report(config.number),
+                stages: self.engine.latencies(config.number).cloned().unwrap_or_default(),
             }
         });
         let pool = self.buffers.pool.in_use();
@@ -52,6 +53,7 @@ impl DataThread {
             link: LinkReport {
                 problem: self.peer.problem().map(ToString::to_string),
                 queued_bytes: self.peer.queued_bytes(),
+                sent: self.sent.clone(),
             },
             volumes: volumes.collect(),
             pool: PoolReport {
