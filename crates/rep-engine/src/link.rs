@@ -156,6 +156,15 @@ impl Engine {
             Message::ResyncAck { id, result } => self.resync_acknowledged(id, result),
             Message::Ping { id } => self.send(Message::Pong { id }, None),
             Message::Pong { .. } => {}
+            Message::ForwardWrite { .. }
+            | Message::ForwardZero { .. }
+            | Message::ForwardRead { .. }
+            | Message::ForwardFlush { .. }
+            | Message::ForwardAck { .. }
+            | Message::ForwardData { .. } => {
+                self.release(payload);
+                self.drop_link(LinkCause::Protocol);
+            }
             Message::Control(message) => self.control_message(*message),
         }
     }
@@ -170,6 +179,12 @@ impl Engine {
             ControlMessage::Leave => self.peer_leaves(),
             ControlMessage::LeaveNoted { role } => self.leave_noted(role),
             ControlMessage::State { role, disks } => self.peer_state(role, disks),
+            ControlMessage::Handover { .. }
+            | ControlMessage::HandoverAnswer { .. }
+            | ControlMessage::ForwardBegin { .. }
+            | ControlMessage::ForwardReady { .. }
+            | ControlMessage::ForwardDone { .. }
+            | ControlMessage::ForwardEnd { .. } => self.drop_link(LinkCause::Protocol),
             other => self.volume_message(other),
         }
     }
@@ -217,7 +232,13 @@ impl Engine {
             | ControlMessage::PromoteRequest
             | ControlMessage::PromoteReply { .. }
             | ControlMessage::Leave
-            | ControlMessage::LeaveNoted { .. } => unreachable!("dispatched by the link"),
+            | ControlMessage::LeaveNoted { .. }
+            | ControlMessage::Handover { .. }
+            | ControlMessage::HandoverAnswer { .. }
+            | ControlMessage::ForwardBegin { .. }
+            | ControlMessage::ForwardReady { .. }
+            | ControlMessage::ForwardDone { .. }
+            | ControlMessage::ForwardEnd { .. } => unreachable!("dispatched by the link"),
         }
     }
 

@@ -7,5 +7,9 @@ pub const RESYNC_BY_DIGESTS: u64 = 1 << 0;
 /// A view may say from which side is to be repaired what a verify found: `RepairMine`, `RepairPeers`.
 pub const REPAIR_WORD: u64 = 1 << 1;
 
+/// The Primary role may be handed over while the device is open, whose requests are then forwarded: `Handover` and all
+/// `Forward…` messages.
+pub const HANDOVER: u64 = 1 << 2;
+
 /// Everything this code offers.
-pub const ALL: u64 = RESYNC_BY_DIGESTS | REPAIR_WORD;
+pub const ALL: u64 = RESYNC_BY_DIGESTS | REPAIR_WORD | HANDOVER;

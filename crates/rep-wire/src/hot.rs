@@ -39,6 +39,18 @@ pub(crate) fn encode(message: &Message) -> Option<HotBody> {
         Message::ResyncRequest { id, volume, range } => {
             range_body(FrameKind::ResyncRequest, id, volume, range, 0, false)
         }
+        Message::ForwardWrite { id, volume, range, fua } => {
+            range_body(FrameKind::ForwardWrite, id, volume, range, 0, fua)
+        }
+        Message::ForwardZero { id, volume, range, mode, fua } => {
+            range_body(FrameKind::ForwardZero, id, volume, range, zero_mode_number(mode), fua)
+        }
+        Message::ForwardRead { id, volume, range } => range_body(FrameKind::ForwardRead, id, volume, range, 0, false),
+        Message::ForwardFlush { id, volume } => {
+            range_body(FrameKind::ForwardFlush, id, volume, ByteRange::new(0, 0), 0, false)
+        }
+        Message::ForwardAck { id, result } => answer_body(FrameKind::ForwardAck, id, 0, result),
+        Message::ForwardData { id, length, result } => answer_body(FrameKind::ForwardData, id, length, result),
         Message::WriteAck { id, result } => answer_body(FrameKind::WriteAck, id, 0, result),
         Message::FlushAck { id, result } => answer_body(FrameKind::FlushAck, id, 0, result),
         Message::ReadReply { id, length, result } => answer_body(FrameKind::ReadReply, id, length, result),
@@ -85,14 +97,21 @@ fn id_body(kind: FrameKind, id: TransferId) -> HotBody {
 /// Decodes the body of a hot message. What it says is checked by `legal::check` afterwards.
 pub(crate) fn decode(kind: FrameKind, body: &[u8]) -> Result<Message, BodyError> {
     match kind {
-        FrameKind::Write | FrameKind::Zero | FrameKind::Read | FrameKind::ResyncRequest => {
-            decode_range(kind, read(body)?)
-        }
+        FrameKind::Write
+        | FrameKind::Zero
+        | FrameKind::Read
+        | FrameKind::ResyncRequest
+        | FrameKind::ForwardWrite
+        | FrameKind::ForwardZero
+        | FrameKind::ForwardRead
+        | FrameKind::ForwardFlush => decode_range(kind, read(body)?),
         FrameKind::WriteAck
         | FrameKind::FlushAck
         | FrameKind::ReadReply
         | FrameKind::ResyncData
-        | FrameKind::ResyncAck => decode_answer(kind, read(body)?),
+        | FrameKind::ResyncAck
+        | FrameKind::ForwardAck
+        | FrameKind::ForwardData => decode_answer(kind, read(body)?),
         FrameKind::Flush | FrameKind::ResyncZeroes | FrameKind::ResyncRefused | FrameKind::Ping | FrameKind::Pong => {
             decode_id(kind, read(body)?)
         }
@@ -118,6 +137,15 @@ fn decode_range(kind: FrameKind, body: RangeBody) -> Result<Message, BodyError> 
             let mode = zero_mode(mode).ok_or(BodyError::UnknownCode)?;
             Ok(Message::Zero { id, volume, range, mode, durable })
         }
+        (FrameKind::ForwardZero, mode, _) => {
+            let mode = zero_mode(mode).ok_or(BodyError::UnknownCode)?;
+            Ok(Message::ForwardZero { id, volume, range, mode, fua: durable })
+        }
+        (FrameKind::ForwardWrite, 0, _) => Ok(Message::ForwardWrite { id, volume, range, fua: durable }),
+        (FrameKind::ForwardRead, 0, false) => Ok(Message::ForwardRead { id, volume, range }),
+        (FrameKind::ForwardFlush, 0, false) if range == ByteRange::new(0, 0) => {
+            Ok(Message::ForwardFlush { id, volume })
+        }
         (FrameKind::Write, 0, _) => Ok(Message::Write { id, volume, range, durable }),
         (FrameKind::Read, 0, false) => Ok(Message::Read { id, volume, range }),
         (FrameKind::ResyncRequest, 0, false) => Ok(Message::ResyncRequest { id, volume, range }),
@@ -138,6 +166,8 @@ fn decode_answer(kind: FrameKind, body: AnswerBody) -> Result<Message, BodyError
         (FrameKind::WriteAck, 0, _) => Ok(Message::WriteAck { id, result }),
         (FrameKind::FlushAck, 0, _) => Ok(Message::FlushAck { id, result }),
         (FrameKind::ResyncAck, 0, _) => Ok(Message::ResyncAck { id, result }),
+        (FrameKind::ForwardAck, 0, _) => Ok(Message::ForwardAck { id, result }),
+        (FrameKind::ForwardData, _, _) => Ok(Message::ForwardData { id, length, result }),
         _ => Err(BodyError::ReservedNotZero),
     }
 }

@@ -40,5 +40,11 @@ kinds! {
     ResyncAck = 12,
     Ping = 13,
     Pong = 14,
+    ForwardWrite = 15,
+    ForwardZero = 16,
+    ForwardRead = 17,
+    ForwardFlush = 18,
+    ForwardAck = 19,
+    ForwardData = 20,
     Control = 32,
 }

@@ -1,6 +1,6 @@
 //! What a message may say: the same checks before it is sent and after it arrived.
 
-use crate::limits::{BLOCK_COUNT_MAX, OFFSET_MAX, PAYLOAD_LENGTH_MAX, RUNS_LENGTH_MAX, VOLUMES_MAX};
+use crate::limits::{BLOCK_COUNT_MAX, FORWARD_WINDOW, OFFSET_MAX, PAYLOAD_LENGTH_MAX, RUNS_LENGTH_MAX, VOLUMES_MAX};
 use crate::message::{ControlMessage, Message};
 use crate::runs::{RunsError, decode_runs};
 use rep_types::{
@@ -49,11 +49,15 @@ pub enum BodyError {
 /// Checks everything a message says that doesn't need a volume's size to be judged.
 pub(crate) fn check(message: &Message) -> Result<(), BodyError> {
     match message {
-        Message::Write { range, .. } | Message::Read { range, .. } | Message::ResyncRequest { range, .. } => {
-            check_range(*range, PAYLOAD_LENGTH_MAX)
+        Message::Write { range, .. }
+        | Message::Read { range, .. }
+        | Message::ResyncRequest { range, .. }
+        | Message::ForwardWrite { range, .. }
+        | Message::ForwardRead { range, .. } => check_range(*range, PAYLOAD_LENGTH_MAX),
+        Message::Zero { range, .. } | Message::ForwardZero { range, .. } => check_range(*range, ZERO_LENGTH_MAX),
+        Message::ReadReply { length, result, .. } | Message::ForwardData { length, result, .. } => {
+            check_payload(*length, *result)
         }
-        Message::Zero { range, .. } => check_range(*range, ZERO_LENGTH_MAX),
-        Message::ReadReply { length, result, .. } => check_payload(*length, *result),
         Message::ResyncData { length, .. } => check_payload(*length, Ok(())),
         Message::Control(control) => check_control(control),
         _ => Ok(()),
@@ -92,6 +96,9 @@ fn check_control(message: &ControlMessage) -> Result<(), BodyError> {
         ControlMessage::DigestDone { different, .. } | ControlMessage::ResyncCompared { different, .. } => {
             let inside = different.last().is_none_or(|last| usize::from(*last) < BLOCKS_MAX);
             if inside && different.is_sorted_by(|a, b| a < b) { Ok(()) } else { Err(BodyError::IllegalList) }
+        }
+        ControlMessage::ForwardDone { results, .. } if results.len() as u64 > FORWARD_WINDOW => {
+            Err(BodyError::IllegalList)
         }
         ControlMessage::ResyncGenerations { history, .. } if history.len() > GENERATION_HISTORY_LENGTH => {
             Err(BodyError::IllegalList)

@@ -26,7 +26,9 @@ pub use fuzz::{fuzz_control, fuzz_frames, fuzz_opening, fuzz_opening_side, fuzz_
 pub use kind::FrameKind;
 pub use layout::{Field, TABLES as LAYOUT_TABLES};
 pub use legal::BodyError;
-pub use message::{ControlMessage, Message, ResizeAnswer, ResizeRefusal, ResizeStep, TransferId};
+pub use message::{
+    ControlMessage, HandoverRefusal, HandoverStep, Message, ResizeAnswer, ResizeRefusal, ResizeStep, TransferId,
+};
 pub use opening::{
     Agreed, Opening, OpeningConfig, OpeningError, OpeningRandom, OpeningSide, Progress, Received, RejectReason, Secret,
     SecretError,

@@ -22,6 +22,12 @@ pub const FRAME_WITHOUT_PAYLOAD_LENGTH_MAX: usize = HEADER_LENGTH + BODY_LENGTH_
 pub const VOLUMES_MAX: usize = 256;
 /// The longest run-length code in one `BitmapPart`, in bytes.
 pub const RUNS_LENGTH_MAX: usize = 60 << 10;
+/// Forwarded requests are named by consecutive numbers. The oldest that isn't answered and the newest that is sent lie less
+/// than this apart, so a Primary that remembers the answers of so many can tell a request that comes again.
+pub const FORWARD_WINDOW: u64 = 1024;
+/// Forwarded writes that aren't answered, at most: their payloads always find room at the Primary, whatever else it has to
+/// take, or the acknowledgements it waits for could be queued behind one that it can't.
+pub const FORWARD_WRITES_MAX: usize = 32;
 /// Blocks are numbered below this, so that every block's bytes have an address.
 pub const BLOCK_COUNT_MAX: u64 = u64::MAX / BLOCK_SIZE;
 /// No range ends beyond this byte: what a signed file offset can say.

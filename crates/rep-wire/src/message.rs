@@ -122,6 +122,63 @@ pub enum Message {
         /// The ping answered.
         id: TransferId,
     },
+    /// Forwarder → Primary: write these bytes for a client of mine (payload of `range.length` follows). Only with
+    /// [`crate::features::HANDOVER`], as all of these.
+    ForwardWrite {
+        /// Its number: consecutive among all a forwarder sends, and the same when it is sent again.
+        id: TransferId,
+        /// Where.
+        volume: VolumeNumber,
+        /// Where.
+        range: ByteRange,
+        /// Force unit access.
+        fua: bool,
+    },
+    /// Forwarder → Primary: make the range zeroes for a client of mine.
+    ForwardZero {
+        /// Its number.
+        id: TransferId,
+        /// Where.
+        volume: VolumeNumber,
+        /// Where.
+        range: ByteRange,
+        /// How.
+        mode: ZeroMode,
+        /// Force unit access.
+        fua: bool,
+    },
+    /// Forwarder → Primary: read for a client of mine.
+    ForwardRead {
+        /// Its number.
+        id: TransferId,
+        /// Where.
+        volume: VolumeNumber,
+        /// Where.
+        range: ByteRange,
+    },
+    /// Forwarder → Primary: flush for a client of mine.
+    ForwardFlush {
+        /// Its number.
+        id: TransferId,
+        /// Which volume.
+        volume: VolumeNumber,
+    },
+    /// Answer to `ForwardWrite`, `ForwardZero` and `ForwardFlush`: what the client is to be told.
+    ForwardAck {
+        /// The request answered.
+        id: TransferId,
+        /// What came of it.
+        result: Result<(), IoError>,
+    },
+    /// Answer to `ForwardRead`: on success the payload follows.
+    ForwardData {
+        /// The request answered.
+        id: TransferId,
+        /// Payload bytes; 0 with an error.
+        length: u32,
+        /// What came of it.
+        result: Result<(), IoError>,
+    },
     /// Everything that isn't hot.
     Control(Box<ControlMessage>),
 }
@@ -130,8 +187,10 @@ impl Message {
     /// The number of bytes of user data that follow this message in its frame.
     pub fn payload_length(&self) -> u32 {
         match self {
-            Message::Write { range, .. } => range.length,
-            Message::ReadReply { length, .. } | Message::ResyncData { length, .. } => *length,
+            Message::Write { range, .. } | Message::ForwardWrite { range, .. } => range.length,
+            Message::ReadReply { length, .. }
+            | Message::ResyncData { length, .. }
+            | Message::ForwardData { length, .. } => *length,
             _ => 0,
         }
     }
@@ -360,6 +419,68 @@ pub enum ControlMessage {
         /// The blocks that differ, by their distance from the range's first, in ascending order.
         different: Vec<u16>,
     },
+    /// A step of handing the Primary role over, by the Primary whose operator wants that. Only with
+    /// [`crate::features::HANDOVER`], as all that follow.
+    Handover {
+        /// Which.
+        step: HandoverStep,
+    },
+    /// Answer to `Handover`.
+    HandoverAnswer {
+        /// `None`: agreed. That it was done is told by `State`.
+        refused: Option<HandoverRefusal>,
+    },
+    /// Forwarder → Primary: I forward what my clients ask from now on.
+    ForwardBegin {
+        /// Names this forwarding, whatever connections and Primaries come and go under it. Random.
+        lease: u64,
+    },
+    /// Answer to `ForwardBegin`: requests may come.
+    ForwardReady {
+        /// Which.
+        lease: u64,
+        /// Whether the Primary remembers what it was asked under this name: then a request that comes again isn't done again.
+        resumed: bool,
+    },
+    /// Primary → forwarder: the answers of requests done, whether or not they were told before. Sent when a connection has
+    /// come about, before anything that was done later could be on its way, and for what ends before `ForwardBegin`.
+    ForwardDone {
+        /// Under which name.
+        lease: u64,
+        /// Request and result, at most `FORWARD_WINDOW`.
+        results: Vec<(TransferId, Result<(), IoError>)>,
+    },
+    /// Forwarder → Primary: my device has been closed.
+    ForwardEnd {
+        /// Which forwarding ends.
+        lease: u64,
+    },
+}
+
+/// A step of handing the role over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum HandoverStep {
+    /// Could you be Primary? A receiver that forwards sends no more requests until it hears how it ended.
+    Ask,
+    /// I am Secondary: be Primary.
+    Go,
+    /// It comes to nothing: I stay what I am.
+    Cancel,
+}
+
+/// Why a node doesn't take the role over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum HandoverRefusal {
+    /// Its disk isn't UpToDate.
+    NoUpToDateDisk,
+    /// Another command hasn't ended there.
+    Busy,
+    /// A handshake is under way.
+    HandshakeUnderWay,
+    /// It is Primary itself.
+    IsPrimary,
+    /// It could not become Primary.
+    Failed,
 }
 
 /// A step of making a volume larger.

@@ -4,7 +4,7 @@ mod support;
 
 use proptest::prelude::*;
 use rep_types::{BlockIndex, BlockRange, ByteRange, GenerationId, IoError, VolumeNumber, ZeroMode};
-use rep_wire::limits::{FRAME_WITHOUT_PAYLOAD_LENGTH_MAX, HEADER_LENGTH, RUNS_LENGTH_MAX, VOLUMES_MAX};
+use rep_wire::limits::{FORWARD_WINDOW, FRAME_WITHOUT_PAYLOAD_LENGTH_MAX, HEADER_LENGTH, RUNS_LENGTH_MAX, VOLUMES_MAX};
 use rep_wire::{
     BodyError, ControlMessage, FrameError, FrameReader, FrameWriter, Message, Parsed, RunsError, TransferId,
     decode_runs, encode_runs, payload_crc,
@@ -241,7 +241,7 @@ fn unknown_kinds_flags_and_reserved_fields_are_refused() {
         reader().parse(&frame)
     };
     assert_eq!(edited(6, 0), Err(FrameError::UnknownKind(0)));
-    assert_eq!(edited(6, 15), Err(FrameError::UnknownKind(15)));
+    assert_eq!(edited(6, 21), Err(FrameError::UnknownKind(21)));
     assert_eq!(edited(7, 1), Err(FrameError::UnknownFlags));
     assert_eq!(edited(40, 1), Err(FrameError::UnknownFlags));
     assert_eq!(edited(12, 1), Err(FrameError::Body(BodyError::PayloadMismatch)));
@@ -340,6 +340,26 @@ fn the_longest_control_messages_fit_a_frame() {
     let (runs, next) = encode_runs(BlockIndex(0), set);
     assert!(runs.len() > RUNS_LENGTH_MAX - 20 && next.is_some());
     assert!(encode(&ControlMessage::BitmapPart { volume: VOLUME, from: BlockIndex(0), next, runs }.into()).is_ok());
+    let done = |count: u64| {
+        let results = (0..count).map(|id| (TransferId(u64::MAX - id), Err(rep_types::IoError::Unsupported))).collect();
+        encode(&ControlMessage::ForwardDone { lease: u64::MAX, results }.into())
+    };
+    assert!(done(FORWARD_WINDOW).is_ok());
+    assert_eq!(done(FORWARD_WINDOW + 1), Err(BodyError::IllegalList));
+}
+
+/// A forwarded flush is of a whole volume: a range in it stands for nothing.
+#[test]
+fn a_forwarded_flush_names_no_range() {
+    let whole = frame_of(&Message::ForwardFlush { id: ID, volume: VOLUME });
+    let body = HEADER_LENGTH;
+    for at in [body + 8, body + 16, body + 22, body + 23] {
+        let mut frame = whole.clone();
+        frame[at] = 1;
+        seal_body(&mut frame);
+        assert!(matches!(reader().parse(&frame), Err(FrameError::Body(_))), "byte {at}");
+    }
+    assert!(reader().parse(&whole).is_ok());
 }
 
 #[test]

@@ -46,6 +46,8 @@ fn limits_are_as_documented() {
         ("PAYLOAD_LENGTH_MAX", limits::PAYLOAD_LENGTH_MAX as usize),
         ("VOLUMES_MAX", limits::VOLUMES_MAX),
         ("RUNS_LENGTH_MAX", limits::RUNS_LENGTH_MAX),
+        ("FORWARD_WINDOW", limits::FORWARD_WINDOW as usize),
+        ("FORWARD_WRITES_MAX", limits::FORWARD_WRITES_MAX),
         ("OPENING_BODY_LENGTH_MAX", limits::OPENING_BODY_LENGTH_MAX),
         ("OPENING_LENGTH_MAX", limits::OPENING_LENGTH_MAX),
     ];
@@ -59,6 +61,7 @@ fn features_are_as_documented() {
     let offered = [
         (rep_wire::features::RESYNC_BY_DIGESTS, "RESYNC_BY_DIGESTS".to_owned()),
         (rep_wire::features::REPAIR_WORD, "REPAIR_WORD".to_owned()),
+        (rep_wire::features::HANDOVER, "HANDOVER".to_owned()),
     ];
     assert_eq!(documented, offered);
     assert_eq!(documented.iter().map(|(bit, _)| bit).sum::<u64>(), rep_wire::features::ALL);

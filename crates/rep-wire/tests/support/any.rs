@@ -9,8 +9,8 @@ use rep_types::{
     SplitBrainPolicies, SyncDecision, SyncRefusal, SyncRule, SyncVerdict, VolumeNumber, ZERO_LENGTH_MAX, ZeroMode,
 };
 use rep_wire::{
-    ControlMessage, Message, NodeView, OperatorWord, PriorEnd, ResizeAnswer, ResizeRefusal, ResizeStep, TransferId,
-    VolumeView, encode_runs,
+    ControlMessage, HandoverRefusal, HandoverStep, Message, NodeView, OperatorWord, PriorEnd, ResizeAnswer,
+    ResizeRefusal, ResizeStep, TransferId, VolumeView, encode_runs,
 };
 use std::collections::BTreeMap;
 
@@ -111,6 +111,45 @@ pub fn any_hot() -> impl Strategy<Value = Message> {
         (any_id(), any_result()).prop_map(|(id, result)| Message::ResyncAck { id, result }),
         any_id().prop_map(|id| Message::Ping { id }),
         any_id().prop_map(|id| Message::Pong { id }),
+        any_forwarded(),
+    ]
+}
+
+fn any_forwarded() -> impl Strategy<Value = Message> {
+    let modes = select(vec![ZeroMode::Discard, ZeroMode::ZeroMayUnmap, ZeroMode::ZeroNoUnmap]);
+    prop_oneof![
+        (any_id(), any_volume(), any_range(REQUEST_LENGTH_MAX), any::<bool>())
+            .prop_map(|(id, volume, range, fua)| Message::ForwardWrite { id, volume, range, fua }),
+        (any_id(), any_volume(), any_range(ZERO_LENGTH_MAX), modes, any::<bool>())
+            .prop_map(|(id, volume, range, mode, fua)| Message::ForwardZero { id, volume, range, mode, fua }),
+        (any_id(), any_volume(), any_range(REQUEST_LENGTH_MAX))
+            .prop_map(|(id, volume, range)| { Message::ForwardRead { id, volume, range } }),
+        (any_id(), any_volume()).prop_map(|(id, volume)| Message::ForwardFlush { id, volume }),
+        (any_id(), any_result()).prop_map(|(id, result)| Message::ForwardAck { id, result }),
+        (any_id(), any_length(), any_result()).prop_map(|(id, length, result)| {
+            let length = if result.is_ok() { length } else { 0 };
+            Message::ForwardData { id, length, result }
+        }),
+    ]
+}
+
+fn any_handover() -> impl Strategy<Value = ControlMessage> {
+    let refusals = [
+        HandoverRefusal::NoUpToDateDisk,
+        HandoverRefusal::Busy,
+        HandoverRefusal::HandshakeUnderWay,
+        HandoverRefusal::IsPrimary,
+        HandoverRefusal::Failed,
+    ];
+    prop_oneof![
+        select(vec![HandoverStep::Ask, HandoverStep::Go, HandoverStep::Cancel])
+            .prop_map(|step| ControlMessage::Handover { step }),
+        proptest::option::of(select(refusals.to_vec())).prop_map(|refused| ControlMessage::HandoverAnswer { refused }),
+        any::<u64>().prop_map(|lease| ControlMessage::ForwardBegin { lease }),
+        any::<(u64, bool)>().prop_map(|(lease, resumed)| ControlMessage::ForwardReady { lease, resumed }),
+        (any::<u64>(), vec((any_id(), any_result()), 0..40))
+            .prop_map(|(lease, results)| ControlMessage::ForwardDone { lease, results }),
+        any::<u64>().prop_map(|lease| ControlMessage::ForwardEnd { lease }),
     ]
 }
 
@@ -307,6 +346,7 @@ pub fn any_control() -> impl Strategy<Value = ControlMessage> {
         (any_volume(), any_block()).prop_map(|(volume, from)| ControlMessage::BitmapRequest { volume, from }),
         any_bitmap_part(),
         any_resize(),
+        any_handover(),
         (any_volume(), any_generation(), vec(any_generation(), 0..=GENERATION_HISTORY_LENGTH))
             .prop_map(|(volume, current, history)| ControlMessage::ResyncGenerations { volume, current, history }),
         (any_volume(), any_block(), 0u64..1 << 40).prop_map(|(volume, first, count)| ControlMessage::OutOfSync {

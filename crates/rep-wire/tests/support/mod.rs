@@ -9,8 +9,8 @@ use rep_types::{
     VolumeNumber, ZeroMode,
 };
 use rep_wire::{
-    ControlMessage, Frame, FrameReader, FrameWriter, Message, NodeView, OperatorWord, Parsed, PriorEnd, ResizeAnswer,
-    ResizeRefusal, ResizeStep, TransferId, VolumeView,
+    ControlMessage, Frame, FrameReader, FrameWriter, HandoverRefusal, HandoverStep, Message, NodeView, OperatorWord,
+    Parsed, PriorEnd, ResizeAnswer, ResizeRefusal, ResizeStep, TransferId, VolumeView,
 };
 
 /// The session of every frame in tests.
@@ -47,6 +47,18 @@ pub fn samples() -> Vec<(&'static str, Message)> {
         .into_iter()
         .chain(control_samples().into_iter().map(|(name, message)| (name, message.into())))
         .chain([("view-repair", ControlMessage::View { round: 1, view: view_after_a_verify() }.into())])
+        .chain([
+            ("handover-ask", ControlMessage::Handover { step: HandoverStep::Ask }.into()),
+            ("handover-cancel", ControlMessage::Handover { step: HandoverStep::Cancel }.into()),
+            ("handover-agreed", ControlMessage::HandoverAnswer { refused: None }.into()),
+            ("handover-failed", ControlMessage::HandoverAnswer { refused: Some(HandoverRefusal::Failed) }.into()),
+            ("handover-busy", ControlMessage::HandoverAnswer { refused: Some(HandoverRefusal::Busy) }.into()),
+            ("handover-primary", ControlMessage::HandoverAnswer { refused: Some(HandoverRefusal::IsPrimary) }.into()),
+            (
+                "handover-no-disk",
+                ControlMessage::HandoverAnswer { refused: Some(HandoverRefusal::NoUpToDateDisk) }.into(),
+            ),
+        ])
         .collect()
 }
 
@@ -73,6 +85,13 @@ pub fn hot_samples() -> Vec<(&'static str, Message)> {
         ("resync-ack", Message::ResyncAck { id, result: Err(IoError::Unsupported) }),
         ("ping", Message::Ping { id }),
         ("pong", Message::Pong { id }),
+        ("forward-write", Message::ForwardWrite { id, volume, range, fua: true }),
+        ("forward-zero", Message::ForwardZero { id, volume, range, mode: ZeroMode::ZeroMayUnmap, fua: false }),
+        ("forward-read", Message::ForwardRead { id, volume, range }),
+        ("forward-flush", Message::ForwardFlush { id, volume }),
+        ("forward-ack", Message::ForwardAck { id, result: Err(IoError::Io) }),
+        ("forward-data", Message::ForwardData { id, length: 4096, result: Ok(()) }),
+        ("forward-data-error", Message::ForwardData { id, length: 0, result: Err(IoError::NoSpace) }),
     ]
 }
 
@@ -156,6 +175,18 @@ pub fn control_samples() -> Vec<(&'static str, ControlMessage)> {
             },
         ),
         ("resync-compared", ControlMessage::ResyncCompared { id: ID, different: vec![1, 254] }),
+        ("handover", ControlMessage::Handover { step: HandoverStep::Go }),
+        ("handover-answer", ControlMessage::HandoverAnswer { refused: Some(HandoverRefusal::HandshakeUnderWay) }),
+        ("forward-begin", ControlMessage::ForwardBegin { lease: 0xfeed_f00d_dead_beef }),
+        ("forward-ready", ControlMessage::ForwardReady { lease: 0xfeed_f00d_dead_beef, resumed: true }),
+        (
+            "forward-done",
+            ControlMessage::ForwardDone {
+                lease: 0xfeed_f00d_dead_beef,
+                results: vec![(TransferId(1), Ok(())), (TransferId(300), Err(IoError::Io))],
+            },
+        ),
+        ("forward-end", ControlMessage::ForwardEnd { lease: 0xfeed_f00d_dead_beef }),
     ]
 }
 
