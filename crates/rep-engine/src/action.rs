@@ -349,6 +349,10 @@ pub enum Notice {
     PrimaryIsBehind,
     /// A peer that was kept from going on follows again, with the same data.
     PeerRejoined,
+    /// The device is open where the role isn't, and its requests are forwarded; or that has ended.
+    Forwarding {
+        forwards: bool,
+    },
     /// Client I/O waits, or goes on.
     IoSuspended {
         suspended: bool,

@@ -72,7 +72,7 @@ impl Engine {
         }
         match io.purpose {
             IoPurpose::ClientWrite(key) => self.local_leg_done(key),
-            IoPurpose::ClientRead(key) => self.local_read_done(key),
+            IoPurpose::ClientRead(key) => self.local_read_done(key, success.payload),
             IoPurpose::PeerWrite(key) => self.end_peer_request(key, Ok(()), None),
             IoPurpose::PeerRead(key) => self.end_peer_request(key, Ok(()), success.payload),
             IoPurpose::ResyncRead(key) => self.resync_read_done(key, success),

@@ -56,8 +56,10 @@ pub enum Command {
         /// Also without UpToDate data: makes a generation (I-G5).
         force: bool,
     },
-    /// Become Secondary.
+    /// Become Secondary. On a node that forwards: take the device away. Refused while it is open.
     Demote,
+    /// Have the peer become Primary in this node's stead, under an open device: its requests are forwarded from then on.
+    Handover,
     /// Start a resync, or let a paused one go on. With nothing to do it succeeds.
     Resync {
         /// Which volume.

@@ -2,7 +2,7 @@
 //!
 //! Nothing is decided here. Features are files: `write_path`, `read_path`, `epoch`, `peer_requests`, `metadata`,
 //! `attach`, `link`, `handshake`, `resync/…`, `role`, `fencing`, `generation`, `loss`, `starved`, `resize`,
-//! `relocation`, `operator`.
+//! `relocation`, `handover`, `forward`, `forwarded`, `operator`.
 //!
 //! Rare work (attach, handshake, start and end of a resync, change of role) is written as steps that look at the state
 //! and go on when what they wait for has become true. `progress` polls them after every event; nobody registers a
@@ -14,9 +14,11 @@ use crate::config::EngineConfig;
 use crate::epoch::Epochs;
 use crate::event::{Event, Timestamp};
 use crate::fencing::Fence;
+use crate::forward::Forwarding;
+use crate::forwarded::Forwarded;
 use crate::generation::GenerationSource;
 use crate::link::Link;
-use crate::operation::{Io, IoPurpose, Operation};
+use crate::operation::{Io, IoPurpose, Operation, Requester};
 use crate::operator::Transition;
 use crate::peer_requests::PeerRequest;
 use crate::resync::Pacing;
@@ -24,7 +26,7 @@ use crate::slab::{Key, Slab};
 use crate::volume::Volume;
 use rep_types::planted;
 use rep_types::{
-    ConnectionState, DiskState, FenceAnswer, IoError, IoId, PayloadId, ReplicationState, RequestId, Role, VolumeNumber,
+    ConnectionState, DiskState, FenceAnswer, IoError, IoId, PayloadId, ReplicationState, Role, VolumeNumber,
 };
 use rep_wire::Message;
 use std::collections::VecDeque;
@@ -32,7 +34,7 @@ use std::collections::VecDeque;
 /// An answer that waits until a loss is durable (R14), or the lost peer can't go on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Held {
-    pub request: RequestId,
+    pub requester: Requester,
     /// The operation, where it stays in the table until it is answered: it may have to be done again (`starved`).
     pub key: Option<Key>,
     /// The volume it is about; `None` for a request that names none.
@@ -92,6 +94,10 @@ pub struct Engine {
     pub(crate) unfence_due: bool,
     /// Operators were told that client I/O waits.
     pub(crate) told_suspended: bool,
+    /// The device is open here and its requests are forwarded, or about to be.
+    pub(crate) forwarding: Option<Forwarding>,
+    /// What is remembered of the requests the peer forwards.
+    pub(crate) forwarded: Option<Forwarded>,
     /// How fast resyncs may go, for our clients' sake.
     pub(crate) pacing: Pacing,
     pub(crate) serial: u64,
@@ -137,6 +143,8 @@ impl Engine {
             fence_held: false,
             unfence_due: false,
             told_suspended: false,
+            forwarding: None,
+            forwarded: None,
             pacing,
             serial: 0,
         }
@@ -210,6 +218,7 @@ impl Engine {
             moved |= self.progress_handshake();
             moved |= self.progress_transition();
             moved |= self.progress_fence();
+            moved |= self.progress_forwarding();
             if !moved && self.runnable.is_empty() {
                 break;
             }
@@ -285,7 +294,7 @@ impl Engine {
     /// Answers a client, or keeps the answer until a loss is durable (R14) and the lost peer can't go on (F1).
     pub(crate) fn answer(
         &mut self,
-        request: RequestId,
+        requester: Requester,
         volume: Option<usize>,
         result: Result<(), IoError>,
         payload: Option<PayloadId>,
@@ -293,9 +302,18 @@ impl Engine {
         // That something failed needn't wait for the peer: it promises nothing.
         let waits = self.recording > 0 || (result.is_ok() && self.answers_wait());
         if waits && !planted!("answer-not-held") {
-            self.held.push(Held { request, key: None, volume, result, payload });
+            self.held.push(Held { requester, key: None, volume, result, payload });
         } else {
-            self.out.push(Action::Complete { request, result, payload });
+            self.tell(requester, result, payload);
+        }
+    }
+
+    /// Tells who asked how it ended.
+    fn tell(&mut self, requester: Requester, result: Result<(), IoError>, payload: Option<PayloadId>) {
+        match requester {
+            Requester::Client(request) => self.out.push(Action::Complete { request, result, payload }),
+            Requester::Peer(forwarded) => self.answer_forwarded(forwarded, result, payload),
+            Requester::Nobody => self.release(payload),
         }
     }
 
@@ -312,6 +330,7 @@ impl Engine {
             self.volumes.iter_mut().for_each(|volume| volume.keep_from_repair(Side::Local));
         }
         if from != to {
+            self.forwarding_takes_debts();
             self.volumes.iter_mut().for_each(|volume| volume.starved.owes_nothing());
             self.notice(Notice::Role { from, to, why });
         }

@@ -11,18 +11,18 @@
 //! - E2 `settled` < `closing` < `current`, without gaps.
 
 use crate::event::Timestamp;
-use crate::operation::{IoPurpose, Leg, Stage};
+use crate::operation::{IoPurpose, Leg, Requester, Stage};
 use crate::slab::Key;
 use crate::{Engine, limits};
 use rep_types::planted;
-use rep_types::{DiskState, EpochNumber, IoError, RequestId};
+use rep_types::{DiskState, EpochNumber, IoError};
 use rep_wire::{Message, TransferId};
 
 /// Who waits for an epoch to settle.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum FlushWaiter {
     /// A client's FLUSH of a volume, and when it came.
-    Flush(RequestId, usize, Timestamp),
+    Flush(Requester, usize, Timestamp),
     /// A client's FUA write; it stands in the table until then.
     Fua(Key),
 }
@@ -110,15 +110,15 @@ impl Epochs {
 
 impl Engine {
     /// A client's FLUSH.
-    pub(crate) fn client_flush(&mut self, request: RequestId, index: usize) {
+    pub(crate) fn client_flush(&mut self, requester: Requester, index: usize) {
         let volume = &self.volumes[index];
         let good_here = volume.local.is_some() && volume.disk == DiskState::UpToDate;
         let good_there = self.is_connected() && volume.peer_disk == DiskState::UpToDate;
         if !good_here && !good_there {
-            return self.flush_without_data(request, index, self.epochs.current);
+            return self.flush_without_data(requester, index, self.epochs.current);
         }
         if self.volumes[index].starved.owes_flush_error {
-            return self.fail_flush(request, index, self.epochs.current);
+            return self.fail_flush(requester, index, self.epochs.current);
         }
         let volume = &self.volumes[index];
         let alone = !volume.mirrors(self.is_connected());
@@ -128,9 +128,9 @@ impl Engine {
             self.begin_lost_generation(index);
         }
         if self.epochs.is_clean() && self.recording == 0 || planted!("flush-answered-at-once") {
-            return self.answer(request, Some(index), Ok(()), None);
+            return self.answer(requester, Some(index), Ok(()), None);
         }
-        self.epochs.waiting.push(FlushWaiter::Flush(request, index, self.now));
+        self.epochs.waiting.push(FlushWaiter::Flush(requester, index, self.now));
         self.request_epoch_close();
     }
 
@@ -247,12 +247,12 @@ impl Engine {
             let stable = here || there;
             let result = if stable { Ok(()) } else { Err(IoError::Io) };
             match waiter {
-                FlushWaiter::Flush(request, _, arrived) if stable => {
+                FlushWaiter::Flush(requester, _, arrived) if stable => {
                     self.pacing.note_request(self.now.since(arrived), self.now);
                     self.volumes[index].stages.flush.note(self.now.since(arrived));
-                    self.answer(request, Some(index), result, None);
+                    self.answer(requester, Some(index), result, None);
                 }
-                FlushWaiter::Flush(request, ..) => self.flush_without_data(request, index, closing.epoch),
+                FlushWaiter::Flush(requester, ..) => self.flush_without_data(requester, index, closing.epoch),
                 FlushWaiter::Fua(key) => self.fua_flushed(key, result),
             }
         }

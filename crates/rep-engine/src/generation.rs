@@ -105,7 +105,7 @@ impl Engine {
 
     /// Tells operators when client I/O begins to wait, and when it goes on.
     pub(crate) fn tell_suspension(&mut self) {
-        let suspended = self.answers_wait() || self.data_is_awaited();
+        let suspended = self.answers_wait() || self.data_is_awaited() || self.forwards_wait();
         if std::mem::replace(&mut self.told_suspended, suspended) != suspended {
             self.notice(Notice::IoSuspended { suspended });
         }
@@ -117,7 +117,7 @@ impl Engine {
         for held in &held {
             match held.key {
                 Some(key) => self.end_operation(key, held.result),
-                None => self.answer(held.request, held.volume, held.result, held.payload),
+                None => self.answer(held.requester, held.volume, held.result, held.payload),
             }
         }
     }

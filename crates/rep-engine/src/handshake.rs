@@ -329,6 +329,8 @@ impl Engine {
 
     fn accept(&mut self, decisions: &[(VolumeNumber, SyncDecision)], peer: &NodeView) {
         self.set_connection(ConnectionState::Connected, Why::Handshake);
+        self.tell_forwarded();
+        self.forwarding_met(decisions);
         self.promoted_alone = false;
         self.archive_refused = false;
         self.set_peer_role(Some(peer.role), Why::Handshake);

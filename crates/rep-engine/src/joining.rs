@@ -90,6 +90,12 @@ impl Engine {
             if !force && self.clients_live_off_one_disk() {
                 return refused(Refusal::OnlyGoodCopy);
             }
+            if !force && self.forwarding.is_some() {
+                return refused(Refusal::DeviceIsOpen);
+            }
+            if !force && self.role == Role::Primary && self.peer_forwards() {
+                return refused(Refusal::PeerDeviceIsOpen);
+            }
             return self.begin_transition(id, [Step::Leave { asked: false, force }]);
         }
         self.stand_alone();

@@ -19,7 +19,10 @@ mod engine;
 mod epoch;
 mod event;
 mod fencing;
+mod forward;
+mod forwarded;
 mod generation;
+mod handover;
 mod handshake;
 mod idle_list;
 mod invariants;
@@ -57,7 +60,8 @@ pub use event::{ArchiveError, DiskSuccess, Event, FenceId, ResyncId, Timestamp};
 pub use latencies::Latencies;
 pub use resync::PacingSnapshot;
 pub use snapshot::{
-    ComparedSnapshot, Counters, FenceSnapshot, IoSuspension, ResyncSnapshot, Snapshot, VerifySnapshot, VolumeSnapshot,
+    ComparedSnapshot, Counters, FenceSnapshot, ForwardingSnapshot, IoSuspension, ResyncSnapshot, Snapshot,
+    VerifySnapshot, VolumeSnapshot,
 };
 pub use stages::StageLatencies;
 pub use sync_decision::{SyncSide, decide_sync, explain};

@@ -17,7 +17,7 @@ use crate::handshake::Handshake;
 use crate::operation::Leg;
 use crate::peer_requests::{PeerFlush, PeerRequestKind};
 use crate::{Engine, limits};
-use rep_types::{ConnectionState, DigestKey, DiskState, LinkCause, PayloadId, ReplicationState, SessionId};
+use rep_types::{ByteRange, ConnectionState, DigestKey, DiskState, LinkCause, PayloadId, ReplicationState, SessionId};
 use rep_wire::{ControlMessage, Message, TransferId};
 use std::collections::VecDeque;
 
@@ -156,16 +156,31 @@ impl Engine {
             Message::ResyncAck { id, result } => self.resync_acknowledged(id, result),
             Message::Ping { id } => self.send(Message::Pong { id }, None),
             Message::Pong { .. } => {}
-            Message::ForwardWrite { .. }
-            | Message::ForwardZero { .. }
-            | Message::ForwardRead { .. }
-            | Message::ForwardFlush { .. }
-            | Message::ForwardAck { .. }
-            | Message::ForwardData { .. } => {
-                self.release(payload);
-                self.drop_link(LinkCause::Protocol);
-            }
             Message::Control(message) => self.control_message(*message),
+            message => self.forwarding_message(message, payload),
+        }
+    }
+
+    /// Requests of a device that is open where the role isn't, and their answers.
+    fn forwarding_message(&mut self, message: Message, payload: Option<PayloadId>) {
+        use crate::forwarded::ForwardedKind::{Flush, Range};
+        use crate::operation::OperationKind::{Read, Write, Zero};
+        let none = ByteRange::new(0, 0);
+        match message {
+            Message::ForwardWrite { id, volume, range, fua } => match payload {
+                Some(_) => self.peer_forwarded(id, volume, range, Range(Write { fua }), payload),
+                None => self.drop_link(LinkCause::Protocol),
+            },
+            Message::ForwardZero { id, volume, range, mode, fua } => {
+                self.peer_forwarded(id, volume, range, Range(Zero { mode, fua }), None)
+            }
+            Message::ForwardRead { id, volume, range } => self.peer_forwarded(id, volume, range, Range(Read), None),
+            Message::ForwardFlush { id, volume } => self.peer_forwarded(id, volume, none, Flush, None),
+            Message::ForwardAck { id, result } => self.forward_answered(id, result, None),
+            Message::ForwardData { id, length, result } => {
+                self.forward_answered(id, result, Some((length, payload)));
+            }
+            _ => unreachable!("dispatched by the link"),
         }
     }
 
@@ -179,12 +194,14 @@ impl Engine {
             ControlMessage::Leave => self.peer_leaves(),
             ControlMessage::LeaveNoted { role } => self.leave_noted(role),
             ControlMessage::State { role, disks } => self.peer_state(role, disks),
-            ControlMessage::Handover { .. }
-            | ControlMessage::HandoverAnswer { .. }
-            | ControlMessage::ForwardBegin { .. }
-            | ControlMessage::ForwardReady { .. }
-            | ControlMessage::ForwardDone { .. }
-            | ControlMessage::ForwardEnd { .. } => self.drop_link(LinkCause::Protocol),
+            ControlMessage::Handover { step } if self.is_connected() => self.handover_asked(step),
+            ControlMessage::HandoverAnswer { refused } => self.handover_answered(refused),
+            ControlMessage::ForwardBegin { lease } => self.forward_begun(lease),
+            ControlMessage::ForwardReady { lease, resumed } => self.forward_ready(lease, resumed),
+            ControlMessage::ForwardDone { lease, results } => self.forward_done(lease, results),
+            ControlMessage::ForwardEnd { lease } => self.forward_ended(lease),
+            // It is out of turn, or a leave has crossed it: whoever asks sees the connection go.
+            ControlMessage::Handover { .. } => {}
             other => self.volume_message(other),
         }
     }
@@ -250,7 +267,8 @@ impl Engine {
             None => link.last_received.after(self.config.ping_interval),
         };
         let stalls =
-            (!self.ops.is_empty() || self.epochs.peer_flush_since().is_some()).then_some(link.next_stall_check);
+            (!self.ops.is_empty() || self.epochs.peer_flush_since().is_some() || self.forwards_since().is_some())
+                .then_some(link.next_stall_check);
         let handshake = link.handshake.as_ref().map(|handshake| handshake.deadline);
         [Some(ping), stalls, handshake].into_iter().flatten().min()
     }
@@ -274,6 +292,11 @@ impl Engine {
         }
     }
 
+    /// Since when the peer owes this node's clients an answer.
+    fn forwards_since(&self) -> Option<Timestamp> {
+        self.forwarding.as_ref().and_then(crate::forward::Forwarding::owed_since)
+    }
+
     /// Asks for a sign of life within `ping-timeout`, if that isn't under way.
     pub(crate) fn ping(&mut self) {
         let now = self.now;
@@ -290,7 +313,14 @@ impl Engine {
         let Some(link) = &self.link else { return };
         let (received, pinged) = (link.last_received, link.ping.is_some());
         let owed = self.ops.iter().filter(|(_, op)| op.peer == Leg::Open).map(|(_, op)| op.started);
-        let Some(oldest) = owed.chain(self.epochs.peer_flush_since()).min() else { return };
+        let Some(oldest) = owed.chain(self.epochs.peer_flush_since()).min() else {
+            // What is forwarded may wait for much there; but the peer is to live.
+            let silent = |since: Timestamp| since.max(received).after(self.config.timeout) <= self.now;
+            if self.forwards_since().is_some_and(silent) && !pinged {
+                self.ping();
+            }
+            return;
+        };
         if oldest.after(self.config.timeout * self.config.ko_count) <= self.now {
             self.drop_link(LinkCause::DiskStalled);
         } else if oldest.max(received).after(self.config.timeout) <= self.now && !pinged {

@@ -6,6 +6,26 @@ use rep_types::planted;
 use rep_types::{ByteRange, PayloadId, RequestId, SessionId, ZeroMode};
 use rep_wire::TransferId;
 
+/// Who is told how a request ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Requester {
+    /// A client of this node's device.
+    Client(RequestId),
+    /// A client of the peer's device, which forwards.
+    Peer(ForwardedId),
+    /// Nobody: a lock of a resync or a verify.
+    Nobody,
+}
+
+/// A request the peer forwarded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct ForwardedId {
+    /// The forwarding it belongs to.
+    pub lease: u64,
+    /// Its number there.
+    pub id: TransferId,
+}
+
 /// One of the two places an operation goes to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Leg {
@@ -104,8 +124,8 @@ pub(crate) enum Stage {
 /// An operation.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Operation {
-    /// The client's name for it; meaningless for a resync's lock.
-    pub request: RequestId,
+    /// Who asked for it.
+    pub requester: Requester,
     /// Position in the engine's list of volumes.
     pub volume: usize,
     pub kind: OperationKind,

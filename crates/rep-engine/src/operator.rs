@@ -19,6 +19,10 @@ use std::collections::VecDeque;
 pub(crate) enum Step {
     /// Become Primary.
     Promote(PromotionStage),
+    /// Hand the role over to the peer.
+    Handover(crate::handover::HandoverStage),
+    /// Answer what is forwarded, as far as that goes, and take the device away.
+    StopForwarding,
     /// Take no more client requests, and wait for those under way.
     Drain,
     /// Wait until everything completed is stable on both disks.
@@ -75,6 +79,10 @@ pub(crate) struct Transition {
     pub outcome: CommandOutcome,
     /// The operator no longer waits.
     pub abandoned: bool,
+    /// What it ends with all the same, once what it had begun is taken back.
+    pub failure: Option<CommandError>,
+    /// The peer waits for its end: it hands its role over.
+    pub for_peer: bool,
 }
 
 type Answer = Result<CommandOutcome, CommandError>;
@@ -122,6 +130,7 @@ impl Engine {
                 if !suspended && !self.suspended {
                     self.waive_fence();
                     self.let_starved_fail();
+                    self.let_forwards_fail();
                 }
                 self.suspended = suspended;
                 self.open_gate();
@@ -142,6 +151,7 @@ impl Engine {
             Command::Disconnect { force } => self.disconnect(id, force),
             Command::Promote { force } => self.promote(id, force),
             Command::Demote => self.demote(id),
+            Command::Handover => self.handover(id),
             Command::ResyncFull { from, .. } => self.resync_full(id, index, from),
             Command::Invalidate { .. } => self.invalidate(id, index),
             Command::InvalidatePeer { volume } => self.invalidate_peer(id, index, volume),
@@ -153,7 +163,14 @@ impl Engine {
 
     pub(crate) fn begin_transition(&mut self, id: CommandId, steps: impl IntoIterator<Item = Step>) -> Option<Answer> {
         let steps = steps.into_iter().collect();
-        self.transition = Some(Transition { id, steps, outcome: CommandOutcome::Done, abandoned: false });
+        self.transition = Some(Transition {
+            id,
+            steps,
+            outcome: CommandOutcome::Done,
+            abandoned: false,
+            failure: None,
+            for_peer: false,
+        });
         None
     }
 
@@ -191,8 +208,12 @@ impl Engine {
         }
     }
 
-    fn end_transition(&mut self, error: Option<CommandError>) -> bool {
+    pub(crate) fn end_transition(&mut self, error: Option<CommandError>) -> bool {
         let Some(transition) = self.transition.take() else { return false };
+        if transition.for_peer && error.is_some() {
+            self.takeover_failed();
+        }
+        let error = transition.failure.or(error);
         if !transition.abandoned {
             self.finish_command(transition.id, error.map_or(Ok(transition.outcome), Err));
         }
@@ -202,6 +223,8 @@ impl Engine {
     fn poll_step(&mut self, step: Step) -> Progress {
         match step {
             Step::Promote(stage) => self.poll_promotion(stage),
+            Step::Handover(stage) => self.poll_handover(stage),
+            Step::StopForwarding => self.poll_stop_forwarding(),
             Step::Drain => self.poll_drain(),
             Step::Settle => self.poll_settle(),
             Step::Demote(stage) => self.poll_demotion(stage),
@@ -245,6 +268,7 @@ impl Engine {
                 self.set_word(OperatorWord::None);
             }
             Some(Step::Leave { .. }) => self.force_leave(),
+            Some(Step::Handover(stage)) if self.handover_abandoned(stage) => self.transition = None,
             _ => {}
         }
     }
@@ -280,6 +304,7 @@ impl Engine {
             self.end_transition(Some(CommandError::PeerLost));
         }
         self.promotion_granted_until = None;
+        self.forwarding_goes_on();
     }
 
     // ---- resync ----
@@ -543,6 +568,9 @@ impl Engine {
 
     fn shutdown(&mut self, id: CommandId) -> Option<Answer> {
         let mut steps = Vec::new();
+        if self.forwarding.is_some() {
+            steps.push(Step::StopForwarding);
+        }
         if self.role == Role::Primary {
             self.stop_serving();
             steps.extend([Step::Drain, Step::Settle, Step::Demote(crate::role::DemotionStage::Begin)]);

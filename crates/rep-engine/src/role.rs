@@ -236,6 +236,7 @@ impl Engine {
             volume.offered_bytes = Some(volume.size_bytes);
             self.out.push(Action::Export { volume: volume.number, size_bytes: Some(volume.size_bytes) });
         }
+        self.take_back_forwards();
         if self.is_connected() {
             self.send_state();
             if decide_anew {
@@ -273,7 +274,10 @@ impl Engine {
 
     pub(crate) fn demote(&mut self, id: CommandId) -> Option<Answer> {
         if self.role == Role::Secondary {
-            return Some(Ok(CommandOutcome::Done));
+            return Some(self.close_forwarding());
+        }
+        if self.peer_forwards() {
+            return refused(Refusal::PeerDeviceIsOpen);
         }
         if self.volumes.iter().any(|volume| volume.openers > 0) {
             return refused(Refusal::DeviceIsOpen);

@@ -20,6 +20,17 @@ pub enum IoSuspension {
     NoData,
     /// The metadata is being written for a change of role or generation.
     Metadata,
+    /// The device is open here without the role, and no Primary takes its requests.
+    Forwarding,
+}
+
+/// A device that is open where the role isn't.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ForwardingSnapshot {
+    /// Whether its requests wait, for want of a Primary that takes them.
+    pub waits: bool,
+    /// How many aren't answered.
+    pub requests: usize,
 }
 
 /// What is known of an absent peer.
@@ -50,6 +61,10 @@ pub struct Snapshot {
     pub resync_refused: bool,
     /// What is known of an absent peer; `None`: it isn't absent, or nothing and nobody was asked.
     pub fence: Option<FenceSnapshot>,
+    /// The device is open here, and its requests are forwarded to the peer.
+    pub forwarding: Option<ForwardingSnapshot>,
+    /// The peer's device is open, and its requests are forwarded to this node.
+    pub peer_forwards: bool,
     /// Why a promotion without force would be refused now; `None`: it is safe (R29).
     pub promotion_refused: Option<Refusal>,
     /// How resyncs yield to this node's clients; `None`: it is Secondary and has none.

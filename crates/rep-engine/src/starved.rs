@@ -21,11 +21,11 @@
 
 use crate::Engine;
 use crate::engine::Held;
-use crate::operation::{Leg, OperationKind, Stage};
+use crate::operation::{Leg, OperationKind, Requester, Stage};
 use crate::slab::Key;
 use crate::volume::Volume;
 use rep_types::planted;
-use rep_types::{DiskState, EpochNumber, IoError, OnNoData, RequestId, Role, SyncDecision, SyncVerdict, VolumeNumber};
+use rep_types::{DiskState, EpochNumber, IoError, OnNoData, Role, SyncDecision, SyncVerdict, VolumeNumber};
 use rep_wire::PriorEnd;
 use std::collections::VecDeque;
 
@@ -33,7 +33,7 @@ use std::collections::VecDeque;
 #[derive(Debug, Default)]
 pub(crate) struct Starved {
     operations: VecDeque<Key>,
-    flushes: Vec<RequestId>,
+    flushes: Vec<Requester>,
     /// The operator had what waited fail, and what comes until there is data again fails too.
     waived: bool,
     /// What was to be made stable is lost, with no other good copy in reach, and no client has been told.
@@ -108,18 +108,18 @@ impl Engine {
     }
 
     /// A FLUSH of what was written up to an epoch, which no disk that counts has done.
-    pub(crate) fn flush_without_data(&mut self, request: RequestId, index: usize, epoch: EpochNumber) {
+    pub(crate) fn flush_without_data(&mut self, requester: Requester, index: usize, epoch: EpochNumber) {
         if self.volumes[index].starved.owes_flush_error || !self.waits_for_data(index) {
-            return self.fail_flush(request, index, epoch);
+            return self.fail_flush(requester, index, epoch);
         }
-        self.volumes[index].starved.flushes.push(request);
+        self.volumes[index].starved.flushes.push(requester);
     }
 
     /// A FLUSH is an error: whatever becomes of what was written up to an epoch, its clients have been told.
-    pub(crate) fn fail_flush(&mut self, request: RequestId, index: usize, epoch: EpochNumber) {
+    pub(crate) fn fail_flush(&mut self, requester: Requester, index: usize, epoch: EpochNumber) {
         self.volumes[index].starved.owes_flush_error = false;
         self.note_flushed(index, epoch);
-        self.answer(request, Some(index), Err(IoError::Io), None);
+        self.answer(requester, Some(index), Err(IoError::Io), None);
     }
 
     /// A flush failed. Where no other disk has what it was to make stable, a client is owed that word (N2).
@@ -184,8 +184,8 @@ impl Engine {
                 self.runnable.push_back(key);
             }
         }
-        for request in std::mem::take(&mut self.volumes[index].starved.flushes) {
-            self.client_flush(request, index);
+        for requester in std::mem::take(&mut self.volumes[index].starved.flushes) {
+            self.client_flush(requester, index);
         }
         self.tell_suspension();
         true
@@ -201,8 +201,8 @@ impl Engine {
             for key in std::mem::take(&mut self.volumes[index].starved.operations) {
                 self.end_operation(key, Err(IoError::Io));
             }
-            for request in std::mem::take(&mut self.volumes[index].starved.flushes) {
-                self.fail_flush(request, index, self.epochs.current);
+            for requester in std::mem::take(&mut self.volumes[index].starved.flushes) {
+                self.fail_flush(requester, index, self.epochs.current);
             }
         }
         self.tell_suspension();
@@ -220,8 +220,8 @@ impl Engine {
             return false;
         }
         op.stage = Stage::Answering;
-        let (request, volume) = (op.request, Some(op.volume));
-        self.held.push(Held { request, key: Some(key), volume, result: Ok(()), payload: None });
+        let (requester, volume) = (op.requester, Some(op.volume));
+        self.held.push(Held { requester, key: Some(key), volume, result: Ok(()), payload: None });
         true
     }
 
@@ -232,7 +232,7 @@ impl Engine {
             let again = held.volume == Some(index) && held.result.is_ok() && self.waits_for_data(index);
             match held.key {
                 Some(key) if again => self.without_data(key),
-                None if again => self.flush_without_data(held.request, index, self.epochs.current),
+                None if again => self.flush_without_data(held.requester, index, self.epochs.current),
                 _ => {
                     if held.volume == Some(index) {
                         held.result = Err(IoError::Io);

@@ -19,6 +19,8 @@ impl Engine {
             Some(IoSuspension::Operator)
         } else if self.fence_holds() {
             Some(IoSuspension::Fencing)
+        } else if self.forwards_wait() {
+            Some(IoSuspension::Forwarding)
         } else if self.data_is_awaited() {
             Some(IoSuspension::NoData)
         } else {
@@ -35,6 +37,8 @@ impl Engine {
             io_suspended,
             resync_refused: self.resync_refused,
             fence: self.fence_snapshot(),
+            forwarding: self.forwarding_snapshot(),
+            peer_forwards: self.role == Role::Primary && self.peer_forwards(),
             promotion_refused,
             pacing: (self.role == Role::Primary).then(|| self.pacing.snapshot()),
             volumes: (0..self.volumes.len())

@@ -22,7 +22,7 @@
 use crate::action::{Action, Notice, Why};
 use crate::command::{CommandError, CommandOutcome, Side};
 use crate::event::Timestamp;
-use crate::operation::{IoPurpose, Leg, Operation, OperationKind, Stage};
+use crate::operation::{IoPurpose, Leg, Operation, OperationKind, Requester, Stage};
 use crate::operator::Step;
 use crate::slab::Key;
 use crate::snapshot::VerifySnapshot;
@@ -30,7 +30,7 @@ use crate::volume::Volume;
 use crate::{Engine, limits};
 use rep_types::{
     BLOCK_SIZE, BlockRange, ByteRange, CommandId, DIGEST_LENGTH, DigestKey, DiskState, IoError, LinkCause, Refusal,
-    ReplicationState, RequestId, Role, VolumeNumber, planted,
+    ReplicationState, Role, VolumeNumber, planted,
 };
 use rep_wire::{ControlMessage, TransferId};
 use std::collections::VecDeque;
@@ -227,7 +227,7 @@ impl Engine {
         while let Some(range) = self.next_verify_range(index) {
             let Some(verify) = &mut self.volumes[index].verify else { break };
             let serial = verify.serial;
-            self.insert_operation(RequestId(0), index, range, None, OperationKind::VerifyLead { serial });
+            self.insert_operation(Requester::Nobody, index, range, None, OperationKind::VerifyLead { serial });
             moved = true;
         }
         moved | self.verify_ends(index)
@@ -451,7 +451,13 @@ impl Engine {
             return self.drop_link(LinkCause::Protocol);
         }
         self.volumes[index].verify_key = key;
-        self.insert_operation(RequestId(0), index, range, None, OperationKind::VerifyFollow { transfer: id, serial });
+        self.insert_operation(
+            Requester::Nobody,
+            index,
+            range,
+            None,
+            OperationKind::VerifyFollow { transfer: id, serial },
+        );
     }
 
     /// The range the peer asked for is locked: read it.

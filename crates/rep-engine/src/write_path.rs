@@ -9,7 +9,7 @@
 //! and it starts over from the gate, so no decision taken before the wait is used after it.
 
 use crate::action::{Action, ReadInto};
-use crate::operation::{IoPurpose, Leg, Operation, OperationKind, Stage};
+use crate::operation::{IoPurpose, Leg, Operation, OperationKind, Requester, Stage};
 use crate::slab::Key;
 use crate::volume::LogWaiter;
 use crate::{Engine, limits};
@@ -29,7 +29,7 @@ impl Engine {
         let kind = OperationKind::Write { fua };
         if let Err(error) = self.enter(request, volume, range, Some(payload), kind) {
             self.release(Some(payload));
-            self.answer(request, None, Err(error), None);
+            self.answer(Requester::Client(request), None, Err(error), None);
         }
     }
 
@@ -42,7 +42,7 @@ impl Engine {
         fua: bool,
     ) {
         if let Err(error) = self.enter(request, volume, range, None, OperationKind::Zero { mode, fua }) {
-            self.answer(request, None, Err(error), None);
+            self.answer(Requester::Client(request), None, Err(error), None);
         }
     }
 
@@ -54,21 +54,23 @@ impl Engine {
         payload: PayloadId,
     ) {
         if let Err(error) = self.enter(request, volume, range, Some(payload), OperationKind::Read) {
-            self.answer(request, None, Err(error), Some(payload));
+            self.answer(Requester::Client(request), None, Err(error), Some(payload));
         }
     }
 
     pub(crate) fn client_flush_request(&mut self, request: RequestId, volume: VolumeNumber) {
+        let requester = Requester::Client(request);
         match self.volume_index(volume) {
+            Some(index) if self.forwarding.is_some() => self.forward_flush(request, index),
             _ if self.role != Role::Primary || self.demoting => {
-                self.answer(request, None, Err(IoError::NotPrimary), None)
+                self.answer(requester, None, Err(IoError::NotPrimary), None)
             }
-            Some(index) => self.client_flush(request, index),
-            None => self.answer(request, None, Err(IoError::Invalid), None),
+            Some(index) => self.client_flush(requester, index),
+            None => self.answer(requester, None, Err(IoError::Invalid), None),
         }
     }
 
-    /// Checks a request and puts it into the table.
+    /// Checks a request and puts it into the table, or among those that are forwarded.
     fn enter(
         &mut self,
         request: RequestId,
@@ -78,27 +80,34 @@ impl Engine {
         kind: OperationKind,
     ) -> Result<(), IoError> {
         let index = self.volume_index(volume).ok_or(IoError::Invalid)?;
-        if self.role != Role::Primary || self.demoting {
+        if self.forwarding.is_none() && (self.role != Role::Primary || self.demoting) {
             return Err(IoError::NotPrimary);
         }
-        if !range.is_legal(self.volumes[index].size_bytes) || range.length > ZERO_LENGTH_MAX {
+        if !self.is_legal_request(index, range) {
             return Err(IoError::Invalid);
         }
-        self.insert_operation(request, index, range, payload, kind);
+        if self.forwarding.is_some() {
+            return self.forward_request(request, index, range, payload, kind);
+        }
+        self.insert_operation(Requester::Client(request), index, range, payload, kind);
         Ok(())
+    }
+
+    pub(crate) fn is_legal_request(&self, index: usize, range: ByteRange) -> bool {
+        range.is_legal(self.volumes[index].size_bytes) && range.length <= ZERO_LENGTH_MAX
     }
 
     /// Puts an operation into the table; it runs at once if nothing stands in its way.
     pub(crate) fn insert_operation(
         &mut self,
-        request: RequestId,
+        requester: Requester,
         index: usize,
         range: ByteRange,
         payload: Option<PayloadId>,
         kind: OperationKind,
     ) -> Key {
         let key = self.ops.insert(Operation {
-            request,
+            requester,
             volume: index,
             kind,
             range,
@@ -182,10 +191,10 @@ impl Engine {
         let volume = &mut self.volumes[op.volume];
         let number = volume.number;
         if volume.reads_locally(op.range) {
-            let Some(payload) = op.payload else { return };
             let io = self.new_io(op.volume, IoPurpose::ClientRead(key));
             self.set_legs(key, Leg::Open, Leg::Unused);
-            let into = ReadInto::Payload(payload);
+            // A client of the peer's brings no buffer along.
+            let into = op.payload.map_or(ReadInto::NewPayload, ReadInto::Payload);
             self.out.push(Action::ReadDisk { io, volume: number, range: op.range, into });
         } else if connected && volume.peer_disk == DiskState::UpToDate {
             self.set_legs(key, Leg::Unused, Leg::Open);
@@ -393,10 +402,10 @@ impl Engine {
             if result.is_ok() {
                 self.volumes[op.volume].counters.read_bytes += u64::from(op.range.length);
             }
-            self.answer(op.request, Some(op.volume), result, op.payload);
+            self.answer(op.requester, Some(op.volume), result, op.payload);
         } else if op.kind.is_client_write() {
             self.release(op.payload);
-            self.answer(op.request, Some(op.volume), result, None);
+            self.answer(op.requester, Some(op.volume), result, None);
         } else {
             self.release(op.payload);
         }
@@ -426,10 +435,13 @@ impl Engine {
     }
 
     /// A client's local read ended well.
-    pub(crate) fn local_read_done(&mut self, key: Key) {
-        if self.ops.get(key).is_some_and(|op| op.kind == OperationKind::Read && op.local == Leg::Open) {
-            self.end_operation(key, Ok(()));
+    pub(crate) fn local_read_done(&mut self, key: Key, new: Option<PayloadId>) {
+        let awaited = |op: &&mut Operation| op.kind == OperationKind::Read && op.local == Leg::Open;
+        let Some(op) = self.ops.get_mut(key).filter(awaited) else { return self.release(new) };
+        if new.is_some() {
+            op.payload = new;
         }
+        self.end_operation(key, Ok(()));
     }
 
     /// The peer answered a client's read.

@@ -157,6 +157,27 @@ pub enum Refusal {
     /// The peer's disk has no room for a larger volume.
     #[error("the peer's disk has no room for a larger volume; enlarge it, then resize again")]
     PeerDiskNotGrown,
+    /// Only the Primary can hand its role over.
+    #[error("this node isn't Primary; a handover is begun where the role is")]
+    NotPrimary,
+    /// The peer's program doesn't know how.
+    #[error("the peer's repd is too old for that; upgrade it first")]
+    PeerTooOld,
+    /// The peer's disk isn't good.
+    #[error("the peer's disk isn't UpToDate; wait for it with 'repctl wait RES synced', then try again")]
+    PeerNotUpToDate,
+    /// Another command hasn't ended at the peer.
+    #[error("another command on this resource hasn't ended on the peer; try again in a moment")]
+    PeerBusy,
+    /// The peer was to be Primary and could not.
+    #[error("the peer could not become Primary, and this node is Primary again; see 'repctl status RES' there")]
+    PeerNotPromoted,
+    /// The peer's device is open, and its requests come here.
+    #[error(
+        "the device is open on the peer, whose requests are forwarded to this node; close it there, or hand the role \
+         back with 'repctl handover RES'"
+    )]
+    PeerDeviceIsOpen,
     /// Neither disk has.
     #[error("neither node's disk has room for a larger volume; enlarge both, then resize again")]
     DisksNotGrown,

@@ -51,6 +51,11 @@ bugs! {
     "peer-flush-not-done": "the peer acknowledges a flush it hasn't done",
     "unflushed-forgotten": "losing the peer doesn't mark what it hadn't flushed",
     "peer-acks-on-receipt": "the peer acknowledges a write when it arrives",
+    // ---- a device whose requests are forwarded ----
+    "forwarded-again": "a Primary does a forwarded request again when it comes again",
+    "forwarded-untold": "what was done while the connection was gone isn't told first when it is back",
+    "forwarded-twice": "what a Primary that has forgotten may have done is done again",
+    "forwarded-flush-not-done": "a forwarded FLUSH is answered when it comes",
     // ---- losing a replica ----
     "open-writes-forgotten": "losing the peer doesn't mark what is under way",
     "told-finish-forgotten": "a source that never heard of its resync's end begins no generation",

@@ -3,15 +3,14 @@
 use super::{Resync, Stage};
 use crate::action::{Action, Notice, ReadInto, Why};
 use crate::event::{DiskSuccess, Timestamp};
-use crate::operation::{IoPurpose, Leg, Operation, OperationKind, Stage as OperationStage};
+use crate::operation::{IoPurpose, Leg, Operation, OperationKind, Requester, Stage as OperationStage};
 use crate::slab::Key;
 use crate::volume::settle_crash;
 use crate::{Engine, generation, limits};
 use rep_meta::DataState;
 use rep_types::planted;
 use rep_types::{
-    BlockIndex, ByteRange, DigestKey, DiskState, IoError, LinkCause, REQUEST_LENGTH_MAX, ReplicationState, RequestId,
-    VolumeNumber,
+    BlockIndex, ByteRange, DigestKey, DiskState, IoError, LinkCause, REQUEST_LENGTH_MAX, ReplicationState, VolumeNumber,
 };
 use rep_wire::{ControlMessage, Message, TransferId};
 
@@ -179,7 +178,7 @@ impl Engine {
                 None => OperationKind::ResyncSource { transfer: id },
                 Some(_) => OperationKind::ResyncCompareFor { transfer: id },
             };
-            let key = self.insert_operation(RequestId(0), index, range, None, kind);
+            let key = self.insert_operation(Requester::Nobody, index, range, None, kind);
             if let Some(resync) = &mut self.volumes[index].resync {
                 resync.serving.push((id, key));
                 resync.comparison.note_asked(key, compare);

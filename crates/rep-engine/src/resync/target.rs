@@ -2,7 +2,7 @@
 
 use super::{Comparison, Resync, Stage};
 use crate::action::{Action, Notice, Why};
-use crate::operation::{IoPurpose, Leg, Operation, OperationKind, Stage as OperationStage};
+use crate::operation::{IoPurpose, Leg, Operation, OperationKind, Requester, Stage as OperationStage};
 use crate::slab::Key;
 use crate::volume::settle_crash;
 use crate::{Engine, limits};
@@ -10,7 +10,7 @@ use rep_meta::DataState;
 use rep_types::planted;
 use rep_types::{
     BlockIndex, BlockRange, ByteRange, DiskState, GENERATION_HISTORY_LENGTH, GenerationId, IoError, LinkCause,
-    PayloadId, ReplicationState, RequestId, VolumeNumber, ZeroMode,
+    PayloadId, ReplicationState, VolumeNumber, ZeroMode,
 };
 use rep_wire::{ControlMessage, Message, TransferId};
 use std::time::Duration;
@@ -215,7 +215,7 @@ impl Engine {
             true => OperationKind::ResyncCompare { serial },
             false => OperationKind::ResyncTarget { serial },
         };
-        self.insert_operation(RequestId(0), index, range, None, kind);
+        self.insert_operation(Requester::Nobody, index, range, None, kind);
     }
 
     /// The range is locked: ask for it.
