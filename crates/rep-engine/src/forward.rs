@@ -229,6 +229,7 @@ impl Engine {
     /// This node is, or stays, Primary: what waits becomes its own clients' again, in order.
     pub(crate) fn take_back_forwards(&mut self) {
         let Some(forwarding) = self.forwarding.take() else { return };
+        self.notice(Notice::Forwarding { forwards: false });
         for index in 0..self.volumes.len() {
             let debt = forwarding.debts[index];
             let unstable = debt.answered > debt.stable;
@@ -251,7 +252,6 @@ impl Engine {
                 Asked::Flush { .. } => self.client_flush(requester, forward.volume),
             }
         }
-        self.notice(Notice::Forwarding { forwards: false });
         self.tell_suspension();
     }
 
@@ -297,7 +297,9 @@ impl Engine {
 
     /// What waits fails now, and what comes until requests flow again as well.
     pub(crate) fn let_forwards_fail(&mut self) {
-        if self.forwards_wait()
+        // One that is being handed over ends by itself.
+        if self.role == Role::Secondary
+            && self.forwards_wait()
             && let Some(forwarding) = &mut self.forwarding
         {
             forwarding.waived = true;
@@ -392,7 +394,7 @@ impl Engine {
             return false;
         };
         if forwarding.begun != Some(session) {
-            (forwarding.begun, forwarding.ready) = (Some(session), None);
+            (forwarding.begun, forwarding.ready, forwarding.paused) = (Some(session), None, false);
             if forwarding.remembered_on != Some(session) {
                 forwarding.doubt_below = forwarding.sent_end;
             }
@@ -400,7 +402,7 @@ impl Engine {
             self.send(ControlMessage::ForwardBegin { lease }, None);
             return true;
         }
-        if forwarding.ready != Some(session) || forwarding.paused {
+        if forwarding.ready != Some(session) || forwarding.paused || self.suspended {
             return false;
         }
         let mut sent = false;
@@ -440,6 +442,7 @@ impl Engine {
         if resumed {
             forwarding.is_remembered(session);
         }
+        forwarding.remembered_on = session;
         for debt in forwarding.debts.iter_mut().filter(|debt| forwarding.parted && debt.answered > debt.stable) {
             debt.owes_flush_error = true;
         }
@@ -469,7 +472,10 @@ impl Engine {
     /// A handshake has ended. Unless it found that nobody wrote alone, what was sent before is in doubt, until the peer shows that
     /// it remembers.
     pub(crate) fn forwarding_met(&mut self, decisions: &[(VolumeNumber, SyncDecision)]) {
-        let Some(forwarding) = &mut self.forwarding else { return };
+        let session = self.session();
+        let Some(forwarding) = self.forwarding.as_mut().filter(|forwarding| forwarding.remembered_on != session) else {
+            return;
+        };
         let equal = |(_, decision): &(VolumeNumber, SyncDecision)| {
             matches!(decision.rule, SyncRule::Reconnected | SyncRule::CrashedPrimary | SyncRule::BothOff)
         };
@@ -528,6 +534,11 @@ impl Engine {
     }
 
     fn finish_forward(&mut self, id: TransferId, mut result: Result<(), IoError>, data: Option<PayloadId>) {
+        let index = self.forwarding.as_ref().and_then(|forwarding| forwarding.get(id)).map(|forward| forward.volume);
+        if index.is_some_and(|index| !self.good_data_is_in_reach(index)) {
+            // The answer was on its way when the disk that had it went here: no disk that counts has it (R32).
+            result = result.and(Err(IoError::Io));
+        }
         let Some(forwarding) = &mut self.forwarding else { return self.release(data) };
         let Some(forward) = forwarding.take(id) else { return self.release(data) };
         let debt = &mut forwarding.debts[forward.volume];
@@ -568,6 +579,11 @@ impl Engine {
         self.out.push(Action::Complete { request: forward.request, result, payload });
     }
 
+    fn good_data_is_in_reach(&self, index: usize) -> bool {
+        let volume = &self.volumes[index];
+        volume.is_good() || self.is_connected() && volume.peer_disk == rep_types::DiskState::UpToDate
+    }
+
     /// What operators are shown.
     pub(crate) fn forwarding_snapshot(&self) -> Option<crate::snapshot::ForwardingSnapshot> {
         self.forwarding.as_ref().map(|forwarding| crate::snapshot::ForwardingSnapshot {
@@ -579,6 +595,6 @@ impl Engine {
     pub(crate) fn assert_forwarding_invariants(&self) {
         let Some(forwarding) = &self.forwarding else { return };
         assert!(self.role == Role::Secondary || self.is_handing_over(), "FW1: a Primary forwards");
-        forwarding.assert_invariants(self.primary_in_reach());
+        forwarding.assert_invariants(self.primary_in_reach().filter(|_| !self.suspended));
     }
 }

@@ -73,6 +73,12 @@ impl Engine {
         steps.is_some_and(|steps| steps.iter().any(|step| matches!(step, Step::Handover(_))))
     }
 
+    /// Whether this node is becoming Primary, or handing that over.
+    pub(crate) fn is_changing_role(&self) -> bool {
+        let steps = self.transition.as_ref().map(|transition| &transition.steps);
+        steps.is_some_and(|steps| steps.iter().any(|step| matches!(step, Step::Handover(_) | Step::Promote(_))))
+    }
+
     pub(crate) fn poll_handover(&mut self, stage: HandoverStage) -> Progress {
         match stage {
             HandoverStage::Ask { .. } | HandoverStage::Drain | HandoverStage::Settle if !self.is_connected() => {

@@ -63,6 +63,8 @@ pub struct Snapshot {
     pub fence: Option<FenceSnapshot>,
     /// The device is open here, and its requests are forwarded to the peer.
     pub forwarding: Option<ForwardingSnapshot>,
+    /// Becoming Primary, or handing the role over, is under way: who will have it isn't known yet.
+    pub promoting: bool,
     /// The peer's device is open, and its requests are forwarded to this node.
     pub peer_forwards: bool,
     /// Why a promotion without force would be refused now; `None`: it is safe (R29).

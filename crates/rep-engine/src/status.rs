@@ -38,6 +38,7 @@ impl Engine {
             resync_refused: self.resync_refused,
             fence: self.fence_snapshot(),
             forwarding: self.forwarding_snapshot(),
+            promoting: self.is_changing_role(),
             peer_forwards: self.role == Role::Primary && self.peer_forwards(),
             promotion_refused,
             pacing: (self.role == Role::Primary).then(|| self.pacing.snapshot()),

@@ -326,7 +326,12 @@ impl World {
                 && op.kind.writes_data()
                 && op.kind.sectors().is_some_and(|at| at.overlaps(Sectors { first: sector, count: 1 }))
         });
-        asked || written
+        let late = self
+            .clients
+            .late
+            .iter()
+            .any(|(_, write)| write.volume == volume && (write.first..write.first + write.count).contains(&sector));
+        asked || written || late
     }
 
     /// A node became Primary: by force, or with good data in reach (I-G5).
@@ -450,7 +455,8 @@ impl World {
     pub(crate) fn check_error(&mut self, asked: &Outstanding, result: Result<(), IoError>) {
         let Some(snapshot) = self.snapshot(asked.node) else { return };
         let healthy = snapshot.volumes[asked.volume].disk == DiskState::UpToDate && snapshot.role == Role::Primary;
-        if healthy && !self.operator.disks_failed && !self.may_be_told(asked) {
+        let in_doubt = self.was_taken_back_in_doubt(asked.node);
+        if healthy && !self.operator.disks_failed && !in_doubt && !self.may_be_told(asked) {
             let detail = format!("node {} answers {:?} with {result:?} on a healthy disk", asked.node, asked.op);
             self.fail(Kind::WrongData, "I-F1", detail);
         }

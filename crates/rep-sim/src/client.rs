@@ -53,6 +53,8 @@ pub struct Clients {
     pub budgets: Vec<[Option<crate::checks::ResyncBudget>; 2]>,
     /// Who is owed the word of a loss, by volume.
     pub owed: Vec<Option<crate::owed::Owed>>,
+    /// Writes whose client died, or was told of an error, while its Primary may still have them to do; and on which node it was.
+    pub late: Vec<(usize, WriteRef)>,
     /// Whether a FLUSH has failed since a write was answered last, by volume: whatever is lost, its clients have been told.
     pub told: Vec<bool>,
     next_request: u64,
@@ -185,6 +187,7 @@ impl World {
         self.check_answered_alone(&asked, result);
         self.check_answered_with_data(&asked, result);
         self.check_starved_answer(&asked, result);
+        self.check_forwarded_answer(&asked, result);
         if result.is_err() {
             self.seen(Sometimes::RequestFailed);
             self.check_error(&asked, result);
@@ -228,7 +231,8 @@ impl World {
             let detail = format!("a read of {count} sectors returns {}", payload.sectors.len());
             return self.fail(Kind::WrongData, "I-R1", detail);
         }
-        if self.has_unreported_failure(asked.node, asked.volume) || self.serves_what_died(asked.node, asked.volume) {
+        let server = if self.forwards(asked.node) { 1 - asked.node } else { asked.node };
+        if self.has_unreported_failure(server, asked.volume) || self.serves_what_died(server, asked.volume) {
             // A disk has lost what its cache held, and nobody could know yet.
             return self.history.drop_read(asked.began);
         }
@@ -259,7 +263,7 @@ impl World {
     fn write_answered(&mut self, asked: &Outstanding, result: Result<(), IoError>, fua: bool) {
         let Some(write) = asked.write else { return };
         if result.is_err() {
-            return self.history.abandon_write(write);
+            return self.give_up_write(asked.node, write);
         }
         let zero = matches!(asked.op, ClientOp::Zero { .. });
         self.seen(if zero { Sometimes::ZeroAnswered } else { Sometimes::WriteAnswered });
@@ -278,13 +282,14 @@ impl World {
 
     /// A daemon died: its clients will never know.
     pub(crate) fn orphan_requests(&mut self, node: usize) {
+        self.late_writes_are_done(1 - node);
         let orphans: Vec<u64> =
             self.clients.outstanding.iter().filter(|(_, asked)| asked.node == node).map(|(id, _)| *id).collect();
         for id in orphans {
             let Some(asked) = self.clients.outstanding.remove(&id) else { continue };
             self.seen(Sometimes::RequestOrphaned);
             match asked.write {
-                Some(write) => self.history.abandon_write(write),
+                Some(write) => self.give_up_write(node, write),
                 None => self.history.drop_read(asked.began),
             }
         }

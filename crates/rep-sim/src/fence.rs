@@ -182,7 +182,9 @@ impl World {
     /// A Primary without its peer answered a write: only when that can't go on (I-G6).
     pub(crate) fn check_answered_alone(&mut self, asked: &Outstanding, result: Result<(), IoError>) {
         let write = matches!(asked.op, ClientOp::Write { .. } | ClientOp::Zero { .. });
-        if !write || result.is_err() || !self.is_guarded() || !self.is_apart(asked.node) {
+        // What a Secondary answers its Primary has: it only tells.
+        let tells = self.role(asked.node) == Role::Secondary;
+        if !write || tells || result.is_err() || !self.is_guarded() || !self.is_apart(asked.node) {
             return;
         }
         if let Some(why) = self.peer_may_go_on(asked.node) {

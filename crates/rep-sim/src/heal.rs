@@ -109,6 +109,9 @@ impl World {
             self.resume(node, round >= DEMOTE_AFTER);
         }
         self.mend_planted();
+        if round > 1 {
+            self.mend_forwarding(round >= DEMOTE_AFTER);
+        }
         let states = [0, 1].map(|node| self.snapshot(node).map(|snapshot| snapshot.connection));
         let apart = |state| matches!(state, Some(ConnectionState::SplitBrain | ConnectionState::UnrelatedData));
         if self.history.forked && states.into_iter().any(apart) {
@@ -206,10 +209,12 @@ impl World {
 
     /// Reads back, as clients, every block clients ever used.
     fn read_everything(&mut self) {
+        let forwarder = (0..2).find(|node| self.forwards(*node)).filter(|_| self.dice.misc.chance(500));
         let Some(node) = (0..2).find(|node| self.role(*node) == Role::Primary) else {
             let node = self.dice.misc.below(2) as usize;
             return self.command(node, Command::Promote { force: false });
         };
+        let node = forwarder.unwrap_or(node);
         let open = |volume: &crate::node::VolumeDisk| volume.exported.is_some() && volume.openers > 0;
         if !self.nodes[node].volumes.iter().all(open) {
             return (0..self.swarm.volumes).for_each(|volume| self.open_device(node, volume));

@@ -17,6 +17,7 @@ pub mod disk;
 pub mod failure;
 pub mod fence;
 mod grow;
+mod handover;
 mod heal;
 pub mod held;
 pub mod history;

@@ -52,6 +52,8 @@ pub struct Operator {
     pub heal_progress: (u64, u32),
     /// Whether any disk was ever told to fail.
     pub disks_failed: bool,
+    /// What forwarding has come to.
+    pub handovers: crate::handover::Handovers,
 }
 
 impl World {
@@ -70,6 +72,7 @@ impl World {
         if !self.nodes[node].is_up() || self.would_waive(node, &command) {
             return;
         }
+        self.note_data_taken(&command);
         let id = self.next_command(node, Some(command.clone()));
         self.line(|| format!("node {node} command {id}: {command:?}"));
         self.feed(node, Event::Command { id: CommandId(id), command });
@@ -117,6 +120,13 @@ impl World {
             (Some(Command::Outdate { volume }), Ok(_)) => self.check_outdated(node, volume.0 as usize),
             (Some(Command::Verify { volume, repair_from }), Ok(_)) => {
                 self.verify_granted(node, volume.0 as usize, *repair_from);
+            }
+            _ => {}
+        }
+        match (&pending.command, &result) {
+            (Some(Command::Handover), Ok(_)) => self.seen(Sometimes::HandedOver),
+            (Some(Command::Handover), Err(_)) if self.role(node) == Role::Primary => {
+                self.seen(Sometimes::HandoverFailed);
             }
             _ => {}
         }
@@ -207,7 +217,7 @@ impl World {
     /// Whether the arbiter lets a node become Primary.
     pub(crate) fn may_promote(&mut self, node: usize) -> bool {
         let other = 1 - node;
-        if self.promoting(other) {
+        if self.promoting(other) || self.takes_a_role(other) || self.takes_a_role(node) {
             return false;
         }
         if self.is_connected(node) && self.is_connected(other) {
@@ -233,7 +243,8 @@ impl World {
     fn may_force(&self, node: usize) -> bool {
         let attached = |volume: usize| self.nodes[node].volumes[volume].attached;
         let complete = |volume| attached(volume) && self.truth.is_current(node, volume) && self.is_full(node, volume);
-        !self.promoting(1 - node) && self.role(1 - node) != Role::Primary && (0..self.swarm.volumes).all(complete)
+        let changes = self.promoting(1 - node) || self.takes_a_role(1 - node) || self.takes_a_role(node);
+        !changes && self.role(1 - node) != Role::Primary && (0..self.swarm.volumes).all(complete)
     }
 
     pub(crate) fn is_good(&self, node: usize, volume: usize) -> bool {
@@ -303,6 +314,9 @@ impl World {
             }
             Step::Busy(step) => self.busy(step),
             Step::Crossed(step) => self.cross(step),
+            Step::Handover | Step::CloseForwarding | Step::GiveUpForwards | Step::CrashPrimary { .. } => {
+                self.handover_step(step);
+            }
             Step::Link { fault, for_ns } => self.break_link(fault, for_ns),
             Step::Disk { node, volume, fault } => self.break_disk(node, volume, fault),
             Step::Suspend { node, for_ns } => {

@@ -23,15 +23,27 @@ impl World {
     pub(crate) fn note_owed(&mut self, died: usize, volume: usize, certain: bool) {
         let node = 1 - died;
         let Some(shown) = self.snapshot(node) else { return };
-        if shown.role != Role::Primary {
+        if shown.role != Role::Primary && shown.forwarding.is_none() {
             return;
         }
-        // A disk of its own may still go, and come back.
-        let certain = certain && shown.volumes[volume].disk != DiskState::UpToDate && !self.clients.told[volume];
+        // A disk of its own may still go, and come back. What is gone may be of clients of the node that died, and nobody of this
+        // one's need be told of that.
+        let certain = certain
+            && shown.role == Role::Primary
+            && shown.volumes[volume].disk != DiskState::UpToDate
+            && !self.clients.told[volume];
         let life = self.nodes[node].life;
         let before = self.clients.owed[volume].filter(|owed| (owed.node, owed.life) == (node, life));
         let certain = certain || before.is_some_and(|owed| owed.certain);
         self.clients.owed[volume] = Some(Owed { node, life, since: self.now, certain });
+    }
+
+    /// A node's clients may be told of a loss that wasn't one: their Primary died and had gone on alone.
+    pub(crate) fn loss_may_be_told(&mut self, node: usize) {
+        let (life, since) = (self.nodes[node].life, self.now);
+        for owed in self.clients.owed.iter_mut().filter(|owed| owed.is_none()) {
+            *owed = Some(Owed { node, life, since, certain: false });
+        }
     }
 
     /// A node's clients went away of their own will: nobody is left to be told.

@@ -88,6 +88,10 @@ pub enum Step {
     Reinstall { node: Node, down_ns: u64 },
     Busy(crate::theme::BusyStep),
     Crossed(crate::crossed::Crossed),
+    Handover,
+    CloseForwarding,
+    GiveUpForwards,
+    CrashPrimary { down_ns: u64, power: bool },
     GrowDisk { node: Node, volume: usize },
     Resize { node: Node, volume: usize },
     Link { fault: LinkFault, for_ns: u64 },
@@ -129,6 +133,7 @@ impl Plan {
         crate::grow::add(&mut steps, &swarm);
         crate::crossed::add(&mut steps, &swarm);
         crate::held::add(&mut steps, &swarm);
+        crate::handover::add(&mut steps, &swarm);
         Plan { swarm, steps }
     }
 }

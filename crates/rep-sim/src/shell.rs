@@ -68,6 +68,7 @@ impl World {
             }
             Action::Send { session, message, payload } => {
                 self.note_comparison(node, &message);
+                self.note_forwarding(node, &message);
                 self.verify_sends(node, session.0, &message);
                 self.send(node, session.0, &message, payload);
             }
@@ -127,6 +128,7 @@ impl World {
         self.fence_notice(node, &notice);
         self.verify_notice(node, &notice);
         self.note_starved(node, &notice);
+        self.handover_notice(node, &notice);
         match notice {
             Notice::Role { to: Role::Primary, .. } => {
                 self.spoil_image(node);

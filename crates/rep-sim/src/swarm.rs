@@ -215,6 +215,7 @@ impl Swarm {
         crate::verify::draw(&mut swarm);
         crate::crossed::draw(&mut swarm);
         crate::held::draw(&mut swarm);
+        crate::handover::draw(&mut swarm);
         crate::grow::fit(&mut swarm);
         swarm
     }
