@@ -39,7 +39,8 @@ impl Bench {
         let mib = 1 << 20;
         Bench {
             ring: Ring::new(16).expect("io_uring"),
-            pool: Pool::new(ZoneBytes { client: 8 * mib, peer: mib, local: mib, meta: mib }).expect("memory"),
+            pool: Pool::new(ZoneBytes { client: 8 * mib, peer: mib, local: mib, meta: mib, forwarded: mib })
+                .expect("memory"),
             disk: Disk::open(path, SIZE, NO_PATIENCE).expect("open"),
         }
     }

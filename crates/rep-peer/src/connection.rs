@@ -248,7 +248,9 @@ fn finish_partial(open: &mut Open, incoming: &mut Incoming, pool: &mut Pool) -> 
     let whole = match partial.slot {
         Some(_) => true,
         None => {
-            partial.slot = pool.take(Zone::Peer, length);
+            let forwarded = matches!(partial.message, Message::ForwardWrite { .. });
+            let zone = if forwarded { Zone::Forwarded } else { Zone::Peer };
+            partial.slot = pool.take(zone, length);
             partial.slot.is_some_and(|slot| incoming.fill(slot, 0, length, pool))
         }
     };

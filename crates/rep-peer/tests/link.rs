@@ -51,7 +51,8 @@ fn pair(secrets: [Option<&str>; 2]) -> (Node, Node, SocketAddr) {
         };
         let mut node = Node {
             io: Io { ring: Ring::new(64).expect("io_uring"), operations: Slab::new() },
-            pool: Pool::new(ZoneBytes { client: 16 * mib, peer: 2 * mib, local: mib, meta: mib }).expect("memory"),
+            pool: Pool::new(ZoneBytes { client: 16 * mib, peer: 2 * mib, local: mib, meta: mib, forwarded: mib })
+                .expect("memory"),
             port: PeerPort::new(options),
             events: Vec::new(),
         };

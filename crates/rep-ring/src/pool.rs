@@ -13,7 +13,8 @@
 //!
 //! Why zones: a buffer of the peer's zone comes free by this node's disk alone, one of the clients' zone also by the
 //! peer. With a zone each, clients that fill theirs never keep a peer's write (and the acknowledgements queued behind
-//! it) from arriving, so nodes can't block each other.
+//! it) from arriving, so nodes can't block each other. What is forwarded comes free by the peer's acknowledgement, which may be
+//! queued behind more of it: its zone has a chunk for every write that may be unanswered, so it always arrives.
 
 use nix::libc;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
@@ -53,9 +54,11 @@ pub enum Zone {
     Local,
     /// Metadata blocks on their way to the disk.
     Meta,
+    /// What clients of the peer write, forwarded.
+    Forwarded,
 }
 
-const ZONES: usize = 4;
+const ZONES: usize = 5;
 
 /// How many bytes each zone has; rounded down to whole MiB, at least one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,6 +71,8 @@ pub struct ZoneBytes {
     pub local: usize,
     /// Of [`Zone::Meta`].
     pub meta: usize,
+    /// Of [`Zone::Forwarded`].
+    pub forwarded: usize,
 }
 
 /// Use of the pool.
@@ -124,8 +129,8 @@ fn class_of(length: usize) -> Option<usize> {
 impl Pool {
     /// A pool of this many bytes a zone; 4 GiB in all at most. No memory is touched yet.
     pub fn new(zone_bytes: ZoneBytes) -> io::Result<Pool> {
-        let ZoneBytes { client, peer, local, meta } = zone_bytes;
-        let counts = [client, peer, local, meta].map(|bytes| (bytes / CHUNK_BYTES).max(1));
+        let ZoneBytes { client, peer, local, meta, forwarded } = zone_bytes;
+        let counts = [client, peer, local, meta, forwarded].map(|bytes| (bytes / CHUNK_BYTES).max(1));
         let chunk_count = counts.iter().sum::<usize>();
         if chunk_count > (1 << UNIT_BITS) / UNITS_PER_CHUNK {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
@@ -335,7 +340,7 @@ mod tests {
 
     fn small() -> Pool {
         let mib = 1 << 20;
-        Pool::new(ZoneBytes { client: 2 * mib, peer: mib, local: mib, meta: mib }).expect("memory")
+        Pool::new(ZoneBytes { client: 2 * mib, peer: mib, local: mib, meta: mib, forwarded: mib }).expect("memory")
     }
 
     #[test]
@@ -354,7 +359,8 @@ mod tests {
     #[test]
     fn slots_never_overlap_and_are_aligned() {
         let mib = 1 << 20;
-        let mut pool = Pool::new(ZoneBytes { client: 8 * mib, peer: 0, local: 0, meta: 0 }).expect("memory");
+        let mut pool =
+            Pool::new(ZoneBytes { client: 8 * mib, peer: 0, local: 0, meta: 0, forwarded: 0 }).expect("memory");
         let lengths = [4096, 16384, 512, 65536, 5000, 262_144, 100_000];
         let mut ranges: Vec<(usize, usize)> = Vec::new();
         for length in lengths.iter().cycle() {

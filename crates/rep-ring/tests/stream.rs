@@ -53,7 +53,8 @@ impl Receiver {
 fn messages_and_payloads_arrive_in_order_and_whole() {
     let mib = 1 << 20;
     let mut ring = Ring::new(64).expect("io_uring");
-    let mut pool = Pool::new(ZoneBytes { client: 64 * mib, peer: 2 * mib, local: mib, meta: mib }).expect("memory");
+    let mut pool = Pool::new(ZoneBytes { client: 64 * mib, peer: 2 * mib, local: mib, meta: mib, forwarded: mib })
+        .expect("memory");
     let (near, far) = UnixStream::pair().expect("a socket pair");
     let mut operations = Slab::new();
     let mut outgoing = Outgoing::new();

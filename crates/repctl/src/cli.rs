@@ -69,6 +69,8 @@ pub enum Command {
     Primary(PrimaryArguments),
     /// Become Secondary; refused while the device is open
     Secondary(TargetArgument),
+    /// Hand the Primary role over to the other node while the device stays open here: its requests are forwarded
+    Handover(TargetArgument),
     /// Change the roles of the two nodes, and move a mounted file system along
     ///
     /// Each step is shown; when one fails, or Ctrl-C ends it, those before it are undone. It may be run on either node.
@@ -523,6 +525,7 @@ impl Command {
             Self::Detach(argument) => plain(argument, Verb::Detach),
             Self::Disconnect(argument) => forced(argument, Verb::Disconnect),
             Self::Secondary(argument) => plain(argument, Verb::Secondary),
+            Self::Handover(argument) => plain(argument, Verb::Handover),
             Self::PauseSync(argument) => plain(argument, Verb::PauseSync),
             Self::ResumeSync(argument) => plain(argument, Verb::ResumeSync),
             Self::SuspendIo(argument) => plain(argument, Verb::SuspendIo),

@@ -25,8 +25,8 @@ pub use error::{ApiError, ConfigProblem, ErrorKind, ExitCode};
 pub use event::{Event, format_time};
 pub use latency::{Histogram, Histograms, LatencyStatus};
 pub use status::{
-    ComparedStatus, DriverStatus, IoStatus, PacingStatus, PeerStatus, ResourceStatus, ResyncRole, ResyncStatus, Status,
-    VerifyStatus, VolumeStatus,
+    ComparedStatus, DriverStatus, ForwardingStatus, IoStatus, PacingStatus, PeerStatus, ResourceStatus, ResyncRole,
+    ResyncStatus, Status, VerifyStatus, VolumeStatus,
 };
 pub use units::format_bytes;
 pub use verb::{PlanEntry, Verb, VerbAnswer, VerbRequest};

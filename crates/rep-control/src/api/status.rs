@@ -36,11 +36,30 @@ pub struct ResourceStatus {
     pub promotion_refused: Option<String>,
     /// Why client I/O waits; `None` while it doesn't.
     pub io_suspended: Option<String>,
+    /// The device is open here, and its requests are forwarded to the peer (`repctl handover`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forwarding: Option<ForwardingStatus>,
+    /// The peer's device is open, and its requests are forwarded to this node.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub peer_forwards: bool,
     /// How long gathered sends to the peer took since the resource came up: `sent`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub latency: BTreeMap<String, LatencyStatus>,
     /// The volumes, by number.
     pub volumes: Vec<VolumeStatus>,
+}
+
+/// A device that is open on a node that isn't Primary.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ForwardingStatus {
+    /// Whether its requests wait, for want of a Primary that takes them.
+    pub waits: bool,
+    /// Requests that aren't answered.
+    pub requests: u64,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// The other node.

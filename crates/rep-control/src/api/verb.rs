@@ -45,6 +45,8 @@ verbs! {
     Primary = "primary",
     /// Become Secondary.
     Secondary = "secondary",
+    /// Hand the Primary role over to the peer, under an open device.
+    Handover = "handover",
     /// Start a resync or let it go on.
     Resync = "resync",
     /// Pause a resync.

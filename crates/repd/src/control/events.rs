@@ -105,6 +105,11 @@ fn event(resource: &ResourceName, notice: &Notice) -> Event {
         Notice::ResyncNotAllowed { volume } => told("resync_not_allowed", *volume, None, None),
         Notice::PrimaryIsBehind => blank(resource, "primary_is_behind"),
         Notice::PeerRejoined => blank(resource, "peer_rejoined"),
+        Notice::Forwarding { forwards } => Event {
+            to: Some(forwards.to_string()),
+            from: Some((!forwards).to_string()),
+            ..blank(resource, "forwarding")
+        },
         Notice::IoSuspended { suspended } => Event {
             to: Some(suspended.to_string()),
             from: Some((!suspended).to_string()),

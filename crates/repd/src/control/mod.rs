@@ -27,6 +27,7 @@ mod attach_error;
 mod events;
 #[cfg(test)]
 mod fixture;
+mod forwarding;
 mod handlers;
 mod holders;
 mod lifecycle;

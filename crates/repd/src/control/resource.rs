@@ -168,9 +168,11 @@ impl Resource {
             Ok((handle, thread)) => {
                 tokio::spawn(super::events::forward(self.name.clone(), handle.subscribe(), self.events.clone()));
                 tokio::spawn(handlers::follow(self.me.clone(), handle.subscribe()));
+                let forwarding = handle.subscribe();
                 let questions = handle.take_fence_questions();
                 let resync_questions = handle.take_resync_questions();
                 let running = Arc::new(Running { handle, thread: Mutex::new(Some(thread)), last: Mutex::default() });
+                tokio::spawn(super::forwarding::watch(self.me.clone(), Arc::downgrade(&running), forwarding));
                 if let Some(questions) = questions {
                     tokio::spawn(handlers::fence(self.me.clone(), Arc::downgrade(&running), questions));
                 }

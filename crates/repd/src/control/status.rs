@@ -3,11 +3,14 @@
 use super::resource::{Life, Report, Resource};
 use super::{VERSION, holders, verdict};
 use rep_control::api::{
-    ApiError, ComparedStatus, Detail, DriverStatus, Histogram, Histograms, IoStatus, LatencyStatus, PacingStatus,
-    PeerStatus, ResourceStatus, ResyncRole, ResyncStatus, Status, VerifyStatus, VolumeDetail, VolumeStatus,
+    ApiError, ComparedStatus, Detail, DriverStatus, ForwardingStatus, Histogram, Histograms, IoStatus, LatencyStatus,
+    PacingStatus, PeerStatus, ResourceStatus, ResyncRole, ResyncStatus, Status, VerifyStatus, VolumeDetail,
+    VolumeStatus,
 };
 use rep_control::config::{NodeConfig, VolumeConfig};
-use rep_engine::{IoSuspension, Latencies, PacingSnapshot, Timestamp, VerifySnapshot, VolumeSnapshot};
+use rep_engine::{
+    ForwardingSnapshot, IoSuspension, Latencies, PacingSnapshot, Timestamp, VerifySnapshot, VolumeSnapshot,
+};
 use rep_types::{ConnectionState, DiskState, NodeName, ReplicationState, Role};
 use repd::resource::{DriverReport, ResourceReport, VolumeReport};
 use std::collections::BTreeMap;
@@ -51,9 +54,15 @@ async fn resource_status(resource: &Resource) -> ResourceStatus {
             && seen.report.as_ref().is_some_and(|report| report.engine.promotion_refused.is_none()),
         promotion_refused: promotion_refused(&seen, resource.name()),
         io_suspended: seen.report.as_ref().and_then(|report| report.engine.io_suspended).map(suspension_words),
+        forwarding: seen.report.as_ref().and_then(|report| report.engine.forwarding).map(forwarding),
+        peer_forwards: seen.report.as_ref().is_some_and(|report| report.engine.peer_forwards),
         latency: seen.report.as_deref().map(|report| in_short(&link_histograms(report))).unwrap_or_default(),
         volumes,
     }
+}
+
+fn forwarding(shown: ForwardingSnapshot) -> ForwardingStatus {
+    ForwardingStatus { waits: shown.waits, requests: shown.requests as u64 }
 }
 
 /// What is known of a resource at this moment.
@@ -104,6 +113,7 @@ pub fn suspension_words(suspension: IoSuspension) -> String {
         IoSuspension::Fencing => "the peer is gone and isn't known to be unable to go on",
         IoSuspension::NoData => "no good data is in reach",
         IoSuspension::RecordingLoss => "the loss of the peer or of a disk is being made durable",
+        IoSuspension::Forwarding => "the role was handed over, and no Primary is in reach that takes requests",
         IoSuspension::Metadata => "the metadata is being written",
     }
     .to_owned()

@@ -71,6 +71,7 @@ fn volumes(resource: &Resource, verb: Verb, request: &VerbRequest) -> Result<Vec
             | Verb::Disconnect
             | Verb::Primary
             | Verb::Secondary
+            | Verb::Handover
             | Verb::SuspendIo
             | Verb::ResumeIo
     );
@@ -105,6 +106,7 @@ impl Call<'_> {
             Verb::Disconnect => self.one_if_up(Command::Disconnect { force }).await,
             Verb::Primary => self.promote().await,
             Verb::Secondary => self.demote().await,
+            Verb::Handover => self.hand_over().await,
             Verb::Detach => self.each_if_up(|volume| Command::Detach { volume }).await,
             Verb::Resync if self.request.full => {
                 let from = self.side(self.request.from.as_deref())?;
@@ -227,6 +229,26 @@ impl Call<'_> {
             self.resource.refuse_if_open(&running).await?;
         }
         self.one_if_up(Command::Demote).await
+    }
+
+    /// Hands the role over, and tells what became of the device.
+    async fn hand_over(&self) -> Result<VerbAnswer, ApiError> {
+        let begun = Instant::now();
+        self.one(Command::Handover).await?;
+        let waited_ms = begun.elapsed().as_millis();
+        let running = self.resource.running()?;
+        let Report::Fresh(report) = running.report().await else { return Ok(VerbAnswer::default()) };
+        let config = self.resource.config();
+        let peer = config.peer_of(self.resource.node.as_str());
+        let peer = peer.map_or("the peer", |peer| peer.name.as_str());
+        let message = match report.engine.forwarding {
+            Some(_) => format!(
+                "{peer} is Primary; the device stays open here and its requests are forwarded to it (they waited for \
+                 {waited_ms} ms at most)"
+            ),
+            None => format!("{peer} is Primary"),
+        };
+        Ok(VerbAnswer { message: Some(message), ..VerbAnswer::default() })
     }
 
     /// Promotes, and returns when the device is usable.

@@ -3,7 +3,7 @@
 //! A chunk is registered when it is first used: the kernel pins its pages once and not at each operation, and what was
 //! never needed is never pinned.
 
-use super::limits::META_BYTES;
+use super::limits::{FORWARDED_BYTES, META_BYTES};
 use rep_ring::{Pool, Ring, SlotId, ZoneBytes};
 use std::io;
 
@@ -15,9 +15,16 @@ pub(super) struct Buffers {
 }
 
 impl Buffers {
-    /// `bytes` in all: half for clients, a third for what the peer sends, the rest for what is read for the peer.
+    /// `bytes` in all: half for clients, a third for what the peer sends, the rest for what is read for the peer. What the peer's
+    /// clients write, forwarded, has room beyond that, which takes memory only when it is first needed.
     pub fn new(bytes: usize, ring: &Ring) -> io::Result<Self> {
-        let zones = ZoneBytes { client: bytes / 2, peer: bytes / 3, local: bytes / 6 - META_BYTES, meta: META_BYTES };
+        let zones = ZoneBytes {
+            client: bytes / 2,
+            peer: bytes / 3,
+            local: bytes / 6 - META_BYTES,
+            meta: META_BYTES,
+            forwarded: FORWARDED_BYTES,
+        };
         let pool = Pool::new(zones)?;
         let enabled = ring.reserve_buffers(pool.chunk_count() as u32).is_ok();
         Ok(Buffers { registered: vec![false; pool.chunk_count()], pool, enabled })

@@ -1,11 +1,15 @@
 //! Every limit of a data thread in one place. Back-pressure follows from these.
 
+use rep_types::REQUEST_LENGTH_MAX;
 use std::time::Duration;
 
 /// Entries of the ring: about as many operations as one turn submits.
 pub const RING_ENTRIES: u32 = 512;
 /// Bytes of the metadata zone of the pool.
 pub const META_BYTES: usize = 1 << 20;
+/// Bytes of the zone of forwarded writes: a chunk for each that may be unanswered, and as many for those that come again while
+/// the first are still being done.
+pub const FORWARDED_BYTES: usize = 2 * rep_wire::limits::FORWARD_WRITES_MAX * REQUEST_LENGTH_MAX as usize;
 /// While more than this waits to be sent to the peer, nothing new is taken from clients, in bytes.
 pub const PEER_QUEUE_BYTES_MAX: usize = 16 << 20;
 

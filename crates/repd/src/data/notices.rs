@@ -86,6 +86,10 @@ pub(super) fn log(notice: &Notice) {
         }
         Notice::PrimaryIsBehind => warn!("handshake: this node is Primary, and the peer's data are newer: refused"),
         Notice::PeerRejoined => info!("fencing: the peer follows again"),
+        Notice::Forwarding { forwards: true } => {
+            info!("device: open without the role, its requests are forwarded to the peer")
+        }
+        Notice::Forwarding { forwards: false } => info!("device: nothing is forwarded any more"),
         Notice::IoSuspended { suspended: true } => info!("client I/O: held back"),
         Notice::IoSuspended { suspended: false } => info!("client I/O: goes on"),
     }
