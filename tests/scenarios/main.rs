@@ -29,6 +29,7 @@ mod the_demo;
 mod the_link_is_lost;
 mod the_packaging;
 mod the_readme_tells_the_truth;
+mod the_role_is_handed_over;
 mod the_roles_are_switched;
 mod the_tools_of_others;
 mod the_two_went_apart;

@@ -31,8 +31,23 @@ pub struct Resource {
     /// Why client I/O waits.
     #[serde(deserialize_with = "present")]
     pub io_suspended: Option<serde_json::Value>,
+    /// The device is open here without the role.
+    #[serde(default)]
+    pub forwarding: Option<Forwarding>,
+    /// The peer's device is, and its requests come here.
+    #[serde(default)]
+    pub peer_forwards: bool,
     /// The volumes.
     pub volumes: Vec<Volume>,
+}
+
+/// A device that is open where the role isn't.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Forwarding {
+    /// Whether its requests wait.
+    pub waits: bool,
+    /// How many aren't answered.
+    pub requests: u64,
 }
 
 /// The other node.

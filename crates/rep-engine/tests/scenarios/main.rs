@@ -6,6 +6,7 @@ mod compare;
 mod detach;
 mod device_left;
 mod fencing;
+mod handover;
 mod handshake;
 mod leave;
 mod no_data;
