@@ -119,9 +119,7 @@ impl Engine {
         let Some(forwarded) = self.forwarded.as_mut().filter(|forwarded| forwarded.told_on != session) else { return };
         forwarded.told_on = session;
         let (lease, results) = (forwarded.lease, forwarded.results());
-        if !planted!("forwarded-untold") {
-            self.send(ControlMessage::ForwardDone { lease, results }, None);
-        }
+        self.send(ControlMessage::ForwardDone { lease, results }, None);
     }
 
     /// A request of the peer's clients.
@@ -150,12 +148,12 @@ impl Engine {
             return self.drop_link(LinkCause::Protocol);
         }
         match slot.state {
-            State::Done(result) if slot.id == id.0 && !planted!("forwarded-again") => {
+            State::Done(result) if slot.id == id.0 => {
                 self.release(payload);
                 return self.send(Message::ForwardAck { id, result }, None);
             }
             // It is answered when it is done.
-            State::UnderWay { .. } if slot.id == id.0 => return self.release(payload),
+            State::UnderWay { .. } if slot.id == id.0 && !planted!("forwarded-again") => return self.release(payload),
             _ => *slot = Slot { id: id.0, state: State::UnderWay { reads } },
         }
         let requester = Requester::Peer(ForwardedId { lease, id });

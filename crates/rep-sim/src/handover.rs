@@ -10,14 +10,14 @@ use crate::failure::Kind;
 use crate::history::WriteRef;
 use crate::plan::{ClientOp, LinkFault, Step};
 use crate::rng::Rng;
-use crate::swarm::{MS, SECOND, Swarm};
+use crate::swarm::{Beginning, MS, SECOND, Swarm, US, Weights};
 use crate::world::World;
 use rep_engine::{Command, IoSuspension, Notice};
 use rep_types::{ConnectionState, DiskState, IoError, Role};
 use rep_wire::{ControlMessage, Message};
 
 /// Per mille of the seeds that have it.
-const THEMED: u32 = 200;
+const THEMED: u32 = 250;
 /// Requests around a moment at which something happens.
 const REQUESTS: u64 = 10;
 
@@ -44,20 +44,22 @@ fn has(swarm: &Swarm) -> Option<Rng> {
 /// Gives a swarm what it takes, if its seed is one of those: few blocks, so that clients of both nodes meet on them.
 pub fn draw(swarm: &mut Swarm) {
     let Some(mut rng) = has(swarm) else { return };
-    let focus = rng.between(2, 8) as usize;
+    let focus = rng.between(1, 6) as usize;
     swarm.focus_blocks.truncate(focus);
-    swarm.connect_interval = swarm.connect_interval.min(rng.span(10 * MS, SECOND));
-    if rng.chance(500) {
+    swarm.connect_interval = rng.span(10 * MS, SECOND);
+    if rng.chance(700) {
         // What happens elsewhere meanwhile is rare: roles and links are what changes.
-        swarm.weights.promote = 0;
-        swarm.weights.attach = 0;
-        swarm.weights.disk_fault = 0;
-        swarm.weights.resync = 0;
-        swarm.weights.reinstall = 0;
-        swarm.weights.power_both = 0;
+        let client = swarm.weights.client;
+        swarm.weights = Weights { client, ..Weights::default() };
+        swarm.beginning = Beginning::SkipSync;
     }
     if rng.chance(300) {
         swarm.part_nodes(&mut rng, (5 * MS, 20 * MS));
+    } else if rng.chance(500) {
+        // A connection is back before what it took has been done.
+        swarm.disk_latency = (2 * MS, rng.span(10 * MS, 60 * MS));
+        swarm.link_latency = (20 * US, rng.span(100 * US, MS));
+        swarm.connect_interval = 10 * MS;
     }
 }
 
@@ -65,43 +67,61 @@ pub fn draw(swarm: &mut Swarm) {
 pub(crate) fn add(steps: &mut Vec<(u64, Step)>, swarm: &Swarm) {
     let Some(mut rng) = has(swarm).map(|rng| rng.fork(1)) else { return };
     let times: Vec<u64> = steps.iter().map(|(at, _)| *at).collect();
-    let trip = 2 * swarm.link_latency.1;
     for _ in 0..rng.between(3, 25) {
         let at = rng.pick(&times);
-        if rng.chance(700) {
+        if rng.chance(600) {
             steps.push((at, Step::Handover));
         }
         // Something happens while it is under way, or while requests are forwarded.
-        let then = at + rng.span(MS, 400 * MS);
-        for _ in 0..REQUESTS {
-            let when = then - rng.below(trip.min(then - at) + 1) + rng.below(trip);
-            steps.push((when, request(&mut rng, swarm)));
-        }
-        let for_ns = rng.span(MS, 3 * SECOND);
-        match rng.below(12) {
-            0..=3 => steps.push((then, Step::Link { fault: LinkFault::Reset, for_ns })),
-            4 => steps.push((then, Step::Link { fault: LinkFault::MuteFrom(rng.below(2) as usize), for_ns })),
-            5 | 6 => {
-                // The Primary dies, and who forwarded to it takes the role back; or it is there again soon, and takes it.
-                steps.push((
-                    then,
-                    Step::CrashPrimary { down_ns: rng.span(10 * MS, 4 * SECOND), power: rng.chance(400) },
-                ));
-                let node = rng.below(2) as usize;
-                steps.push((then + rng.span(100 * MS, 6 * SECOND), Step::Promote { node }));
-            }
-            7 => steps.push((then, Step::CloseForwarding)),
-            8 => steps.push((then, Step::GiveUpForwards)),
-            9 => {
-                // Twice, so that a connection goes while what the first took is sent again.
-                steps.push((then, Step::Link { fault: LinkFault::Reset, for_ns: rng.span(MS, 50 * MS) }));
-                let again = then + swarm.connect_interval + rng.below(2 * trip + 10 * MS);
-                steps.push((again, Step::Link { fault: LinkFault::Reset, for_ns: rng.span(MS, 50 * MS) }));
-            }
-            _ => {}
-        }
+        let then = at + rng.span(MS, 500 * MS);
+        scene(steps, &mut rng, swarm, then);
     }
     steps.sort_by_key(|(at, _)| *at);
+}
+
+/// What happens at a moment, with requests around it on both nodes.
+fn scene(steps: &mut Vec<(u64, Step)>, rng: &mut Rng, swarm: &Swarm, then: u64) {
+    let trip = 2 * swarm.link_latency.1 + swarm.disk_latency.1;
+    let requests = |steps: &mut Vec<(u64, Step)>, rng: &mut Rng, from: u64, span: u64| {
+        for _ in 0..REQUESTS {
+            steps.push((from + rng.below(span.max(1)), request(rng, swarm)));
+        }
+    };
+    requests(steps, rng, then.saturating_sub(trip), 2 * trip);
+    let for_ns = rng.span(MS, 3 * SECOND);
+    match rng.below(12) {
+        0..=2 => steps.push((then, Step::Link { fault: LinkFault::Reset, for_ns })),
+        3 => steps.push((then, Step::Link { fault: LinkFault::MuteFrom(rng.below(2) as usize), for_ns })),
+        4 | 5 => {
+            // The Primary dies, and who forwarded to it takes the role back; or it is there again soon, and takes it.
+            let (down_ns, power) = (rng.span(10 * MS, 4 * SECOND), rng.chance(400));
+            steps.push((then, Step::CrashPrimary { down_ns, power }));
+            let node = rng.below(2) as usize;
+            steps.push((then + rng.span(100 * MS, 6 * SECOND), Step::Promote { node }));
+        }
+        6 | 7 => {
+            // It goes on alone, and dies before they meet.
+            steps.push((then, Step::Link { fault: LinkFault::Reset, for_ns: SECOND }));
+            requests(steps, rng, then, 400 * MS);
+            let (down_ns, power) = (rng.span(10 * MS, SECOND), rng.chance(400));
+            steps.push((then + 600 * MS, Step::CrashPrimary { down_ns, power }));
+            for (node, after) in [(0, 3), (1, 4)] {
+                steps.push((then + after * SECOND, Step::Promote { node }));
+            }
+            requests(steps, rng, then + 3 * SECOND, 2 * SECOND);
+        }
+        8 => steps.push((then, if rng.chance(500) { Step::CloseForwarding } else { Step::GiveUpForwards })),
+        9 | 10 => {
+            // A connection goes, and again while what the first took is sent again.
+            for again in 0..3 {
+                let at = then + again * (swarm.connect_interval + rng.below(2 * trip));
+                steps.push((at, Step::Link { fault: LinkFault::Reset, for_ns: rng.span(MS, 20 * MS) }));
+                requests(steps, rng, at, 2 * trip);
+            }
+        }
+        _ => {}
+    }
+    requests(steps, rng, then + for_ns, 3 * trip);
 }
 
 fn request(rng: &mut Rng, swarm: &Swarm) -> Step {

@@ -9,6 +9,8 @@
 //! ```
 //!
 //! - Answered well: whoever reads from now on sees it, or a version asked for before its answer came.
+//! - Seen by a read: it had been done when that ended, also if it isn't answered. What is asked for later comes after it, and it
+//!   doesn't come back.
 //! - Answered with an error, or never (its Primary died): either value, until a read has settled it (I-R3, I-R4).
 //! - Overwritten, but by something no flush has covered: comes back if every disk that held it lost its cache
 //!   (`lose_unflushed`). Once the overwriting version is covered by a flush, it is `gone`.
@@ -52,12 +54,21 @@ struct Version {
     value: u32,
     inv: Tick,
     fin: Tick,
+    /// A read that had seen it had ended: by then it had been done, answered or not.
+    seen: Tick,
     over: Tick,
     gone: bool,
     /// On stable media wherever it is at all: seeing it settles the sector for good.
     stable: bool,
     /// Nobody wrote it: a disk holds it since something changed there behind everybody's back.
     planted: bool,
+}
+
+impl Version {
+    /// When it had been done at the latest, as far as anybody can tell.
+    fn done_by(&self) -> Tick {
+        self.fin.min(self.seen)
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -139,6 +150,7 @@ impl History {
                 value,
                 inv,
                 fin: NEVER,
+                seen: NEVER,
                 over: NEVER,
                 gone: false,
                 stable: false,
@@ -158,7 +170,7 @@ impl History {
                 if version.inv == write.inv {
                     version.fin = now;
                     version.stable = stable;
-                } else if version.fin < write.inv {
+                } else if version.done_by() < write.inv {
                     version.over = version.over.min(now);
                     version.gone |= stable;
                 }
@@ -222,7 +234,7 @@ impl History {
         let sector = self.volumes[volume].sector_mut(sector);
         sector.written.push(value);
         let (over, gone, stable, planted) = (NEVER, false, true, true);
-        sector.versions.push(Version { value, inv: now, fin: now, over, gone, stable, planted });
+        sector.versions.push(Version { value, inv: now, fin: now, seen: now, over, gone, stable, planted });
     }
 
     /// No disk holds a planted value any more.
@@ -313,6 +325,7 @@ impl VolumeHistory {
                 value: self.initial[sector as usize],
                 inv: 0,
                 fin: 0,
+                seen: 0,
                 over: NEVER,
                 gone: false,
                 stable: true,
@@ -368,8 +381,13 @@ impl Sector {
             return;
         }
         let stable = self.versions.iter().filter(|v| v.value == value && v.over > began).all(|v| v.stable);
+        // Zeroes may be of several writes: then nobody can tell which was seen.
+        let mut seen = self.versions.iter_mut().filter(|v| v.value == value);
+        if let (Some(only), None) = (seen.next(), seen.next()) {
+            only.seen = only.seen.min(now);
+        }
         for version in &mut self.versions {
-            if version.value != value && version.fin < began {
+            if version.value != value && version.done_by() < began {
                 version.over = version.over.min(now);
                 version.gone |= stable;
             }

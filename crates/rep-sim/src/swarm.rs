@@ -72,7 +72,7 @@ pub enum Beginning {
 }
 
 /// How likely each class of step is, by weight.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Default, Debug)]
 #[allow(missing_docs)] // the names say it: one weight for each class of step
 pub struct Weights {
     pub client: u32,
