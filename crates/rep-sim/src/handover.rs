@@ -53,9 +53,9 @@ pub fn draw(swarm: &mut Swarm) {
         swarm.weights = Weights { client, ..Weights::default() };
         swarm.beginning = Beginning::SkipSync;
     }
-    if rng.chance(300) {
+    if rng.chance(200) {
         swarm.part_nodes(&mut rng, (5 * MS, 20 * MS));
-    } else if rng.chance(500) {
+    } else if rng.chance(700) {
         // A connection is back before what it took has been done.
         swarm.disk_latency = (2 * MS, rng.span(10 * MS, 60 * MS));
         swarm.link_latency = (20 * US, rng.span(100 * US, MS));
@@ -89,7 +89,7 @@ fn scene(steps: &mut Vec<(u64, Step)>, rng: &mut Rng, swarm: &Swarm, then: u64) 
     };
     requests(steps, rng, then.saturating_sub(trip), 2 * trip);
     let for_ns = rng.span(MS, 3 * SECOND);
-    match rng.below(12) {
+    match rng.below(16) {
         0..=2 => steps.push((then, Step::Link { fault: LinkFault::Reset, for_ns })),
         3 => steps.push((then, Step::Link { fault: LinkFault::MuteFrom(rng.below(2) as usize), for_ns })),
         4 | 5 => {
@@ -111,11 +111,12 @@ fn scene(steps: &mut Vec<(u64, Step)>, rng: &mut Rng, swarm: &Swarm, then: u64) 
             requests(steps, rng, then + 3 * SECOND, 2 * SECOND);
         }
         8 => steps.push((then, if rng.chance(500) { Step::CloseForwarding } else { Step::GiveUpForwards })),
-        9 | 10 => {
+        9..=14 => {
             // A connection goes, and again while what the first took is sent again.
             for again in 0..3 {
                 let at = then + again * (swarm.connect_interval + rng.below(2 * trip));
                 steps.push((at, Step::Link { fault: LinkFault::Reset, for_ns: rng.span(MS, 20 * MS) }));
+                requests(steps, rng, at.saturating_sub(trip / 2), trip);
                 requests(steps, rng, at, 2 * trip);
             }
         }

@@ -215,13 +215,15 @@ impl History {
                 continue;
             }
             for version in &mut sector.versions {
-                if version.fin == NEVER {
+                if version.done_by() == NEVER {
                     continue;
                 }
                 version.stable = true;
                 if !version.gone {
                     version.over = NEVER;
-                    version.fin = version.fin.min(now);
+                    if version.fin != NEVER {
+                        version.fin = version.fin.min(now);
+                    }
                 }
             }
         }
