@@ -153,7 +153,7 @@ impl Engine {
                 return self.send(Message::ForwardAck { id, result }, None);
             }
             // It is answered when it is done.
-            State::UnderWay { .. } if slot.id == id.0 && !planted!("forwarded-again") => return self.release(payload),
+            State::UnderWay { .. } if slot.id == id.0 => return self.release(payload),
             _ => *slot = Slot { id: id.0, state: State::UnderWay { reads } },
         }
         let requester = Requester::Peer(ForwardedId { lease, id });

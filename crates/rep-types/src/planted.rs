@@ -52,7 +52,6 @@ bugs! {
     "unflushed-forgotten": "losing the peer doesn't mark what it hadn't flushed",
     "peer-acks-on-receipt": "the peer acknowledges a write when it arrives",
     // ---- a device whose requests are forwarded ----
-    "forwarded-again": "a forwarded request that comes again while it is being done is done again",
     "forwarded-twice": "what a Primary that has forgotten may have done is done again",
     "forwarded-flush-not-done": "a forwarded FLUSH is answered when it comes",
     // ---- losing a replica ----
