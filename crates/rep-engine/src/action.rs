@@ -322,6 +322,8 @@ pub enum Notice {
     VerifyFinished {
         volume: VolumeNumber,
         different_bytes: u64,
+        /// Of that, what is still marked: the rest has been made equal since it was found.
+        marked_bytes: u64,
     },
     /// The volume has grown, and clients are offered its new size.
     Grown {

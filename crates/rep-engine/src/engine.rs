@@ -338,6 +338,9 @@ impl Engine {
     pub(crate) fn set_peer_disk(&mut self, index: usize, to: DiskState, why: Why) {
         let volume = &mut self.volumes[index];
         let (number, from) = (volume.number, std::mem::replace(&mut volume.peer_disk, to));
+        if matches!(to, DiskState::Diskless | DiskState::Failed) {
+            volume.forget_compared();
+        }
         if from != to {
             self.notice(Notice::PeerDisk { volume: number, from, to, why });
         }

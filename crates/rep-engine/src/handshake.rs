@@ -366,6 +366,10 @@ impl Engine {
         let volume = &self.volumes[index];
         let dirty = volume.out_of_sync_blocks().max(peer.out_of_sync_blocks) * BLOCK_SIZE;
         self.notice(Notice::Decided { volume: volume.number, decision, out_of_sync_bytes: dirty });
+        if let SyncVerdict::Source(ByBitmapOrFull::Full) | SyncVerdict::Target(ByBitmapOrFull::Full) = decision.verdict
+        {
+            self.volumes[index].forget_compared();
+        }
         match decision.verdict {
             SyncVerdict::Source(extent) => {
                 self.begin_resync_source(index, extent == ByBitmapOrFull::Full, settles_split_brain(decision))

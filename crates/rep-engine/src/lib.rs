@@ -57,7 +57,8 @@ pub use event::{ArchiveError, DiskSuccess, Event, FenceId, ResyncId, Timestamp};
 pub use latencies::Latencies;
 pub use resync::PacingSnapshot;
 pub use snapshot::{
-    ComparedSnapshot, Counters, FenceSnapshot, IoSuspension, ResyncSnapshot, Snapshot, VerifySnapshot, VolumeSnapshot,
+    ComparedSnapshot, Counters, FenceSnapshot, IoSuspension, ResyncSnapshot, Snapshot, VerifyRun, VerifySnapshot,
+    VerifyState, VolumeSnapshot,
 };
 pub use stages::StageLatencies;
 pub use sync_decision::{SyncSide, decide_sync, explain};

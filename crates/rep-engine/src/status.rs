@@ -61,7 +61,7 @@ fn volume_snapshot(volume: &Volume, waits_for_data: bool, now: Timestamp) -> Vol
         resync: volume.resync_snapshot(now),
         archived_bytes: volume.archived_bytes(),
         verify: volume.verify_snapshot(now),
-        verify_found_bytes: volume.last_verify.different_blocks * BLOCK_SIZE,
+        verify_run: volume.verify_run(now),
         last_decision: volume.last_decision,
         compares: volume.compares,
         peer_generations: volume.peer_told.map(|told| told.generations),

@@ -11,7 +11,7 @@ use crate::slab::Key;
 use crate::snapshot::Counters;
 use crate::stages::StageLatencies;
 use crate::starved::Starved;
-use crate::verify::{Verify, VerifyRecord};
+use crate::verify::{Follows, Verify};
 use rep_meta::{BootId, Divergence, PrimaryMark, Superblock};
 use rep_types::planted;
 use rep_types::{
@@ -176,9 +176,8 @@ pub(crate) struct Volume {
     pub resync: Option<Resync>,
     /// A verify this node leads.
     pub verify: Option<Verify>,
-    pub last_verify: VerifyRecord,
     /// The verify the peer leads.
-    pub follows: Option<u64>,
+    pub follows: Option<Follows>,
     pub verify_key: DigestKey,
     /// A verify found blocks that differ, and nothing has been done about them yet.
     pub found_different: bool,
@@ -247,7 +246,6 @@ impl Volume {
             owes_disk_lost_answer: false,
             resync: None,
             verify: None,
-            last_verify: VerifyRecord::default(),
             follows: None,
             verify_key: DigestKey::default(),
             found_different: false,

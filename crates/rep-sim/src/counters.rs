@@ -77,6 +77,7 @@ sometimes! {
     DataPlanted = "data changed behind the engines",
     VerifyFound = "verify found what was changed",
     VerifyOverwritten = "changed data overwritten by a client unfound",
+    VerifyMendedMeanwhile = "what a verify found made equal before its end",
     VerifyMended = "what a verify found made equal",
     VerifyRepaired = "verify's repair begun",
     Archived = "victim archived before it was overwritten",

@@ -151,6 +151,7 @@ impl World {
             self.truth_reset(node, volume);
             self.knows_less(node, volume);
         }
+        self.verify_meets_new_disks();
         self.spoil_image(node);
         self.nodes[node].boot = new_boot(&mut self.dice.life);
         self.nodes[node].down_until = self.now + down_ns;

@@ -175,7 +175,8 @@ impl World {
                 self.seen(Sometimes::ResyncFinished);
                 self.resync_finished(node, volume.0 as usize, copied_bytes);
             }
-            Notice::VerifyFinished { volume, different_bytes } => {
+            Notice::VerifyFinished { volume, different_bytes, marked_bytes } => {
+                self.verify_marks(node, volume.0 as usize, different_bytes, marked_bytes);
                 self.verify_finished(node, volume.0 as usize, different_bytes);
             }
             _ => {}

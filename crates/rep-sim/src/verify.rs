@@ -265,6 +265,29 @@ impl World {
         }
     }
 
+    /// What a verify says is still marked of what it found, when it comes to its end.
+    pub(crate) fn verify_marks(&mut self, node: usize, volume: usize, different_bytes: u64, marked_bytes: u64) {
+        let Some(shown) = self.snapshot(node).map(|shown| shown.volumes[volume].clone()) else { return };
+        let out_of_sync = shown.out_of_sync_bytes;
+        if marked_bytes > different_bytes || marked_bytes > out_of_sync {
+            let detail = format!(
+                "node {node} volume {volume}: of {different_bytes} bytes found to differ {marked_bytes} are said to be \
+                 marked, of {out_of_sync} marked in all"
+            );
+            self.fail(Kind::WrongData, "I-B9", detail);
+        }
+        if marked_bytes < different_bytes {
+            self.seen(Sometimes::VerifyMendedMeanwhile);
+        }
+    }
+
+    /// A node's disks are other ones now: nothing that was compared is said of them.
+    pub(crate) fn verify_meets_new_disks(&mut self) {
+        for known in &mut self.verifies.known {
+            known.passes.iter_mut().for_each(BTreeMap::clear);
+        }
+    }
+
     /// A verify came to its end.
     pub(crate) fn verify_finished(&mut self, node: usize, volume: usize, different_bytes: u64) {
         self.seen(Sometimes::VerifyFinished);

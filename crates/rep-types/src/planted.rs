@@ -101,6 +101,7 @@ bugs! {
     "verify-marks-beside": "a verify marks the block before the one that differs",
     "verify-resumes-late": "a verify goes on behind the ranges that were under way when it was interrupted",
     "verify-unmarked-by-follower": "a verify's follower doesn't mark what differs",
+    "verify-outlives-disk": "a verify goes on where it was although the peer's disk is another one",
     "repair-the-wrong-side": "a repair gives up the side it was to copy from",
     // ---- metadata ----
     "superblock-durable-early": "a superblock counts as durable when its write begins",

@@ -265,9 +265,14 @@ pub struct VerifyArguments {
     /// Stop the one that runs; asked for again, it goes on where it was
     #[arg(long, conflicts_with_all = ["repair_from", "wait"])]
     pub stop: bool,
-    /// Wait for its end, with a progress bar on a terminal; exits with 1 when the disks differ
+    /// Wait for its end, with a progress bar on a terminal; exits with 1 when the disks differ or it was interrupted,
+    /// with 5 when nothing moves for --timeout
     #[arg(long)]
     pub wait: bool,
+    /// For timers that run on both nodes: only on the Primary or, of two Secondaries, on the one whose name sorts first; without
+    /// effect elsewhere, and while the other node compares
+    #[arg(long, conflicts_with = "stop")]
+    pub on_one_node: bool,
 }
 
 #[derive(Args)]

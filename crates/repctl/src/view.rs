@@ -1,7 +1,7 @@
 //! The status for people: a heading a resource, a line a volume.
 
 use crate::terminal::{Color, bytes, paint, seconds};
-use rep_control::api::{ResourceStatus, ResyncStatus, Status, VolumeStatus};
+use rep_control::api::{ResourceStatus, ResyncStatus, Status, VerifyStatus, VolumeStatus};
 use rep_types::{ConnectionState, DiskState, ReplicationState, Role};
 
 /// The whole state.
@@ -28,22 +28,45 @@ fn resource(node: &str, status: &ResourceStatus, color: bool) -> String {
         if let Some(resync) = &volume.resync {
             text += &resync_line(volume.number, resync);
         }
+        if let Some(verify) = &volume.verify {
+            text += &verify_line(volume.number, verify);
+        }
     }
     text
 }
 
 fn resync_line(number: u16, resync: &ResyncStatus) -> String {
     let eta = resync.eta_s.map_or("unknown".to_owned(), seconds);
-    let filled = (resync.percent() * 30 / 100) as usize;
     format!(
-        "  volume {number} resync [{}{}] {} %  {} of {}, {}/s, to go: {eta}\n",
-        "=".repeat(filled),
-        " ".repeat(30 - filled),
-        resync.percent(),
+        "  volume {number} resync {}  {} of {}, {}/s, to go: {eta}\n",
+        bar(resync.percent()),
         bytes(resync.done_bytes),
         bytes(resync.total_bytes),
         bytes(resync.rate_bytes_per_s)
     )
+}
+
+fn verify_line(number: u16, verify: &VerifyStatus) -> String {
+    let eta = verify.eta_s.map_or("unknown".to_owned(), seconds);
+    let pace = match verify.halted {
+        true => "halted".to_owned(),
+        false => format!("{}/s, to go: {eta}", bytes(verify.rate_bytes_per_s)),
+    };
+    let differ = match verify.different_bytes {
+        0 => String::new(),
+        different => format!(", {} differ", bytes(different)),
+    };
+    format!(
+        "  volume {number} verify {}  {} of {}, {pace}{differ}\n",
+        bar(verify.percent()),
+        bytes(verify.done_bytes),
+        bytes(verify.total_bytes)
+    )
+}
+
+fn bar(percent: u64) -> String {
+    let filled = (percent.min(100) * 30 / 100) as usize;
+    format!("[{}{}] {percent} %", "=".repeat(filled), " ".repeat(30 - filled))
 }
 
 /// A cell and its colour.
@@ -145,5 +168,16 @@ mod tests {
         insta::assert_snapshot!(status(&parsed, false));
         assert!(!status(&parsed, false).contains('\x1b'));
         assert!(status(&parsed, true).contains('\x1b'));
+    }
+
+    #[test]
+    fn a_verify_s_progress() {
+        let line = |rate_bytes_per_s, different_bytes, halted| {
+            let (total_bytes, done_bytes, eta_s) = (200 << 20, 84 << 20, (rate_bytes_per_s > 0).then_some(65));
+            verify_line(0, &VerifyStatus { total_bytes, done_bytes, different_bytes, rate_bytes_per_s, eta_s, halted })
+        };
+        let bar = "  volume 0 verify [============                  ] 42 %  84.0 MiB of 200 MiB, ";
+        assert_eq!(line(2 << 20, 0, false), format!("{bar}2.00 MiB/s, to go: 1:05 min\n"));
+        assert_eq!(line(2 << 20, 4096, true), format!("{bar}halted, 4.00 KiB differ\n"));
     }
 }

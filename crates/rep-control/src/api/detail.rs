@@ -54,6 +54,9 @@ pub struct VolumeDetail {
     /// Bytes the last verify led by this node found to differ.
     #[serde(default)]
     pub verify_found_bytes: u64,
+    /// How that verify stands; `None`: there was none since the daemon began and with the disk that is here.
+    #[serde(default)]
+    pub verify_run: Option<VerifyRunDetail>,
     /// Extents hot in the activity log.
     pub hot_extents: u32,
     /// How many can be.
@@ -73,6 +76,36 @@ pub struct VolumeDetail {
     /// How long the parts of clients' requests took since the resource came up.
     #[serde(default)]
     pub latencies: Histograms,
+}
+
+/// How the last verify that a node led stands.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct VerifyRunDetail {
+    /// Its name, which no other has in this daemon's life. One that is stopped and goes on keeps it.
+    pub run: u64,
+    /// Whether every block has been compared.
+    pub state: VerifyRunState,
+    /// What stopped it.
+    pub reason: Option<String>,
+    /// Everything before this byte has been compared.
+    pub compared_bytes: u64,
+    /// The byte where it went on last; 0: it began there.
+    pub resumed_at_bytes: u64,
+    /// Bytes of the blocks found to differ so far.
+    pub different_bytes: u64,
+    /// Of those found, bytes still marked: the others have been made equal meanwhile.
+    pub marked_bytes: u64,
+}
+
+/// Whether a verify came to its end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum VerifyRunState {
+    /// It is under way.
+    Running,
+    /// Every block was compared.
+    Completed,
+    /// It was stopped before its end.
+    Stopped,
 }
 
 /// Generations, in hexadecimal as they are shown everywhere.

@@ -20,7 +20,7 @@ mod units;
 mod verb;
 
 pub use adjust::{AdjustAnswer, AdjustRequest, ChangeKind, ResourceChange, SettingChange};
-pub use detail::{DecisionDetail, Detail, GenerationsDetail, VolumeDetail};
+pub use detail::{DecisionDetail, Detail, GenerationsDetail, VerifyRunDetail, VerifyRunState, VolumeDetail};
 pub use error::{ApiError, ConfigProblem, ErrorKind, ExitCode};
 pub use event::{Event, format_time};
 pub use latency::{Histogram, Histograms, LatencyStatus};
@@ -29,7 +29,7 @@ pub use status::{
     VerifyStatus, VolumeStatus,
 };
 pub use units::format_bytes;
-pub use verb::{PlanEntry, Verb, VerbAnswer, VerbRequest};
+pub use verb::{PlanEntry, Verb, VerbAnswer, VerbRequest, VerifiedVolume};
 
 /// The largest body of a request, in bytes.
 pub const REQUEST_BODY_LENGTH_MAX: usize = 64 << 10;

@@ -78,7 +78,7 @@ pub struct VolumeStatus {
     pub out_of_sync_bytes: u64,
     /// A resync under way or paused.
     pub resync: Option<ResyncStatus>,
-    /// An online verify that this node leads.
+    /// An online verify under way, whichever node leads it (`replication` tells).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verify: Option<VerifyStatus>,
     /// The driver of the block device, while there is one.
@@ -114,12 +114,31 @@ pub struct VerifyStatus {
     pub total_bytes: u64,
     /// Bytes compared.
     pub done_bytes: u64,
-    /// Bytes of the blocks found to differ.
+    /// Bytes of the blocks found to differ; on the node that doesn't lead, since it began or went on.
     pub different_bytes: u64,
-    /// Bytes a second since it began.
+    /// Bytes a second since it began or went on.
     pub rate_bytes_per_s: u64,
-    /// Seconds to go at that rate; `None` while there is none.
+    /// Seconds to go at that rate; `None` while there is none, and while it is halted.
     pub eta_s: Option<u64>,
+    /// Whether it is halted by `pause-sync`.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub halted: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+fn percent_of(done_bytes: u64, total_bytes: u64) -> Option<u64> {
+    let done = u128::from(done_bytes.min(total_bytes)) * 100;
+    done.checked_div(u128::from(total_bytes)).map(|percent| percent as u64)
+}
+
+impl VerifyStatus {
+    /// How much is compared, from 0 to 100.
+    pub fn percent(&self) -> u64 {
+        percent_of(self.done_bytes, self.total_bytes).unwrap_or(100)
+    }
 }
 
 /// Which side of a resync this node is.
@@ -183,8 +202,7 @@ pub struct ComparedStatus {
 impl ResyncStatus {
     /// How much is done, from 0 to 100.
     pub fn percent(&self) -> u64 {
-        let done = self.done_bytes.min(self.total_bytes);
-        (u128::from(done) * 100).checked_div(u128::from(self.total_bytes)).map_or(100, |percent| percent as u64)
+        percent_of(self.done_bytes, self.total_bytes).unwrap_or(100)
     }
 }
 
@@ -229,6 +247,16 @@ mod tests {
         assert_eq!(serde_json::to_string(&resync).unwrap(), text);
         assert_eq!(resync.percent(), 42);
         assert_eq!(ResyncStatus { total_bytes: 0, ..resync }.percent(), 100);
+    }
+
+    #[test]
+    fn a_verify_says_so_behind_its_fields_when_it_is_halted() {
+        let text =
+            r#"{"total_bytes":100,"done_bytes":42,"different_bytes":0,"rate_bytes_per_s":7,"eta_s":8,"halted":true}"#;
+        let verify: VerifyStatus = serde_json::from_str(text).unwrap();
+        assert_eq!((serde_json::to_string(&verify).unwrap().as_str(), verify.percent()), (text, 42));
+        let running = VerifyStatus { halted: false, ..verify };
+        assert_eq!(serde_json::to_string(&running).unwrap(), text.replace(r#","halted":true"#, ""));
     }
 
     #[test]

@@ -292,6 +292,14 @@ impl Pair {
         self.kill(node);
     }
 
+    /// A node is installed anew: its disks are other ones, with metadata that know nothing.
+    pub fn reinstall(&mut self, node: usize) {
+        for volume in 0..self.volumes {
+            self.nodes[node].metas[volume] = fresh_metadata(node, volume);
+        }
+        self.reboot(node);
+    }
+
     /// The daemon is killed and comes up again.
     pub fn kill(&mut self, node: usize) {
         self.wires.iter_mut().for_each(VecDeque::clear);

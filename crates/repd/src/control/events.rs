@@ -86,8 +86,10 @@ fn event(resource: &ResourceName, notice: &Notice) -> Event {
             let equal = (*equal_bytes > 0).then(|| format!("{equal_bytes} bytes were equal and weren't copied"));
             told("resync_finished", *volume, equal, Some(*copied_bytes))
         }
-        Notice::VerifyFinished { volume, different_bytes } => {
-            told("verify_finished", *volume, None, Some(*different_bytes))
+        Notice::VerifyFinished { volume, different_bytes, marked_bytes } => {
+            let mended = different_bytes.saturating_sub(*marked_bytes);
+            let mended = (mended > 0).then(|| format!("{mended} bytes of that were made equal meanwhile"));
+            told("verify_finished", *volume, mended, Some(*different_bytes))
         }
         Notice::Grown { volume, from_bytes, to_bytes } => Event {
             from: Some(from_bytes.to_string()),
@@ -114,7 +116,7 @@ fn event(resource: &ResourceName, notice: &Notice) -> Event {
 }
 
 /// Why a state changed, in words.
-fn why_words(why: Why) -> String {
+pub fn why_words(why: Why) -> String {
     match why {
         Why::Operator => "operator".into(),
         Why::Attached => "attached".into(),

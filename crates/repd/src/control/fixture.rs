@@ -20,7 +20,7 @@ pub fn volume() -> VolumeSnapshot {
         resync: None,
         archived_bytes: None,
         verify: None,
-        verify_found_bytes: 0,
+        verify_run: None,
         last_decision: None,
         compares: false,
         peer_generations: None,

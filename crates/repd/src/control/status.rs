@@ -1,13 +1,17 @@
 //! What a data thread reports, in the contract's words.
 
+use super::events::why_words;
 use super::resource::{Life, Report, Resource};
 use super::{VERSION, holders, verdict};
 use rep_control::api::{
     ApiError, ComparedStatus, Detail, DriverStatus, Histogram, Histograms, IoStatus, LatencyStatus, PacingStatus,
-    PeerStatus, ResourceStatus, ResyncRole, ResyncStatus, Status, VerifyStatus, VolumeDetail, VolumeStatus,
+    PeerStatus, ResourceStatus, ResyncRole, ResyncStatus, Status, VerifyRunDetail, VerifyRunState, VerifyStatus,
+    VolumeDetail, VolumeStatus,
 };
 use rep_control::config::{NodeConfig, VolumeConfig};
-use rep_engine::{IoSuspension, Latencies, PacingSnapshot, Timestamp, VerifySnapshot, VolumeSnapshot};
+use rep_engine::{
+    IoSuspension, Latencies, PacingSnapshot, Timestamp, VerifyRun, VerifySnapshot, VerifyState, VolumeSnapshot, Why,
+};
 use rep_types::{ConnectionState, DiskState, NodeName, ReplicationState, Role};
 use repd::resource::{DriverReport, ResourceReport, VolumeReport};
 use std::collections::BTreeMap;
@@ -223,7 +227,36 @@ fn verify(verify: VerifySnapshot) -> VerifyStatus {
         done_bytes: verify.done_bytes,
         different_bytes: verify.different_bytes,
         rate_bytes_per_s: verify.rate_bytes_per_s,
-        eta_s: left.checked_div(verify.rate_bytes_per_s),
+        eta_s: left.checked_div(verify.rate_bytes_per_s).filter(|_| verify.halted_by.is_none()),
+        halted: verify.halted_by.is_some(),
+    }
+}
+
+fn verify_run(run: &VerifyRun) -> VerifyRunDetail {
+    let (state, reason) = match run.state {
+        VerifyState::Running => (VerifyRunState::Running, None),
+        VerifyState::Completed => (VerifyRunState::Completed, None),
+        VerifyState::Stopped(why) => (VerifyRunState::Stopped, Some(stop_words(why))),
+    };
+    VerifyRunDetail {
+        run: run.run,
+        state,
+        reason,
+        compared_bytes: run.compared_bytes,
+        resumed_at_bytes: run.resumed_at_bytes,
+        different_bytes: run.different_bytes,
+        marked_bytes: run.marked_bytes,
+    }
+}
+
+/// What stopped a verify.
+fn stop_words(why: Why) -> String {
+    match why {
+        Why::Operator => "an operator stopped it".into(),
+        Why::Peer => "the peer no longer takes part, or leads one itself".into(),
+        Why::Handshake => "the nodes settled anew how their disks stand".into(),
+        Why::LinkLost(cause) => format!("the connection was lost: {cause}"),
+        other => why_words(other),
     }
 }
 
@@ -291,7 +324,8 @@ fn volume_detail(engine: &VolumeSnapshot, shell: Option<&VolumeReport>) -> Volum
         peer_out_of_sync_bytes: engine.peer_out_of_sync_bytes,
         diverged_since_unix_ms: since(engine.divergence),
         peer_diverged_since_unix_ms: since(engine.peer_divergence),
-        verify_found_bytes: engine.verify_found_bytes,
+        verify_found_bytes: engine.verify_run.map_or(0, |run| run.different_bytes),
+        verify_run: engine.verify_run.as_ref().map(verify_run),
         hot_extents: engine.hot_extents,
         hot_extents_max: engine.hot_extents_max,
         resynced_bytes: engine.counters.resynced_bytes,

@@ -274,7 +274,8 @@ impl Call<'_> {
         let peer = peer.map_or("the peer", |peer| peer.name.as_str());
         let message =
             already.then(|| format!("already connected with {peer}: this is what the last handshake decided"));
-        Ok(VerbAnswer { message, plan: Some(plan.iter().map(|planned| plan::entry(planned, peer)).collect()) })
+        let plan = plan.iter().map(|planned| plan::entry(planned, peer)).collect();
+        Ok(VerbAnswer { message, plan: Some(plan), ..VerbAnswer::default() })
     }
 
     /// Has the engine meet the peer and tell the plan. A peer that can't be reached is told as soon as that is clear.

@@ -3,7 +3,7 @@
 use super::resource::Resource;
 use super::status::{Seen, suspension_words};
 use rep_control::api::format_bytes;
-use rep_engine::{FenceSnapshot, IoSuspension, Snapshot, VolumeSnapshot};
+use rep_engine::{FenceSnapshot, IoSuspension, Side, Snapshot, VolumeSnapshot};
 use rep_types::{ConnectionState, DiskState, FenceAnswer, ReplicationState, Role, SyncRefusal, SyncVerdict};
 use repd::resource::ResourceReport;
 
@@ -43,6 +43,7 @@ fn words(seen: &Seen, names: &Names<'_>) -> String {
         .or_else(|| fencing(&report.engine, names))
         .or_else(|| report.engine.io_suspended.map(|why| format!("client I/O waits: {}", suspension_words(why))))
         .or_else(|| resync(&report.engine, names))
+        .or_else(|| verify(&report.engine, names))
         .unwrap_or_else(|| link(report, names));
     match size_problem(report, names) {
         Some(problem) => format!("{sentence}; {problem}"),
@@ -179,6 +180,30 @@ fn resync(engine: &Snapshot, names: &Names<'_>) -> Option<String> {
     })
 }
 
+/// Disks that are being compared, on either node.
+fn verify(engine: &Snapshot, names: &Names<'_>) -> Option<String> {
+    let runs =
+        |volume: &&VolumeSnapshot| matches!(volume.replication, ReplicationState::VerifyS | ReplicationState::VerifyT);
+    let volume = engine.volumes.iter().find(runs)?;
+    let (name, peer) = (names.resource, names.peer);
+    let Some(verify) = volume.verify else { return Some(format!("comparing with {peer}")) };
+    let done = u128::from(verify.done_bytes.min(verify.total_bytes)) * 100;
+    let percent = done.checked_div(u128::from(verify.total_bytes)).unwrap_or(100);
+    let differ = match verify.different_bytes {
+        0 => String::new(),
+        different => format!(", {} differ so far", format_bytes(different)),
+    };
+    Some(match verify.halted_by {
+        None => format!("comparing with {peer}: {percent} %{differ}"),
+        Some(Side::Local) => {
+            format!("comparing with {peer} halted at {percent} %{differ}: run 'repctl resume-sync {name}'")
+        }
+        Some(Side::Peer) => {
+            format!("comparing with {peer} halted at {percent} %{differ}: run 'repctl resume-sync {name}' on {peer}")
+        }
+    })
+}
+
 fn percent(volume: &VolumeSnapshot) -> u64 {
     let resync = volume.resync.unwrap_or(rep_engine::ResyncSnapshot {
         total_bytes: 0,
@@ -281,7 +306,7 @@ fn out_of_sync(engine: &Snapshot) -> u64 {
 mod tests {
     use super::*;
     use crate::control::fixture::{engine, volume};
-    use rep_engine::{ComparedSnapshot, ResyncSnapshot, Timestamp};
+    use rep_engine::{ComparedSnapshot, ResyncSnapshot, Timestamp, VerifySnapshot};
     use rep_types::{SyncDecision, SyncRule, VolumeNumber};
     use repd::resource::VolumeReport;
     use std::collections::BTreeMap;
@@ -354,6 +379,34 @@ mod tests {
         assert_eq!(
             said(report(ConnectionState::Connected, paused)),
             "resync paused at 42 %: run 'repctl resume-sync vz'"
+        );
+    }
+
+    #[test]
+    fn a_verify_says_how_far_on_both_nodes_and_when_it_is_halted() {
+        let verify = VerifySnapshot {
+            total_bytes: 1000,
+            done_bytes: 429,
+            different_bytes: 0,
+            rate_bytes_per_s: 1,
+            halted_by: None,
+        };
+        let told = |replication, verify| {
+            said(report(ConnectionState::Connected, VolumeSnapshot { replication, verify, ..volume() }))
+        };
+        assert_eq!(told(ReplicationState::VerifyS, Some(verify)), "comparing with beta: 42 %");
+        assert_eq!(told(ReplicationState::VerifyT, Some(verify)), "comparing with beta: 42 %");
+        assert_eq!(told(ReplicationState::VerifyT, None), "comparing with beta");
+        let found = VerifySnapshot { different_bytes: 4096, ..verify };
+        assert_eq!(told(ReplicationState::VerifyS, Some(found)), "comparing with beta: 42 %, 4.00 KiB differ so far");
+        let halted = |side| VerifySnapshot { halted_by: Some(side), ..verify };
+        assert_eq!(
+            told(ReplicationState::VerifyS, Some(halted(Side::Local))),
+            "comparing with beta halted at 42 %: run 'repctl resume-sync vz'"
+        );
+        assert_eq!(
+            told(ReplicationState::VerifyT, Some(halted(Side::Peer))),
+            "comparing with beta halted at 42 %: run 'repctl resume-sync vz' on beta"
         );
     }
 

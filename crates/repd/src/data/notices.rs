@@ -69,9 +69,12 @@ pub(super) fn log(notice: &Notice) {
         Notice::ResyncFinished { volume, copied_bytes, equal_bytes } => {
             info!(%volume, copied_bytes, equal_bytes, "resync: finished");
         }
-        Notice::VerifyFinished { volume, different_bytes: 0 } => info!(%volume, "verify: finished, no difference"),
-        Notice::VerifyFinished { volume, different_bytes } => {
-            warn!(%volume, different_bytes, "verify: the disks differ; what does is marked out-of-sync");
+        Notice::VerifyFinished { volume, different_bytes: 0, .. } => info!(%volume, "verify: finished, no difference"),
+        Notice::VerifyFinished { volume, different_bytes, marked_bytes: 0 } => {
+            warn!(%volume, different_bytes, "verify: the disks differed; what did has been made equal meanwhile");
+        }
+        Notice::VerifyFinished { volume, different_bytes, marked_bytes } => {
+            warn!(%volume, different_bytes, marked_bytes, "verify: the disks differ; what does is marked out-of-sync");
         }
         Notice::Grown { volume, from_bytes, to_bytes } => info!(%volume, "size: {from_bytes} -> {to_bytes}"),
         Notice::FenceAnswered { answer } if answer.is_safe() => info!("fencing: {answer}, it can't go on"),

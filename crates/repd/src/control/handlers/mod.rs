@@ -202,7 +202,7 @@ fn called_for(notice: &Notice) -> Option<Call> {
         }
         Notice::Disk { volume, to: DiskState::Failed, .. } => Some(("local-io-error", Some(*volume))),
         Notice::ErrorPassedOn { volume, .. } => Some(("local-io-error", Some(*volume))),
-        Notice::VerifyFinished { volume, different_bytes } if *different_bytes > 0 => {
+        Notice::VerifyFinished { volume, different_bytes, .. } if *different_bytes > 0 => {
             Some(("out-of-sync", Some(*volume)))
         }
         _ => None,
@@ -238,7 +238,8 @@ mod tests {
         assert_eq!(called_for(&disk(DiskState::UpToDate, Why::ResyncDone)), Some(("after-resync-target", volume)));
         assert_eq!(called_for(&disk(DiskState::UpToDate, Why::Handshake)), None);
         assert_eq!(called_for(&Notice::PrimaryIsBehind), Some(("pri-lost", None)));
-        let verified = |different_bytes| Notice::VerifyFinished { volume: VolumeNumber(3), different_bytes };
+        let verified =
+            |different_bytes| Notice::VerifyFinished { volume: VolumeNumber(3), different_bytes, marked_bytes: 0 };
         assert_eq!(called_for(&verified(4096)), Some(("out-of-sync", volume)));
         assert_eq!(called_for(&verified(0)), None);
     }
