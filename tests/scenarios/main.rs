@@ -14,6 +14,7 @@ mod a_resync_is_interrupted;
 mod a_resync_is_interrupted_at_any_phase;
 mod a_resync_yields_to_clients;
 mod a_verify_finds_what_differs;
+mod a_verify_is_interrupted;
 mod a_volume_grows;
 mod an_archive_gives_back_what_was_given_up;
 mod an_operator_s_bad_days;

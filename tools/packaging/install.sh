@@ -16,7 +16,7 @@ install -m 755 "$target/repd" "$target/repctl" "$root$prefix/bin/"
 "$target/repctl" completions zsh > "$root$prefix/share/zsh/site-functions/_repctl"
 "$target/repctl" completions fish > "$root$prefix/share/fish/vendor_completions.d/repctl.fish"
 "$target/repctl" man "$root$prefix/share/man/man1"
-for unit in repd.service repd-primary@.service; do
+for unit in repd.service repd-primary@.service repd-verify@.service repd-verify@.timer; do
     sed "s|/usr/local/bin|$prefix/bin|" "tools/packaging/systemd/$unit" > "$root/etc/systemd/system/$unit"
 done
 echo "installed below ${root:-/}; write /etc/repd/repd.toml, then: systemctl enable --now repd"

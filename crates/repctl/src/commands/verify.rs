@@ -148,7 +148,11 @@ fn judge(ended: &[VerifiedVolume], arguments: &VerifyArguments) -> Result<String
         0 => String::new(),
         mended => format!("; {} more did and have been made equal since", bytes(mended)),
     };
-    let message = format!("{} differ between the two disks; they are marked out-of-sync{mended}", bytes(marked));
+    let message = format!(
+        "{} differ between the two disks; they are marked out-of-sync{mended}{}",
+        bytes(marked),
+        where_it_went_on(ended)
+    );
     let resource = &arguments.target.resource;
     let hint = format!(
         "to copy them from the node that is right: 'repctl verify {resource} --repair-from NODE', or 'repctl resync \
@@ -168,7 +172,7 @@ fn where_it_went_on(ended: &[VerifiedVolume]) -> String {
         .collect();
     match places.is_empty() {
         true => String::new(),
-        false => format!("; the first {} were compared before it was interrupted", places.join(", ")),
+        false => format!("; the first {} had been compared before an interruption", places.join(", ")),
     }
 }
 
@@ -208,4 +212,85 @@ fn vanished(arguments: &VerifyArguments) -> ApiError {
         arguments.target
     );
     ApiError::failed("VerifyInterrupted", message).with_hint(format!("{}: it begins anew", again(arguments)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Arguments, Command};
+    use clap::Parser;
+    use rep_control::api::VerifyRunDetail;
+
+    fn arguments(line: &str) -> VerifyArguments {
+        let parsed = Arguments::try_parse_from(line.split(' ')).expect("a command line");
+        let Command::Verify(arguments) = parsed.command else { panic!("another verb") };
+        arguments
+    }
+
+    fn ended(state: VerifyRunState, different_bytes: u64, marked_bytes: u64) -> Vec<VerifiedVolume> {
+        let run = VerifyRunDetail {
+            run: 1,
+            state,
+            reason: None,
+            compared_bytes: 8 << 20,
+            resumed_at_bytes: 0,
+            different_bytes,
+            marked_bytes,
+        };
+        vec![VerifiedVolume { volume: 0, run }]
+    }
+
+    fn judged(line: &str, ended: &[VerifiedVolume]) -> Result<String, (String, String)> {
+        judge(ended, &arguments(line)).map_err(|error| (error.reason.clone(), error.message))
+    }
+
+    #[test]
+    fn only_a_run_that_came_to_its_end_says_that_nothing_differs() {
+        use VerifyRunState::*;
+        let line = "repctl verify vz --wait";
+        assert_eq!(judged(line, &ended(Completed, 0, 0)), Ok("the disks are the same".into()));
+        for (line, state) in [(line, Stopped), (line, Running), ("repctl verify vz --wait --repair-from beta", Stopped)]
+        {
+            let (reason, message) = judged(line, &ended(state, 0, 0)).unwrap_err();
+            assert_eq!(reason, "VerifyInterrupted");
+            assert!(
+                message.contains("interrupted after 8.00 MiB; whether the disks are the same isn't known"),
+                "{message}"
+            );
+        }
+        let mut stopped = ended(Stopped, 4096, 4096);
+        stopped[0].run.reason = Some("the connection was lost: closed".into());
+        let (_, message) = judged(line, &stopped).unwrap_err();
+        assert!(message.contains("8.00 MiB (the connection was lost: closed);"), "{message}");
+        assert!(message.ends_with("; 4.00 KiB found to differ so far are marked out-of-sync"), "{message}");
+        let error = judge(&stopped, &arguments("repctl verify vz/0 --wait --repair-from beta")).unwrap_err();
+        assert!(
+            error
+                .hint
+                .is_some_and(|hint| hint.contains("'repctl verify vz/0 --repair-from beta --wait' again: it goes on"))
+        );
+    }
+
+    #[test]
+    fn what_has_been_made_equal_since_is_not_called_marked() {
+        use VerifyRunState::Completed;
+        let line = "repctl verify vz --wait";
+        let (reason, message) = judged(line, &ended(Completed, 8192, 8192)).unwrap_err();
+        assert_eq!(reason, "DisksDiffer");
+        assert_eq!(message, "8.00 KiB differ between the two disks; they are marked out-of-sync");
+        let (_, message) = judged(line, &ended(Completed, 8192, 4096)).unwrap_err();
+        assert!(message.ends_with("out-of-sync; 4.00 KiB more did and have been made equal since"), "{message}");
+        let mended = judged(line, &ended(Completed, 8192, 0)).expect("nothing differs now");
+        assert!(mended.starts_with("the disks are the same now: 8.00 KiB differed"), "{mended}");
+    }
+
+    #[test]
+    fn what_was_compared_before_an_interruption_is_told() {
+        let mut ended = ended(VerifyRunState::Completed, 0, 0);
+        ended[0].run.resumed_at_bytes = 2 << 20;
+        assert_eq!(
+            judged("repctl verify vz --wait", &ended),
+            Ok("the disks are the same; the first 2.00 MiB had been compared before an interruption".into())
+        );
+    }
 }
