@@ -6,6 +6,7 @@
 
 use super::buffers::Buffers;
 use super::io::{Io, Operation};
+use super::limits::READY_BATCH;
 use crate::resource::DiskReport;
 use rep_disk::{Buffer, Disk, DiskFacts, Kind, Progress, is_all_zero};
 use rep_engine::{DiskSuccess, Event, ReadInto};
@@ -310,9 +311,12 @@ impl Disks {
         !self.ready.is_empty()
     }
 
-    /// Does what is to be done on disks in memory.
+    /// Does some of what is to be done on disks in memory. Not all at once: what follows from these leaves while the
+    /// others are worked on.
     pub fn run_ready(&mut self, context: &mut DiskContext<'_>) {
-        while let Some(DiskOperation { disk, target, io, operation, holds, report }) = self.ready.pop_front() {
+        for _ in 0..READY_BATCH {
+            let Some(next) = self.ready.pop_front() else { return };
+            let DiskOperation { disk, target, io, operation, holds, report } = next;
             let Some(open) = self.open.get_mut(disk) else { continue };
             // SAFETY: the buffer is a slot in use, as long as the range; the engine has no other operation on it that
             // writes to it.

@@ -22,6 +22,7 @@ mod link;
 mod memory;
 mod nbd;
 mod notices;
+mod patience;
 mod perform;
 mod report;
 mod thread;
