@@ -1,6 +1,7 @@
 //! The engine's state as operators see it. `repctl status` is made of this, and of nothing it guessed.
 
 use crate::resync::PacingSnapshot;
+use crate::split_brain::SplitBrainFacts;
 use rep_meta::Divergence;
 use rep_types::{
     ConnectionState, DiskState, FenceAnswer, Generations, Refusal, ReplicationState, Role, Room, SyncDecision,
@@ -91,8 +92,10 @@ pub struct VolumeSnapshot {
     pub verify: Option<VerifySnapshot>,
     /// Bytes the last verify led by this node found to differ (so far, if it was stopped).
     pub verify_found_bytes: u64,
-    /// The last handshake's decision.
+    /// What the last handshake that was to join the nodes decided.
     pub last_decision: Option<SyncDecision>,
+    /// What is known of a split brain, while the last handshake ended in one.
+    pub split_brain: Option<SplitBrainFacts>,
     /// Whether a resync by that decision compares before it copies.
     pub compares: bool,
     /// The peer's generations as of the last handshake.

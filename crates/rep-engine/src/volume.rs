@@ -11,6 +11,7 @@ use crate::slab::Key;
 use crate::snapshot::Counters;
 use crate::stages::StageLatencies;
 use crate::starved::Starved;
+use crate::sync_decision::Unsettled;
 use crate::verify::{Verify, VerifyRecord};
 use rep_meta::{BootId, Divergence, PrimaryMark, Superblock};
 use rep_types::planted;
@@ -206,7 +207,10 @@ pub(crate) struct Volume {
     pub boot: BootId,
     /// The operator's word on a split brain, for the next handshake only (I-G4).
     pub word: OperatorWord,
+    /// What the last handshake that was to join the nodes decided.
     pub last_decision: Option<SyncDecision>,
+    /// Why it left a split brain to the operator.
+    pub unsettled: Option<Unsettled>,
     /// Whether a resync by that decision compares before it copies.
     pub compares: bool,
     /// The operator wants every block of this disk written anew: nothing is compared.
@@ -264,6 +268,7 @@ impl Volume {
             boot: BootId::NONE,
             word: OperatorWord::None,
             last_decision: None,
+            unsettled: None,
             compares: false,
             every_block: false,
             peer_told: None,
