@@ -380,7 +380,7 @@ impl Engine {
         let volume = &mut self.volumes[index];
         volume.growth.met(peer, volume.local.as_ref().map(|local| local.superblock()));
         let volume = &self.volumes[index];
-        let dirty = volume.out_of_sync_blocks().max(peer.out_of_sync_blocks) * BLOCK_SIZE;
+        let dirty = volume.out_of_sync_blocks().max(peer.out_of_sync_blocks).saturating_mul(BLOCK_SIZE);
         self.notice(Notice::Decided { volume: volume.number, decision, out_of_sync_bytes: dirty });
         match decision.verdict {
             SyncVerdict::Source(extent) => {

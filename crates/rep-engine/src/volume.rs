@@ -16,8 +16,8 @@ use crate::verify::{Verify, VerifyRecord};
 use rep_meta::{BootId, Divergence, PrimaryMark, Superblock};
 use rep_types::planted;
 use rep_types::{
-    BlockIndex, BlockRange, ByteRange, DigestKey, DiskState, GenerationId, Generations, ReplicationState, SyncDecision,
-    VolumeNumber,
+    BLOCK_SIZE, BlockIndex, BlockRange, ByteRange, DigestKey, DiskState, GenerationId, Generations, ReplicationState,
+    SyncDecision, VolumeNumber,
 };
 use rep_wire::{OperatorWord, PriorEnd, VolumeView, features};
 use std::collections::VecDeque;
@@ -127,7 +127,8 @@ impl From<&VolumeView> for PeerTold {
         PeerTold {
             volume: view.volume,
             generations: view.generations,
-            out_of_sync_blocks: view.out_of_sync_blocks,
+            // In bytes it is a number, whatever the peer claims.
+            out_of_sync_blocks: view.out_of_sync_blocks.min(u64::MAX / BLOCK_SIZE),
             divergence: Divergence { since_unix_ms: view.diverged_since_unix_ms, as_primary: view.diverged_as_primary },
         }
     }

@@ -72,7 +72,7 @@ fn expect_unsettled(pair: (Node, Node), why: Unsettled) {
 
 #[test]
 fn what_no_policy_settled_says_why() {
-    use AfterZeroPrimaries::{Disconnect, DiscardLeastChanges, DiscardYoungerPrimary, DiscardZeroChanges};
+    use AfterZeroPrimaries::{DiscardLeastChanges, DiscardYoungerPrimary, DiscardZeroChanges, Disconnect};
     let under = |zero, one, (mut mine, mut peer): (Node, Node)| {
         (mine.policies, peer.policies) = (policies(zero, one), policies(zero, one));
         (mine, peer)
