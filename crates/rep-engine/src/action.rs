@@ -287,6 +287,11 @@ pub enum Notice {
         decision: SyncDecision,
         out_of_sync_bytes: u64,
     },
+    /// The handshake decided that the nodes stay apart.
+    Refused {
+        volume: VolumeNumber,
+        decision: SyncDecision,
+    },
     /// A handshake found that both nodes went on apart, and left it to the operator.
     SplitBrain {
         volume: VolumeNumber,

@@ -314,8 +314,20 @@ impl Engine {
         self.set_connection(state, Why::Handshake);
         if state != ConnectionState::SplitBrain {
             self.out.push(Action::WantLink { wanted: false });
-        } else if before != state {
+        }
+        // Nodes in split brain meet again and again: what they find is told once.
+        if before != state {
+            self.tell_refusals();
             self.tell_split_brain();
+        }
+    }
+
+    fn tell_refusals(&mut self) {
+        for index in 0..self.volumes.len() {
+            let (volume, decision) = (self.volumes[index].number, self.volumes[index].last_decision);
+            if let Some(decision) = decision.filter(|decision| matches!(decision.verdict, SyncVerdict::Refuse(_))) {
+                self.notice(Notice::Refused { volume, decision });
+            }
         }
     }
 

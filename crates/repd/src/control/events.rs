@@ -74,6 +74,10 @@ fn event(resource: &ResourceName, names: &Names, notice: &Notice) -> Event {
             let words = format!("{}: {}", decision.rule, explain(*decision));
             told("decided", *volume, Some(words), Some(*out_of_sync_bytes))
         }
+        Notice::Refused { volume, decision } => {
+            let words = format!("{}: {}", decision.rule, explain(*decision));
+            told("decided", *volume, Some(words), None)
+        }
         Notice::SplitBrain { volume, facts } => {
             let facts = split_brain::volume(*volume, facts, names);
             Event { split_brain: Some(facts.clone()), ..told("split_brain", *volume, Some(facts.words()), None) }

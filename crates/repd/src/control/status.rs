@@ -319,3 +319,33 @@ fn volume_detail(engine: &VolumeSnapshot, shell: Option<&VolumeReport>) -> Volum
         latencies: shell.map(histograms).unwrap_or_default(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::fixture::{engine, volume};
+
+    #[test]
+    fn whether_it_may_be_promoted_has_a_reason_in_every_state() {
+        let report = |promotion_refused| {
+            let mut engine = engine(Role::Secondary, ConnectionState::Connecting, volume());
+            engine.promotion_refused = promotion_refused;
+            let (link, volumes, pool) = Default::default();
+            Some(Arc::new(ResourceReport { engine, now: Timestamp(0), link, volumes, pool }))
+        };
+        let seen = |report, fresh, down| Seen { report, fresh, down, problems: BTreeMap::new() };
+        let refused = |seen: &Seen| promotion_refused(seen, "vz");
+        assert_eq!(refused(&seen(report(None), true, None)), None);
+        let split = refused(&seen(report(Some(Refusal::SplitBrain)), true, None));
+        assert_eq!(split.as_deref(), Some("the nodes diverged (split brain); see 'repctl split-brain vz show'"));
+        // What it said last may be past, and what it never said is nothing to go by.
+        for report in [report(None), None] {
+            let stale = refused(&seen(report, false, None)).expect("a reason");
+            assert!(stale.contains("doesn't answer"), "{stale}");
+        }
+        for why in [None, Some("no metadata".to_owned())] {
+            let down = refused(&seen(None, true, Some(why)));
+            assert_eq!(down.as_deref(), Some("the resource is down; run 'repctl up vz' first"));
+        }
+    }
+}

@@ -51,6 +51,9 @@ pub(super) fn log(notice: &Notice) {
         Notice::Decided { volume, decision, out_of_sync_bytes } => {
             info!(%volume, out_of_sync_bytes, "handshake: {}: {}", decision.rule, explain(*decision));
         }
+        Notice::Refused { volume, decision } => {
+            info!(%volume, "handshake: {}: {}", decision.rule, explain(*decision));
+        }
         Notice::SplitBrain { volume, facts } => {
             warn!(
                 %volume,
