@@ -166,7 +166,8 @@ fn a_plan_without_a_peer() {
 /// counts also where a connection is wanted already.
 #[test]
 fn a_plan_leaves_the_word_as_it_was() {
-    let cluster = Cluster::with_primary(&ClusterOptions::default());
+    let mut cluster = Cluster::with_primary(&ClusterOptions::default());
+    cluster.expect_log("plit brain");
     cluster.beta.ok("disconnect");
     cluster.alpha.ok("disconnect");
     cluster.alpha.write(0, &[1; 4096]);

@@ -28,9 +28,15 @@ pub struct Resource {
     pub verdict: String,
     /// Whether a promotion without force would be accepted.
     pub safe_to_promote: bool,
+    /// Why it would not be.
+    #[serde(default)]
+    pub promotion_refused: Option<String>,
     /// Why client I/O waits.
     #[serde(deserialize_with = "present")]
     pub io_suspended: Option<serde_json::Value>,
+    /// Who went on since when, in a split brain.
+    #[serde(default)]
+    pub split_brain: Option<serde_json::Value>,
     /// The volumes.
     pub volumes: Vec<Volume>,
 }
@@ -66,11 +72,25 @@ pub struct Volume {
     pub replication: String,
     /// Bytes that differ, or may.
     pub out_of_sync_bytes: u64,
+    /// What the last handshake decided.
+    #[serde(default)]
+    pub last_decision: Option<Decision>,
     /// A resync's progress.
     #[serde(deserialize_with = "present")]
     pub resync: Option<Resync>,
     /// Counts.
     pub io: Io,
+}
+
+/// What a handshake decided.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+pub struct Decision {
+    /// The rule.
+    pub rule: String,
+    /// What followed.
+    pub verdict: String,
+    /// Why, in one sentence.
+    pub sentence: String,
 }
 
 /// A resync's progress.

@@ -3,6 +3,7 @@
 use crate::command::{CommandError, CommandOutcome};
 use crate::config::ArchiveScope;
 use crate::event::{FenceId, ResyncId};
+use crate::split_brain::SplitBrainFacts;
 use rep_meta::MetaBlock;
 use rep_types::{
     ByteRange, CommandId, ConnectionState, DigestKey, DiskState, FenceAnswer, Generations, IoError, IoId, LinkCause,
@@ -285,6 +286,16 @@ pub enum Notice {
         volume: VolumeNumber,
         decision: SyncDecision,
         out_of_sync_bytes: u64,
+    },
+    /// The handshake decided that the nodes stay apart.
+    Refused {
+        volume: VolumeNumber,
+        decision: SyncDecision,
+    },
+    /// A handshake found that both nodes went on apart, and left it to the operator.
+    SplitBrain {
+        volume: VolumeNumber,
+        facts: SplitBrainFacts,
     },
     /// The two nodes' decisions don't mirror each other: a bug or a damaged peer; refused (R17).
     DecisionMismatch {

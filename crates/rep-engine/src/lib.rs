@@ -41,6 +41,7 @@ mod resync;
 mod role;
 mod slab;
 mod snapshot;
+mod split_brain;
 mod stages;
 mod starved;
 mod status;
@@ -60,5 +61,6 @@ pub use snapshot::{
     ComparedSnapshot, Counters, FenceSnapshot, IoSuspension, ResyncSnapshot, Snapshot, VerifyRun, VerifySnapshot,
     VerifyState, VolumeSnapshot,
 };
+pub use split_brain::{ApartSide, SplitBrainFacts};
 pub use stages::StageLatencies;
-pub use sync_decision::{SyncSide, decide_sync, explain};
+pub use sync_decision::{SyncSide, Unsettled, decide_sync, explain, unsettled};

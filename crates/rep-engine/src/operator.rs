@@ -494,7 +494,8 @@ impl Engine {
     ) {
         let blocks = |view: &NodeView, number: VolumeNumber| {
             let found = view.volumes.iter().find(|volume| volume.volume == number);
-            found.map_or((0, 0), |volume| (volume.out_of_sync_blocks * BLOCK_SIZE, volume.available_bytes))
+            found
+                .map_or((0, 0), |volume| (volume.out_of_sync_blocks.saturating_mul(BLOCK_SIZE), volume.available_bytes))
         };
         let compared = comparisons(mine, peer, decisions);
         let plan = decisions.iter().map(|(volume, decision)| {
@@ -503,7 +504,7 @@ impl Engine {
             let (peer_dirty_bytes, peer_size) = blocks(peer, *volume);
             let bytes_at_most = match decision.verdict {
                 Source(Full) | Target(Full) => size.min(peer_size),
-                Source(_) | Target(_) => local_dirty_bytes + peer_dirty_bytes,
+                Source(_) | Target(_) => local_dirty_bytes.saturating_add(peer_dirty_bytes),
                 Nothing | Refuse(_) => 0,
             };
             let compares = compared.iter().any(|(number, compares)| number == volume && *compares);

@@ -3,6 +3,7 @@
 use crate::action::Why;
 use crate::command::Side;
 use crate::resync::PacingSnapshot;
+use crate::split_brain::SplitBrainFacts;
 use rep_meta::Divergence;
 use rep_types::{
     ConnectionState, DiskState, FenceAnswer, Generations, Refusal, ReplicationState, Role, Room, SyncDecision,
@@ -93,8 +94,10 @@ pub struct VolumeSnapshot {
     pub verify: Option<VerifySnapshot>,
     /// How the last verify that this node led stands. `None`: there was none with the disk that is here.
     pub verify_run: Option<VerifyRun>,
-    /// The last handshake's decision.
+    /// What the last handshake that was to join the nodes decided.
     pub last_decision: Option<SyncDecision>,
+    /// What is known of a split brain, while the last handshake ended in one.
+    pub split_brain: Option<SplitBrainFacts>,
     /// Whether a resync by that decision compares before it copies.
     pub compares: bool,
     /// The peer's generations as of the last handshake.

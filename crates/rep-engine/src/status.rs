@@ -63,6 +63,7 @@ fn volume_snapshot(volume: &Volume, waits_for_data: bool, now: Timestamp) -> Vol
         verify: volume.verify_snapshot(now),
         verify_run: volume.verify_run(now),
         last_decision: volume.last_decision,
+        split_brain: volume.split_brain(),
         compares: volume.compares,
         peer_generations: volume.peer_told.map(|told| told.generations),
         peer_out_of_sync_bytes: volume.peer_told.map_or(0, |told| told.out_of_sync_blocks * BLOCK_SIZE),

@@ -101,6 +101,8 @@ pub struct PeerPort {
     /// When to try next; `None` while an attempt or a connection is under way.
     retry_at: Option<Instant>,
     backoff: Backoff,
+    /// The same after connections that ended in a refusal: they come about at once, and say the same again.
+    refused: Backoff,
     listeners: Slab<Listener>,
     dialings: Slab<Dial>,
     connections: Slab<Connection>,
@@ -123,6 +125,7 @@ impl PeerPort {
             wanted: false,
             retry_at: None,
             backoff: Backoff::new(options.connect_interval),
+            refused: Backoff::new(options.connect_interval),
             listeners: Slab::new(),
             dialings: Slab::new(),
             connections: Slab::new(),
@@ -141,6 +144,7 @@ impl PeerPort {
     pub fn want(&mut self, wanted: bool, now: Instant) {
         self.wanted = wanted;
         self.backoff.reset();
+        self.refused.reset();
         if wanted {
             self.retry_at = Some(now);
             return;
@@ -195,12 +199,19 @@ impl PeerPort {
     }
 
     /// Ends this connection after what is queued has left. Nothing more is told of it.
-    pub fn close(&mut self, session: SessionId, now: Instant, pool: &mut Pool) {
-        let Some((_, key)) = self.current.take_if(|(current, _)| *current == session) else { return };
-        if let Some(connection) = self.connections.get_mut(key) {
+    pub fn close(&mut self, session: SessionId, cause: LinkCause, now: Instant, pool: &mut Pool) {
+        // The peer, which was refused as well, may have been the first to close it, and what is lost is dialled at once.
+        let is_last = session == SessionId(self.last_session) && self.last_session > 0;
+        let closed = self.current.take_if(|(current, _)| *current == session);
+        if let Some(connection) = closed.and_then(|(_, key)| self.connections.get_mut(key)) {
             connection.drain(now + DRAIN_TIME_MAX, pool);
         }
-        self.try_again(now);
+        if cause == LinkCause::Refused && is_last && self.wanted && self.current.is_none() {
+            self.dialings.iter_mut().for_each(|(_, dial)| dial.given_up = true);
+            self.retry_at = Some(now + self.refused.pause());
+        } else if closed.is_some() {
+            self.try_again(now);
+        }
     }
 
     /// Ends everything; operations with the kernel come back soon. True when none is left.

@@ -1,7 +1,7 @@
 //! The sending half of a stream: what is queued during a turn leaves in one gathered send.
 //!
 //! Mostly the socket has room for all of it, and a plain call that doesn't wait hands it over at once: the other side
-//! begins while this one goes on, and no completion has to be waited for (decision 28). What it has no room for waits
+//! begins while this one goes on, and no completion has to be waited for (decision 29). What it has no room for waits
 //! with the ring.
 //!
 //! Queued are bytes (copied: headers) and parts of slots (referred to: payloads). One batch is with the kernel while

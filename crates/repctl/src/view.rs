@@ -1,7 +1,9 @@
 //! The status for people: a heading a resource, a line a volume.
 
 use crate::terminal::{Color, bytes, paint, seconds};
-use rep_control::api::{ResourceStatus, ResyncStatus, Status, VerifyStatus, VolumeStatus};
+use rep_control::api::{
+    DecisionDetail, ResourceStatus, ResyncStatus, SplitBrainStatus, Status, VerifyStatus, VolumeStatus,
+};
 use rep_types::{ConnectionState, DiskState, ReplicationState, Role};
 
 /// The whole state.
@@ -32,7 +34,35 @@ fn resource(node: &str, status: &ResourceStatus, color: bool) -> String {
             text += &verify_line(volume.number, verify);
         }
     }
+    text += &status.split_brain.as_ref().map_or(String::new(), |apart| split_brain(apart, status.volumes.len()));
+    text += &decisions(&status.volumes);
+    if let Some(why) = status.promotion_refused.as_ref().filter(|_| status.role == Role::Secondary) {
+        text += &format!("  not to be promoted now: {why}\n");
+    }
     text
+}
+
+/// Which volume a line is about, where that isn't plain.
+fn numbered(number: u16, volumes: usize) -> String {
+    if volumes == 1 { String::new() } else { format!("volume {number} ") }
+}
+
+/// Who went on since when, a line a node.
+fn split_brain(apart: &SplitBrainStatus, volumes: usize) -> String {
+    let lines = apart.volumes.iter().flat_map(|of| of.nodes.iter().map(move |node| (of.number, node)));
+    lines.map(|(number, node)| format!("  split brain: {}{}\n", numbered(number, volumes), node.words())).collect()
+}
+
+/// What the last handshake decided, once for volumes of which it decided the same.
+fn decisions(volumes: &[VolumeStatus]) -> String {
+    let line = |which: &str, decision: &DecisionDetail| {
+        format!("  last handshake: {which}rule {}: {}\n", decision.rule, decision.sentence)
+    };
+    let decided = volumes.iter().filter_map(|volume| Some((volume.number, volume.last_decision.as_ref()?)));
+    match volumes.first().and_then(|first| first.last_decision.as_ref()) {
+        Some(first) if volumes.iter().all(|volume| volume.last_decision.as_ref() == Some(first)) => line("", first),
+        _ => decided.map(|(number, decision)| line(&numbered(number, volumes.len()), decision)).collect(),
+    }
 }
 
 fn resync_line(number: u16, resync: &ResyncStatus) -> String {
@@ -150,6 +180,7 @@ fn replication_color(replication: ReplicationState) -> Color {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rep_control::api::{ApartNode, SplitBrainVolume};
 
     const STATUS: &str = concat!(
         r#"{"node":"alpha","version":"0.1.0","resources":[{"name":"vz","role":"Primary","#,
@@ -179,5 +210,62 @@ mod tests {
         let bar = "  volume 0 verify [============                  ] 42 %  84.0 MiB of 200 MiB, ";
         assert_eq!(line(2 << 20, 0, false), format!("{bar}2.00 MiB/s, to go: 1:05 min\n"));
         assert_eq!(line(2 << 20, 4096, true), format!("{bar}halted, 4.00 KiB differ\n"));
+    }
+
+    fn parsed() -> Status {
+        serde_json::from_str(STATUS).unwrap()
+    }
+
+    fn decided(rule: &str) -> Option<DecisionDetail> {
+        let (verdict, sentence) = ("nothing to copy".into(), "both disks are equal".into());
+        Some(DecisionDetail { rule: rule.into(), verdict, sentence })
+    }
+
+    #[test]
+    fn the_rule_is_told_once_for_volumes_that_agree() {
+        let mut parsed = parsed();
+        let resource = &mut parsed.resources[0];
+        resource.volumes[0].last_decision = decided("both-off");
+        resource.volumes.push(VolumeStatus { number: 1, ..resource.volumes[0].clone() });
+        let lines = |parsed: &Status| {
+            let text = status(parsed, false);
+            text.lines().filter(|line| line.contains("last handshake")).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(lines(&parsed), ["  last handshake: rule both-off: both disks are equal"]);
+        parsed.resources[0].volumes[1].last_decision = decided("no-disk");
+        assert_eq!(
+            lines(&parsed),
+            [
+                "  last handshake: volume 0 rule both-off: both disks are equal",
+                "  last handshake: volume 1 rule no-disk: both disks are equal"
+            ]
+        );
+        parsed.resources[0].volumes[0].last_decision = None;
+        assert_eq!(lines(&parsed), ["  last handshake: volume 1 rule no-disk: both disks are equal"]);
+    }
+
+    #[test]
+    fn why_a_secondary_is_not_to_be_promoted_is_told() {
+        let mut parsed = parsed();
+        parsed.resources[0].promotion_refused = Some("the peer is Primary".into());
+        assert!(!status(&parsed, false).contains("not to be promoted"), "it is Primary");
+        parsed.resources[0].role = Role::Secondary;
+        assert!(status(&parsed, false).contains("  not to be promoted now: the peer is Primary\n"));
+    }
+
+    #[test]
+    fn a_split_brain_is_told_with_both_sides() {
+        let mut parsed = parsed();
+        let node = |name: &str, bytes| ApartNode::new(name, 951_782_400_007, true, bytes, "0A".into());
+        let (nodes, unsettled) = (vec![node("alpha", 4096), node("beta", 8192)], "no-policy".into());
+        let volumes = vec![SplitBrainVolume { number: 0, rule: "split-brain-bitmap".into(), unsettled, nodes }];
+        parsed.resources[0].split_brain = Some(SplitBrainStatus { volumes });
+        let text = status(&parsed, false);
+        for line in [
+            "  split brain: alpha: wrote 4.00 KiB alone since 2000-02-29T00:00:00.007Z; newest generation 0A\n",
+            "  split brain: beta: wrote 8.00 KiB alone since 2000-02-29T00:00:00.007Z; newest generation 0A\n",
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
     }
 }

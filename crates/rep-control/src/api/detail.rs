@@ -2,6 +2,7 @@
 //! of this.
 
 use super::Histograms;
+use super::SplitBrainStatus;
 use rep_types::{ConnectionState, Generations, Role, SyncDecision};
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,9 @@ pub struct Detail {
     pub link_problem: Option<String>,
     /// Why a promotion would be refused now: the refusal's name.
     pub promotion_refused: Option<String>,
+    /// While the nodes are in split brain: who went on since when, and how far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split_brain: Option<SplitBrainStatus>,
     /// How long gathered sends to the peer took since the resource came up: `sent`.
     #[serde(default)]
     pub latencies: Histograms,
@@ -137,11 +141,16 @@ pub struct DecisionDetail {
     pub rule: String,
     /// What followed for this node, in words.
     pub verdict: String,
+    /// Why, in one sentence.
+    #[serde(default)]
+    pub sentence: String,
 }
 
-impl From<&SyncDecision> for DecisionDetail {
-    fn from(decision: &SyncDecision) -> Self {
-        DecisionDetail { rule: decision.rule.to_string(), verdict: verdict_words(decision) }
+impl DecisionDetail {
+    /// A decision, with the sentence that explains it.
+    pub fn new(decision: &SyncDecision, sentence: &str) -> Self {
+        let (rule, verdict) = (decision.rule.to_string(), verdict_words(decision));
+        DecisionDetail { rule, verdict, sentence: sentence.to_owned() }
     }
 }
 

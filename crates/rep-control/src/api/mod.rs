@@ -15,6 +15,7 @@ mod detail;
 mod error;
 mod event;
 mod latency;
+mod split_brain;
 mod status;
 mod units;
 mod verb;
@@ -24,6 +25,7 @@ pub use detail::{DecisionDetail, Detail, GenerationsDetail, VerifyRunDetail, Ver
 pub use error::{ApiError, ConfigProblem, ErrorKind, ExitCode};
 pub use event::{Event, format_time};
 pub use latency::{Histogram, Histograms, LatencyStatus};
+pub use split_brain::{ApartNode, SplitBrainStatus, SplitBrainVolume};
 pub use status::{
     ComparedStatus, DriverStatus, IoStatus, PacingStatus, PeerStatus, ResourceStatus, ResyncRole, ResyncStatus, Status,
     VerifyStatus, VolumeStatus,

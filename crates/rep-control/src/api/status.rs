@@ -1,6 +1,6 @@
 //! `status --json`: the fields that scripts use, exactly the contract's.
 
-use super::LatencyStatus;
+use super::{DecisionDetail, LatencyStatus, SplitBrainStatus};
 use rep_types::{ConnectionState, DiskState, ReplicationState, Role};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -36,6 +36,9 @@ pub struct ResourceStatus {
     pub promotion_refused: Option<String>,
     /// Why client I/O waits; `None` while it doesn't.
     pub io_suspended: Option<String>,
+    /// While the nodes are in split brain: who went on since when, and how far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split_brain: Option<SplitBrainStatus>,
     /// How long gathered sends to the peer took since the resource came up: `sent`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub latency: BTreeMap<String, LatencyStatus>,
@@ -76,6 +79,9 @@ pub struct VolumeStatus {
     pub replication: ReplicationState,
     /// Bytes that differ, or may.
     pub out_of_sync_bytes: u64,
+    /// What the last handshake decided, by which rule, and why; not there before one, and not for a plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_decision: Option<DecisionDetail>,
     /// A resync under way or paused.
     pub resync: Option<ResyncStatus>,
     /// An online verify under way, whichever node leads it (`replication` tells).

@@ -201,12 +201,33 @@ fn resync(mut table: Table<'_>, problems: &mut Vec<Problem>) -> ResyncConfig {
 
 fn split_brain(mut table: Table<'_>, problems: &mut Vec<Problem>) -> SplitBrainConfig {
     let config = SplitBrainConfig {
-        after_0_primaries: word(&mut table, "after-0-primaries", SplitBrainPolicy::AFTER_0, problems),
-        after_1_primary: word(&mut table, "after-1-primary", SplitBrainPolicy::AFTER_1, problems),
-        after_2_primaries: word(&mut table, "after-2-primaries", SplitBrainPolicy::AFTER_2, problems),
+        after_0_primaries: policy(&mut table, "after-0-primaries", SplitBrainPolicy::AFTER_0, problems),
+        after_1_primary: policy(&mut table, "after-1-primary", SplitBrainPolicy::AFTER_1, problems),
+        after_2_primaries: policy(&mut table, "after-2-primaries", SplitBrainPolicy::AFTER_2, problems),
     };
     table.finish(problems);
     config
+}
+
+/// A split-brain policy. Who brings one of DRBD's that isn't offered is told why.
+fn policy(
+    table: &mut Table<'_>,
+    key: &'static str,
+    words: &[(&str, SplitBrainPolicy)],
+    problems: &mut Vec<Problem>,
+) -> SplitBrainPolicy {
+    let Some(value) = table.value(key) else { return SplitBrainPolicy::default() };
+    let Some(text) = value.string(problems) else { return SplitBrainPolicy::default() };
+    if let Some((_, policy)) = words.iter().find(|(word, _)| *word == text) {
+        return *policy;
+    }
+    let names: Vec<_> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+    let problem = value.problem(&format!("\"{text}\" can't stand here"), format!("expected: {}", names.join(", ")));
+    problems.push(match SplitBrainPolicy::why_not_offered(text) {
+        Some(why) => problem.help(why),
+        None => problem,
+    });
+    SplitBrainPolicy::default()
 }
 
 fn archive(table: &mut Table<'_>, problems: &mut Vec<Problem>) -> ArchiveConfig {

@@ -285,6 +285,9 @@ words! {
     }
 }
 
+const NOT_BY_NAME: &str = "a node's name says nothing of whose data are worth more; see 'repctl split-brain RES show' for what each wrote, \
+    then run 'repctl split-brain RES resolve --keep NODE'";
+
 impl SplitBrainPolicy {
     /// What `after-0-primaries` can be.
     pub const AFTER_0: &'static [(&'static str, SplitBrainPolicy)] = &[
@@ -302,6 +305,23 @@ impl SplitBrainPolicy {
     ];
     /// What `after-2-primaries` can be: a Primary's data is never given up without the operator.
     pub const AFTER_2: &'static [(&'static str, SplitBrainPolicy)] = &[("disconnect", Self::Disconnect)];
+
+    /// Why a policy of DRBD's isn't offered (decision 28); `None`: it is no name of DRBD's, or it is.
+    pub fn why_not_offered(name: &str) -> Option<&'static str> {
+        match name {
+            "violently-as0p" => Some(
+                "it may give up a Primary's data, in use and read by its clients; that is never done. \"consensus\" does as \
+                 after-0-primaries says where that gives up the Secondary's",
+            ),
+            "call-pri-lost-after-sb" => Some(
+                "it takes a Primary down to give up its data; that is never done without you: run 'repctl secondary RES' on the \
+                 one whose data may go, then 'repctl split-brain RES resolve --keep NODE'",
+            ),
+            "discard-local" | "discard-remote" => Some(NOT_BY_NAME),
+            name if name.starts_with("discard-node-") => Some(NOT_BY_NAME),
+            _ => None,
+        }
+    }
 }
 
 /// The link to the peer.

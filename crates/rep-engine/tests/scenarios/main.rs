@@ -17,5 +17,6 @@ mod resize;
 mod resync_end;
 mod resync_order;
 mod resync_pacing;
+mod split_brain;
 mod verify;
 mod writes;

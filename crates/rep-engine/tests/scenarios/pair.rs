@@ -231,6 +231,11 @@ impl Pair {
 
     // ---- what the test does ----
 
+    /// A node's configuration from the next life of its daemon on.
+    pub fn configure(&mut self, node: usize, edit: impl FnOnce(&mut EngineConfig)) {
+        edit(&mut self.nodes[node].options);
+    }
+
     /// From now on the nodes offer each other nothing beyond the protocol's first version.
     pub fn without_features(&mut self) {
         self.features = 0;

@@ -22,6 +22,7 @@ pub fn volume() -> VolumeSnapshot {
         verify: None,
         verify_run: None,
         last_decision: None,
+        split_brain: None,
         compares: false,
         peer_generations: None,
         peer_out_of_sync_bytes: 0,

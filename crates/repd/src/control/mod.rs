@@ -38,6 +38,7 @@ mod resource;
 mod runtime_dir;
 mod server;
 mod sockets;
+mod split_brain;
 mod status;
 mod takeover;
 mod verbs;

@@ -166,7 +166,8 @@ impl Resource {
         let started = started.await.unwrap_or_else(|error| Err(ApiError::failed("SpawnFailed", error.to_string())));
         match started {
             Ok((handle, thread)) => {
-                tokio::spawn(super::events::forward(self.name.clone(), handle.subscribe(), self.events.clone()));
+                let names = super::split_brain::Names::of(self);
+                tokio::spawn(super::events::forward(self.name.clone(), names, handle.subscribe(), self.events.clone()));
                 tokio::spawn(handlers::follow(self.me.clone(), handle.subscribe()));
                 let questions = handle.take_fence_questions();
                 let resync_questions = handle.take_resync_questions();

@@ -2,17 +2,18 @@
 
 use super::events::why_words;
 use super::resource::{Life, Report, Resource};
-use super::{VERSION, holders, verdict};
+use super::{VERSION, holders, split_brain, verdict};
 use rep_control::api::{
-    ApiError, ComparedStatus, Detail, DriverStatus, Histogram, Histograms, IoStatus, LatencyStatus, PacingStatus,
-    PeerStatus, ResourceStatus, ResyncRole, ResyncStatus, Status, VerifyRunDetail, VerifyRunState, VerifyStatus,
-    VolumeDetail, VolumeStatus,
+    ApiError, ComparedStatus, DecisionDetail, Detail, DriverStatus, Histogram, Histograms, IoStatus, LatencyStatus,
+    PacingStatus, PeerStatus, ResourceStatus, ResyncRole, ResyncStatus, Status, VerifyRunDetail, VerifyRunState,
+    VerifyStatus, VolumeDetail, VolumeStatus,
 };
 use rep_control::config::{NodeConfig, VolumeConfig};
 use rep_engine::{
     IoSuspension, Latencies, PacingSnapshot, Timestamp, VerifyRun, VerifySnapshot, VerifyState, VolumeSnapshot, Why,
+    explain,
 };
-use rep_types::{ConnectionState, DiskState, NodeName, ReplicationState, Role};
+use rep_types::{ConnectionState, DiskState, NodeName, Refusal, ReplicationState, Role, SyncDecision};
 use repd::resource::{DriverReport, ResourceReport, VolumeReport};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -41,6 +42,8 @@ async fn resource_status(resource: &Resource) -> ResourceStatus {
     let peer = peer_config(resource);
     let mut volumes = volumes(resource, seen.report.as_deref());
     holders::mark_open(&mut volumes).await;
+    let refused = promotion_refused(&seen, resource.name());
+    let names = split_brain::Names::of(resource);
     ResourceStatus {
         name: resource.name().to_owned(),
         role,
@@ -51,10 +54,10 @@ async fn resource_status(resource: &Resource) -> ResourceStatus {
         },
         connection,
         verdict: verdict::sentence(&seen, resource),
-        safe_to_promote: seen.fresh
-            && seen.report.as_ref().is_some_and(|report| report.engine.promotion_refused.is_none()),
-        promotion_refused: promotion_refused(&seen, resource.name()),
+        safe_to_promote: refused.is_none(),
+        promotion_refused: refused,
         io_suspended: seen.report.as_ref().and_then(|report| report.engine.io_suspended).map(suspension_words),
+        split_brain: seen.report.as_ref().and_then(|report| split_brain::status(&report.engine, &names)),
         latency: seen.report.as_deref().map(|report| in_short(&link_histograms(report))).unwrap_or_default(),
         volumes,
     }
@@ -95,10 +98,20 @@ fn peer_config(resource: &Resource) -> Option<NodeConfig> {
     resource.config().peer_of(resource.node.as_str()).cloned()
 }
 
-/// Why a promotion would be refused now, in words.
+/// Why a promotion would be refused now, in words; `None`: it is safe.
 fn promotion_refused(seen: &Seen, name: &str) -> Option<String> {
-    let report = seen.report.as_ref().filter(|_| seen.fresh)?;
-    report.engine.promotion_refused.map(|refusal| refusal.to_string().replace("RES", name))
+    let refusal = match &seen.report {
+        _ if seen.down.is_some() => Some(Refusal::ResourceIsDown),
+        Some(report) if seen.fresh => report.engine.promotion_refused,
+        // What was is no answer: meanwhile the peer may have gone on.
+        _ => return Some("its data thread doesn't answer, so nobody knows whether it may be promoted".to_owned()),
+    };
+    refusal.map(|refusal| refusal.to_string().replace("RES", name))
+}
+
+/// What a handshake decided, and why.
+fn decision(decision: &SyncDecision) -> DecisionDetail {
+    DecisionDetail::new(decision, explain(*decision))
 }
 
 /// Why client I/O waits, in words.
@@ -137,6 +150,7 @@ fn volume(config: &VolumeConfig, report: Option<&ResourceReport>) -> VolumeStatu
             peer_disk: DiskState::DUnknown,
             replication: ReplicationState::Off,
             out_of_sync_bytes: 0,
+            last_decision: None,
             resync: None,
             verify: None,
             driver: None,
@@ -185,6 +199,7 @@ fn volume_status(
         peer_disk: engine.peer_disk,
         replication: engine.replication,
         out_of_sync_bytes: engine.out_of_sync_bytes,
+        last_decision: engine.last_decision.as_ref().map(decision),
         resync: resync(engine, pacing, now),
         verify: engine.verify.map(verify),
         driver: shell.and_then(|shell| shell.driver.as_ref()).map(driver),
@@ -304,6 +319,7 @@ pub async fn detail(resource: &Resource) -> Result<Detail, ApiError> {
         connection: report.engine.connection,
         link_problem: report.link.problem.clone(),
         promotion_refused: report.engine.promotion_refused.map(|refusal| format!("{refusal:?}")),
+        split_brain: split_brain::status(&report.engine, &split_brain::Names::of(resource)),
         latencies: link_histograms(&report),
         volumes: report
             .engine
@@ -319,7 +335,7 @@ fn volume_detail(engine: &VolumeSnapshot, shell: Option<&VolumeReport>) -> Volum
         number: engine.number.0,
         generations: engine.generations.as_ref().map(Into::into),
         peer_generations: engine.peer_generations.as_ref().map(Into::into),
-        last_decision: engine.last_decision.as_ref().map(Into::into),
+        last_decision: engine.last_decision.as_ref().map(decision),
         out_of_sync_bytes: engine.out_of_sync_bytes,
         peer_out_of_sync_bytes: engine.peer_out_of_sync_bytes,
         diverged_since_unix_ms: since(engine.divergence),
@@ -335,5 +351,35 @@ fn volume_detail(engine: &VolumeSnapshot, shell: Option<&VolumeReport>) -> Volum
         export_problem: shell.and_then(|shell| shell.export_problem.clone()),
         direct_io: shell.and_then(|shell| shell.disk).map(|disk| disk.direct),
         latencies: shell.map(histograms).unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::fixture::{engine, volume};
+
+    #[test]
+    fn whether_it_may_be_promoted_has_a_reason_in_every_state() {
+        let report = |promotion_refused| {
+            let mut engine = engine(Role::Secondary, ConnectionState::Connecting, volume());
+            engine.promotion_refused = promotion_refused;
+            let (link, volumes, pool) = Default::default();
+            Some(Arc::new(ResourceReport { engine, now: Timestamp(0), link, volumes, pool }))
+        };
+        let seen = |report, fresh, down| Seen { report, fresh, down, problems: BTreeMap::new() };
+        let refused = |seen: &Seen| promotion_refused(seen, "vz");
+        assert_eq!(refused(&seen(report(None), true, None)), None);
+        let split = refused(&seen(report(Some(Refusal::SplitBrain)), true, None));
+        assert_eq!(split.as_deref(), Some("the nodes diverged (split brain); see 'repctl split-brain vz show'"));
+        // What it said last may be past, and what it never said is nothing to go by.
+        for report in [report(None), None] {
+            let stale = refused(&seen(report, false, None)).expect("a reason");
+            assert!(stale.contains("doesn't answer"), "{stale}");
+        }
+        for why in [None, Some("no metadata".to_owned())] {
+            let down = refused(&seen(None, true, Some(why)));
+            assert_eq!(down.as_deref(), Some("the resource is down; run 'repctl up vz' first"));
+        }
     }
 }

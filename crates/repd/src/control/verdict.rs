@@ -1,9 +1,10 @@
 //! How things stand, in one sentence an operator understands: the worst first.
 
 use super::resource::Resource;
+use super::split_brain;
 use super::status::{Seen, suspension_words};
 use rep_control::api::format_bytes;
-use rep_engine::{FenceSnapshot, IoSuspension, Side, Snapshot, VolumeSnapshot};
+use rep_engine::{FenceSnapshot, IoSuspension, Side, Snapshot, SplitBrainFacts, VolumeSnapshot};
 use rep_types::{ConnectionState, DiskState, FenceAnswer, ReplicationState, Role, SyncRefusal, SyncVerdict};
 use repd::resource::ResourceReport;
 
@@ -60,10 +61,7 @@ fn unsettled(report: &ResourceReport, names: &Names<'_>) -> Option<String> {
              make room or mend archive-dir, then 'repctl split-brain {name} resolve' again",
             archive_problem(report).unwrap_or_default()
         )),
-        ConnectionState::SplitBrain => Some(format!(
-            "split brain: this node and {peer} went on apart, {} differ; see 'repctl split-brain {name} show'",
-            format_bytes(out_of_sync(&report.engine))
-        )),
+        ConnectionState::SplitBrain => Some(went_apart(&report.engine, names)),
         ConnectionState::UnrelatedData => Some(format!(
             "unrelated data: {peer} holds data with no common past; on the node whose data may go, all of it, run 'repctl down \
              {name}', 'repctl create-md {name} --force', 'repctl up {name}', on the other 'repctl connect {name}'"
@@ -82,6 +80,20 @@ fn unsettled(report: &ResourceReport, names: &Names<'_>) -> Option<String> {
         }),
         _ => None,
     }
+}
+
+/// A split brain: how far each went, and why nobody has settled it.
+fn went_apart(engine: &Snapshot, names: &Names<'_>) -> String {
+    let (name, peer) = (names.resource, names.peer);
+    let facts = || engine.volumes.iter().filter_map(|volume| volume.split_brain);
+    let sum = |bytes: fn(&SplitBrainFacts) -> u64| facts().map(|of| bytes(&of)).fold(0, u64::saturating_add);
+    let (mine, theirs) = (sum(|of| of.mine.dirty_bytes), sum(|of| of.peer.dirty_bytes));
+    let why = facts().find_map(|of| split_brain::why(of.unsettled)).map_or(String::new(), |why| format!("; {why}"));
+    format!(
+        "split brain: this node and {peer} went on apart, {} changed here, {} on {peer}{why}; see 'repctl split-brain {name} show'",
+        format_bytes(mine),
+        format_bytes(theirs)
+    )
 }
 
 /// Why what a split brain's victim holds could not be saved.
@@ -306,8 +318,8 @@ fn out_of_sync(engine: &Snapshot) -> u64 {
 mod tests {
     use super::*;
     use crate::control::fixture::{engine, volume};
-    use rep_engine::{ComparedSnapshot, ResyncSnapshot, Timestamp, VerifySnapshot};
-    use rep_types::{SyncDecision, SyncRule, VolumeNumber};
+    use rep_engine::{ApartSide, ComparedSnapshot, ResyncSnapshot, Timestamp, Unsettled, VerifySnapshot};
+    use rep_types::{GenerationId, SyncDecision, SyncRule, VolumeNumber};
     use repd::resource::VolumeReport;
     use std::collections::BTreeMap;
     use std::sync::Arc;
@@ -431,9 +443,24 @@ mod tests {
 
     #[test]
     fn split_brain_and_refusals_come_first() {
-        let mut split = report(ConnectionState::SplitBrain, VolumeSnapshot { out_of_sync_bytes: 4096, ..volume() });
-        split.link.problem = Some("whatever".into());
-        assert!(said(split).starts_with("split brain: this node and beta went on apart, 4.00 KiB differ"));
+        let side =
+            |dirty_bytes| ApartSide { since_unix_ms: 0, was_primary: false, dirty_bytes, generation: GenerationId(7) };
+        let (mine, peer) = (side(4096), side(8192));
+        let split = |unsettled| {
+            let facts = SplitBrainFacts { rule: SyncRule::SplitBrainBitmap, mine, peer, unsettled };
+            let volume = VolumeSnapshot { split_brain: Some(facts), ..volume() };
+            let mut split = report(ConnectionState::SplitBrain, volume);
+            split.link.problem = Some("whatever".into());
+            said(split)
+        };
+        assert_eq!(
+            split(Unsettled::NoPolicy),
+            "split brain: this node and beta went on apart, 4.00 KiB changed here, 8.00 KiB on beta; see 'repctl split-brain vz \
+             show'"
+        );
+        assert!(
+            split(Unsettled::PoliciesDiffer).contains("; no policy was applied, for the nodes told different ones")
+        );
         let verdict = SyncVerdict::Refuse(SyncRefusal::PeerDiskTooSmall);
         let decision = Some(SyncDecision { rule: SyncRule::JustCreatedPeer, verdict });
         let refused = report(ConnectionState::StandAlone, VolumeSnapshot { last_decision: decision, ..volume() });

@@ -1,6 +1,6 @@
 //! Notices as log lines: exactly one a transition, at level info, and warnings for what should never be.
 
-use rep_engine::{Notice, Why};
+use rep_engine::{Notice, Why, explain};
 use rep_types::Role;
 use std::fmt;
 use tracing::{info, warn};
@@ -49,7 +49,20 @@ pub(super) fn log(notice: &Notice) {
             info!(%volume, "replication: {from} -> {to} ({})", Reason(*why));
         }
         Notice::Decided { volume, decision, out_of_sync_bytes } => {
-            info!(%volume, out_of_sync_bytes, "handshake: {} ({:?})", decision.rule, decision.verdict);
+            info!(%volume, out_of_sync_bytes, "handshake: {}: {}", decision.rule, explain(*decision));
+        }
+        Notice::Refused { volume, decision } => {
+            info!(%volume, "handshake: {}: {}", decision.rule, explain(*decision));
+        }
+        Notice::SplitBrain { volume, facts } => {
+            warn!(
+                %volume,
+                rule = %facts.rule,
+                unsettled = %facts.unsettled,
+                dirty_bytes = facts.mine.dirty_bytes,
+                peer_dirty_bytes = facts.peer.dirty_bytes,
+                "split brain: both nodes went on apart; nothing is given up before somebody says whose data stay"
+            );
         }
         Notice::DecisionMismatch { volume, mine, peer } => {
             warn!(%volume, ?mine, ?peer, "the nodes' decisions contradict each other: refused");

@@ -8,7 +8,7 @@
 //! It must not be at the cost of others. Looks that find nothing use up a credit which those that find something renew;
 //! when it is gone, waits are slept through, more of them each time. When a look finds that its processor was taken away for as long
 //! as only somebody takes it who has much to do, there are none for a while, longer each time. One thread of a process looks at a
-//! time. Who had large payloads to move doesn't look: there the wake-up isn't what takes the time (decision 28).
+//! time. Who had large payloads to move doesn't look: there the wake-up isn't what takes the time (decision 29).
 
 use super::limits::{LOOK_GAP, LOOK_REST_MAX, LOOK_REST_MIN, LOOK_TIME_MAX, LOOKS_SKIPPED_MAX, LOOKS_SKIPPED_MIN};
 use std::sync::atomic::{AtomicBool, Ordering};
