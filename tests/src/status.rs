@@ -66,6 +66,12 @@ pub struct Volume {
     pub open: bool,
     /// This node's disk.
     pub disk: String,
+    /// How long the oldest of the operations this node's disk hasn't answered has been under way; absent: none is.
+    #[serde(default)]
+    pub disk_unanswered_ms: Option<u64>,
+    /// Operations of a disk that was let go of, which haven't come back; absent: none.
+    #[serde(default)]
+    pub old_operations: u32,
     /// The other node's disk.
     pub peer_disk: String,
     /// What runs between the disks.

@@ -228,6 +228,8 @@ pub enum Why {
     Attached,
     /// The disk failed.
     DiskError,
+    /// The disk didn't answer within `disk-timeout`.
+    DiskTimeout,
     /// The metadata could not be written.
     MetadataError,
     /// A connection came up and its handshake began.

@@ -2,7 +2,7 @@
 //!
 //! Nothing is decided here. Features are files: `write_path`, `read_path`, `epoch`, `peer_requests`, `metadata`,
 //! `attach`, `link`, `handshake`, `resync/…`, `role`, `fencing`, `generation`, `loss`, `starved`, `resize`,
-//! `relocation`, `operator`.
+//! `relocation`, `hung_disk`, `operator`.
 //!
 //! Rare work (attach, handshake, start and end of a resync, change of role) is written as steps that look at the state
 //! and go on when what they wait for has become true. `progress` polls them after every event; nobody registers a
@@ -15,6 +15,7 @@ use crate::epoch::Epochs;
 use crate::event::{Event, Timestamp};
 use crate::fencing::Fence;
 use crate::generation::GenerationSource;
+use crate::hung_disk::AwakeClock;
 use crate::link::Link;
 use crate::operation::{Io, IoPurpose, Operation};
 use crate::operator::Transition;
@@ -46,6 +47,8 @@ pub(crate) struct Held {
 pub struct Engine {
     pub(crate) config: EngineConfig,
     pub(crate) now: Timestamp,
+    /// The time this engine's shell was awake for.
+    pub(crate) awake: AwakeClock,
     pub(crate) out: Vec<Action>,
     pub(crate) role: Role,
     pub(crate) peer_role: Option<Role>,
@@ -70,6 +73,8 @@ pub struct Engine {
     pub(crate) generations: GenerationSource,
     pub(crate) unblocked: Vec<Key>,
     pub(crate) next_cooling: Timestamp,
+    /// When disks are looked at next for operations that don't come back.
+    pub(crate) next_disk_check: Timestamp,
     /// When disks are measured next.
     pub(crate) next_measure: Timestamp,
     /// We agreed to the peer's promotion; until then we don't promote ourselves.
@@ -106,6 +111,7 @@ impl Engine {
         Engine {
             config,
             now: Timestamp(0),
+            awake: AwakeClock::default(),
             out: Vec::new(),
             role: Role::Secondary,
             peer_role: None,
@@ -126,6 +132,7 @@ impl Engine {
             generations,
             unblocked: Vec::new(),
             next_cooling: Timestamp(0),
+            next_disk_check: Timestamp(0),
             next_measure: Timestamp(0),
             promotion_granted_until: None,
             promoted_alone: false,
@@ -144,6 +151,7 @@ impl Engine {
 
     /// Takes an event; appends what is to be done to `actions`. `now` never goes back.
     pub fn handle(&mut self, now: Timestamp, event: Event, actions: &mut Vec<Action>) {
+        self.awake.advance(now.since(self.now));
         self.now = self.now.max(now);
         std::mem::swap(&mut self.out, actions);
         self.dispatch(event);
@@ -169,6 +177,8 @@ impl Engine {
             Event::Attached { id, volume, loaded, boot, logical_block_bytes } => {
                 self.attached(id, volume, *loaded, boot, logical_block_bytes)
             }
+            Event::DiskQueued { io } => self.disk_queued(io),
+            Event::DiskBegun { io } => self.disk_begun(io),
             Event::DiskDone { io, result } => self.disk_done(io, result),
             Event::Digested { io, result } => self.digested(io, result),
             Event::Archived { io, result } => self.archived(io, result),
@@ -255,7 +265,8 @@ impl Engine {
 
     pub(crate) fn new_io(&mut self, index: usize, purpose: IoPurpose) -> IoId {
         let attachment = self.volumes[index].attachment;
-        IoId(self.ios.insert(Io { volume: index, attachment, purpose }).0)
+        let since = self.awake.now();
+        IoId(self.ios.insert(Io { volume: index, attachment, purpose, since, queued: false }).0)
     }
 
     /// Flushes a disk, one flush at a time: of two at once one may fail and lose what the cache held, and the other then

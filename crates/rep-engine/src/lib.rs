@@ -21,6 +21,7 @@ mod event;
 mod fencing;
 mod generation;
 mod handshake;
+mod hung_disk;
 mod idle_list;
 mod invariants;
 mod joining;
@@ -52,7 +53,7 @@ mod write_path;
 
 pub use action::{Action, ArchiveHead, ArchiveStep, Notice, ReadInto, Why};
 pub use command::{Command, CommandError, CommandOutcome, PlannedSync, Side};
-pub use config::{ArchiveScope, EngineConfig, Pace};
+pub use config::{ArchiveScope, EngineConfig, Pace, Tunables};
 pub use engine::Engine;
 pub use event::{ArchiveError, DiskSuccess, Event, FenceId, ResyncId, Timestamp};
 pub use latencies::Latencies;

@@ -9,6 +9,7 @@ use rep_types::{
     ConnectionState, DiskState, FenceAnswer, Generations, Refusal, ReplicationState, Role, Room, SyncDecision,
     VolumeNumber,
 };
+use std::time::Duration;
 
 /// Why client I/O waits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -78,6 +79,10 @@ pub struct VolumeSnapshot {
     pub openers: u32,
     /// Our disk.
     pub disk: DiskState,
+    /// For how long our disk owes the oldest of its answers; `None`: none is due.
+    pub disk_unanswered: Option<Duration>,
+    /// Operations of a disk we let go of that haven't come back: while there are any, none is attached.
+    pub old_operations: u32,
     /// The peer's disk.
     pub peer_disk: DiskState,
     /// Whether its clients wait because no good data is in reach.

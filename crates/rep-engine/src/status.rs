@@ -38,13 +38,18 @@ impl Engine {
             promotion_refused,
             pacing: (self.role == Role::Primary).then(|| self.pacing.snapshot()),
             volumes: (0..self.volumes.len())
-                .map(|index| volume_snapshot(&self.volumes[index], self.is_starved(index), now))
+                .map(|index| VolumeSnapshot {
+                    waits_for_data: self.is_starved(index),
+                    disk_unanswered: self.unanswered_for(index, now),
+                    old_operations: self.old_operations(index),
+                    ..volume_snapshot(&self.volumes[index], now)
+                })
                 .collect(),
         }
     }
 }
 
-fn volume_snapshot(volume: &Volume, waits_for_data: bool, now: Timestamp) -> VolumeSnapshot {
+fn volume_snapshot(volume: &Volume, now: Timestamp) -> VolumeSnapshot {
     let local = volume.local.as_ref();
     VolumeSnapshot {
         number: volume.number,
@@ -55,7 +60,9 @@ fn volume_snapshot(volume: &Volume, waits_for_data: bool, now: Timestamp) -> Vol
         openers: volume.openers,
         disk: volume.disk,
         peer_disk: volume.peer_disk,
-        waits_for_data,
+        disk_unanswered: None,
+        old_operations: 0,
+        waits_for_data: false,
         replication: volume.replication,
         out_of_sync_bytes: volume.out_of_sync_blocks() * BLOCK_SIZE,
         resync: volume.resync_snapshot(now),

@@ -2,7 +2,7 @@
 
 use crate::backoff::Backoff;
 use crate::connection::{Connection, Sent, Step};
-use crate::limits::{DRAIN_TIME_MAX, OPENING_TIME_MAX, OPENINGS_MAX, RETRY_PAUSE_MIN};
+use crate::limits::{DRAIN_TIME_MAX, OPENING_TIME_MAX, OPENINGS_MAX, REFUSED_PAUSE_MAX, RETRY_PAUSE_MIN};
 use crate::problem::LinkProblem;
 use crate::socket;
 use nix::sys::socket::{SockaddrLike, SockaddrStorage};
@@ -125,7 +125,7 @@ impl PeerPort {
             wanted: false,
             retry_at: None,
             backoff: Backoff::new(options.connect_interval),
-            refused: Backoff::new(options.connect_interval),
+            refused: Backoff::new(options.connect_interval.min(REFUSED_PAUSE_MAX)),
             listeners: Slab::new(),
             dialings: Slab::new(),
             connections: Slab::new(),

@@ -210,7 +210,7 @@ fn a_lost_link_comes_back_and_what_was_sent_before_is_delivered_first() {
 }
 
 /// Nodes that refuse each other connect without trouble, and would do so as fast as they can: whoever closes first, the pauses
-/// grow to `connect-interval`.
+/// grow to a second, or to `connect-interval`, which is shorter here.
 #[test]
 fn who_was_refused_comes_back_at_growing_pauses() {
     let (mut alpha, mut beta, _) = pair([None, None]);

@@ -20,6 +20,7 @@ mod grow;
 mod heal;
 pub mod held;
 pub mod history;
+pub mod hung;
 mod lifecycle;
 mod link;
 pub mod minimize;

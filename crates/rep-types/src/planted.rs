@@ -131,6 +131,9 @@ bugs! {
     "payload-crc-unchecked": "the data in a frame are taken as they come",
     "body-crc-unchecked": "what a frame says is believed as it comes",
     "sequence-unchecked": "frames may be missing or come twice",
+    // ---- a disk that hangs ----
+    "attach-beside-old-operations": "a disk is attached while operations of its last attachment are under way",
+    "only-disk-timed-out": "a disk that hangs is let go of although it holds the only good data",
     // ---- errors ----
     "failed-flush-ignored": "a failed flush counts as done",
     "failed-write-ignored": "a failed write counts as done",

@@ -60,7 +60,7 @@ pub enum Command {
     /// Take the disk
     Attach(TargetArgument),
     /// Let go of the disk
-    Detach(TargetArgument),
+    Detach(DetachArguments),
     /// Want a connection to the peer
     Connect(ConnectArguments),
     /// Leave the peer cleanly
@@ -142,6 +142,16 @@ pub struct ForceArguments {
     #[arg(value_name = "RESOURCE[/VOLUME]")]
     pub target: Target,
     /// Also without the peer's answer
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Args)]
+pub struct DetachArguments {
+    /// RESOURCE or RESOURCE/VOLUME
+    #[arg(value_name = "RESOURCE[/VOLUME]")]
+    pub target: Target,
+    /// At once and as it is: one that hangs. Also the last good copy: clients then get errors, or what on-no-data says
     #[arg(long)]
     pub force: bool,
 }
@@ -525,7 +535,7 @@ impl Command {
             Self::Up(argument) => plain(argument, Verb::Up),
             Self::Down(argument) => plain(argument, Verb::Down),
             Self::Attach(argument) => plain(argument, Verb::Attach),
-            Self::Detach(argument) => plain(argument, Verb::Detach),
+            Self::Detach(DetachArguments { target, force }) => forced(ForceArguments { target, force }, Verb::Detach),
             Self::Disconnect(argument) => forced(argument, Verb::Disconnect),
             Self::Secondary(argument) => plain(argument, Verb::Secondary),
             Self::PauseSync(argument) => plain(argument, Verb::PauseSync),

@@ -73,6 +73,12 @@ pub struct VolumeStatus {
     pub open: bool,
     /// This node's disk.
     pub disk: DiskState,
+    /// Milliseconds the oldest of the operations this node's disk hasn't answered has been under way; `None`: none is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_unanswered_ms: Option<u64>,
+    /// Operations of a disk this node let go of that haven't come back: while there are any, none can be attached.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub old_operations: u32,
     /// The peer's disk.
     pub peer_disk: DiskState,
     /// What runs between the disks.
@@ -98,6 +104,11 @@ pub struct VolumeStatus {
     /// How long the parts of clients' requests took since the resource came up, by name (`repctl top`).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub latency: BTreeMap<String, LatencyStatus>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde asks
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// The driver of a block device, as it was found on this kernel.

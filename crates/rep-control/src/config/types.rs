@@ -70,6 +70,8 @@ pub struct ResourceConfig {
     pub fencing: Fencing,
     /// What becomes of a disk that answers a read or a write with an error.
     pub on_io_error: OnIoError,
+    /// A disk that doesn't answer for so long counts as failed, if good data stay in reach; zero: never.
+    pub disk_timeout: Duration,
     /// What becomes of client I/O while no good data is in reach.
     pub on_no_data: OnNoData,
     /// The link.

@@ -54,7 +54,7 @@ pub(crate) struct Verify {
     window: VecDeque<VerifyRange>,
     /// Digests the peer sent, until ours are there.
     answers: Vec<(Key, Vec<u8>)>,
-    not_before: Timestamp,
+    pub(crate) not_before: Timestamp,
     started: Timestamp,
     /// Bytes compared since then.
     compared_bytes: u64,

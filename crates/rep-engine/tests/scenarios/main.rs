@@ -7,6 +7,7 @@ mod detach;
 mod device_left;
 mod fencing;
 mod handshake;
+mod hung_disk;
 mod leave;
 mod no_data;
 mod pair;

@@ -419,6 +419,23 @@ impl Pair {
         self.nodes[node].ops.iter().filter(|op| (op.kind, op.volume) == (kind, volume)).count()
     }
 
+    /// What is held waits for a buffer, as its engine is told.
+    pub fn queue_held(&mut self, node: usize) {
+        let ios: Vec<IoId> = self.nodes[node].ops.iter().map(|op| op.io).collect();
+        ios.into_iter().for_each(|io| self.feed(node, Event::DiskQueued { io }));
+    }
+
+    /// It has got one, and is with the disk.
+    pub fn begin_held(&mut self, node: usize) {
+        let ios: Vec<IoId> = self.nodes[node].ops.iter().map(|op| op.io).collect();
+        ios.into_iter().for_each(|io| self.feed(node, Event::DiskBegun { io }));
+    }
+
+    /// Bytes a node's volume 0 has got or given by resyncs.
+    pub fn copied(&self, node: usize) -> u64 {
+        self.volume(node, 0).counters.resynced_bytes
+    }
+
     /// From now on nothing this node sends arrives.
     pub fn hold_wire(&mut self, from: usize) {
         self.wire_held[from] = true;

@@ -131,7 +131,7 @@ fn what_a_handshake_has_mended_is_not_called_marked() {
 fn a_verify_begins_anew_with_another_disk() {
     let mut pair = Pair::in_sync(1);
     interrupted_behind_a_difference(&mut pair);
-    pair.command(0, Command::Detach { volume: VolumeNumber(0) });
+    pair.command(0, Command::Detach { volume: VolumeNumber(0), force: false });
     pair.run();
     pair.let_go(0, Kind::Data, 0);
     assert_eq!(pair.volume(0, 0).disk, DiskState::Diskless);
@@ -149,7 +149,7 @@ fn a_verify_begins_anew_with_another_disk() {
 fn a_verify_begins_anew_with_another_disk_of_the_peer() {
     let mut pair = Pair::in_sync(1);
     interrupted_behind_a_difference(&mut pair);
-    pair.command(1, Command::Detach { volume: VolumeNumber(0) });
+    pair.command(1, Command::Detach { volume: VolumeNumber(0), force: false });
     pair.run();
     pair.let_go(0, Kind::Data, 0);
     let stopped = run_of(&pair, 0);

@@ -132,6 +132,7 @@ pub fn why_words(why: Why) -> String {
         Why::Operator => "operator".into(),
         Why::Attached => "attached".into(),
         Why::DiskError => "disk error".into(),
+        Why::DiskTimeout => "the disk didn't answer within disk-timeout".into(),
         Why::MetadataError => "metadata error".into(),
         Why::LinkUp => "link up".into(),
         Why::Handshake => "handshake".into(),

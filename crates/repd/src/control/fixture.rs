@@ -13,6 +13,8 @@ pub fn volume() -> VolumeSnapshot {
         growing: false,
         openers: 0,
         disk: DiskState::UpToDate,
+        disk_unanswered: None,
+        old_operations: 0,
         peer_disk: DiskState::UpToDate,
         waits_for_data: false,
         replication: ReplicationState::Established,

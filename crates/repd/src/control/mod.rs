@@ -37,6 +37,7 @@ mod refusal;
 mod resource;
 mod runtime_dir;
 mod server;
+mod silence;
 mod sockets;
 mod split_brain;
 mod status;

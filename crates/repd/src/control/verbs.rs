@@ -40,7 +40,7 @@ pub async fn run(resource: &Resource, verb: Verb, request: &VerbRequest) -> Resu
 /// Options that the verb has no use for are a misunderstanding, not to be passed over.
 fn check_options(verb: Verb, request: &VerbRequest) -> Result<(), ApiError> {
     let misused = [
-        ("force", request.force, matches!(verb, Verb::Primary | Verb::Disconnect)),
+        ("force", request.force, matches!(verb, Verb::Primary | Verb::Disconnect | Verb::Detach)),
         ("discard_my_data", request.discard_my_data, verb == Verb::Connect),
         ("plan", request.plan, verb == Verb::Connect),
         ("full", request.full, verb == Verb::Resync),
@@ -105,7 +105,7 @@ impl Call<'_> {
             Verb::Disconnect => self.one_if_up(Command::Disconnect { force }).await,
             Verb::Primary => self.promote().await,
             Verb::Secondary => self.demote().await,
-            Verb::Detach => self.each_if_up(|volume| Command::Detach { volume }).await,
+            Verb::Detach => self.detach(force).await,
             Verb::Resync if self.request.full => {
                 let from = self.side(self.request.from.as_deref())?;
                 self.each(|volume| Command::ResyncFull { volume, from }).await
@@ -219,6 +219,19 @@ impl Call<'_> {
             return Ok(VerbAnswer::default());
         }
         self.each(command).await
+    }
+
+    /// Lets go of disks: of a Secondary's when they have come to rest, or when nobody waits for that any more.
+    async fn detach(&self, force: bool) -> Result<VerbAnswer, ApiError> {
+        let done = self.each_if_up(|volume| Command::Detach { volume, force }).await;
+        done.map_err(|error| match error.error {
+            ErrorKind::TimedOut => ApiError {
+                message: "the disk didn't come to rest in time; it was let go of as it is".to_owned(),
+                ..error
+            }
+            .with_hint(format!("see 'repctl status {}'; --force doesn't wait for it", self.resource.name())),
+            _ => error,
+        })
     }
 
     /// Demotes, unless somebody has the device open.

@@ -1,6 +1,7 @@
 //! How things stand, in one sentence an operator understands: the worst first.
 
 use super::resource::Resource;
+use super::silence;
 use super::split_brain;
 use super::status::{Seen, suspension_words};
 use rep_control::api::format_bytes;
@@ -38,6 +39,7 @@ fn words(seen: &Seen, names: &Names<'_>) -> String {
         return "its data thread doesn't answer; its disk may hang, look at the kernel's log".into();
     };
     let sentence = unsettled(report, names)
+        .or_else(|| silence::words(&report.engine, names.resource, names.peer))
         .or_else(|| no_data(&report.engine, names))
         .or_else(|| seen.problems.values().next().map(|problem| format!("no disk: {problem}")))
         .or_else(|| export_problem(report))
@@ -239,7 +241,8 @@ fn link(report: &ResourceReport, names: &Names<'_>) -> String {
     match report.engine.connection {
         ConnectionState::Connected => connected(&report.engine, names),
         ConnectionState::Connecting if diskless(&report.engine) => {
-            format!("this node has no disk: run 'repctl attach {name}'; and no connection to {peer}")
+            let hints = bare(&report.engine).map(|volume| silence::attach_words(&report.engine, volume, name));
+            format!("this node has no disk: {}; and no connection to {peer}", hints.unwrap_or_default())
         }
         ConnectionState::Connecting => match &report.link.problem {
             Some(problem) => link_problem(problem, &behind, names),
@@ -251,8 +254,12 @@ fn link(report: &ResourceReport, names: &Names<'_>) -> String {
     }
 }
 
+fn bare(engine: &Snapshot) -> Option<&VolumeSnapshot> {
+    engine.volumes.iter().find(|volume| matches!(volume.disk, DiskState::Diskless | DiskState::Failed))
+}
+
 fn diskless(engine: &Snapshot) -> bool {
-    engine.volumes.iter().any(|volume| matches!(volume.disk, DiskState::Diskless | DiskState::Failed))
+    bare(engine).is_some()
 }
 
 /// Why there is no connection. What the system says of a failed dial is worded as operators know it from elsewhere.
@@ -287,7 +294,8 @@ fn connected(engine: &Snapshot, names: &Names<'_>) -> String {
             }
             (DiskState::Diskless | DiskState::Failed, _) => {
                 let on = if engine.role == Role::Primary { format!("; I/O goes to {peer}") } else { String::new() };
-                return format!("{part}this node has no disk{on}: run 'repctl attach {name}'");
+                let attach = silence::attach_words(engine, volume, name);
+                return format!("{part}this node has no disk{on}: {attach}");
             }
             (_, DiskState::Diskless | DiskState::Failed) => {
                 return format!("{part}{peer} has no disk: run 'repctl attach {name}' there");

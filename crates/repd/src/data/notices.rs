@@ -13,6 +13,7 @@ impl fmt::Display for Reason {
             Why::Operator => "operator",
             Why::Attached => "attached",
             Why::DiskError => "disk error",
+            Why::DiskTimeout => "the disk didn't answer within disk-timeout",
             Why::MetadataError => "metadata error",
             Why::LinkUp => "link up",
             Why::Handshake => "handshake",
