@@ -101,6 +101,7 @@ fn its_disk_hangs() {
 #[test]
 fn its_nodes_went_apart() {
     let mut cluster = Cluster::prepare(&options());
+    cluster.expect_log("plit brain");
     cluster.bring_in_sync();
     let bystander = Bystander::start(&cluster);
     cluster.alpha.ok("disconnect --force");
