@@ -256,6 +256,7 @@ impl UblkPort {
                 if let Err(error) = link::make(&volume.link, &node(serving.id())) {
                     warn!(volume = %volume.number, "{}: {error}", volume.link.display());
                 }
+                link::announce(&node(serving.id()));
                 State::Live(serving)
             }
             (state, Outcome::Grown(result)) => {

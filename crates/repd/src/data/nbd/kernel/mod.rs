@@ -261,6 +261,7 @@ impl Volume {
         if let Err(error) = link::make(&self.link, &node(index)) {
             warn!(volume = %self.number, "{}: {error}", self.link.display());
         }
+        link::announce(&node(index));
         self.state = State::Live(index);
         socket
     }
