@@ -16,9 +16,10 @@
 mod job;
 mod serving;
 
-use super::{link, memory};
+use super::link;
 use crate::data::report::BlockDevice;
 use crate::data::worker::{WorkerChannel, WorkerResult, device_grown};
+use crate::memory;
 use crate::resource::DriverReport;
 use crate::waking;
 use job::{Job, Outcome};

@@ -17,9 +17,10 @@
 mod job;
 
 use crate::data::limits::REATTACH_PAUSE;
+use crate::data::link;
 use crate::data::report::BlockDevice;
 use crate::data::worker::{WorkerChannel, WorkerResult, device_grown};
-use crate::data::{link, memory};
+use crate::memory;
 use crate::resource::DriverReport;
 use crate::waking;
 use job::{Job, Outcome};
