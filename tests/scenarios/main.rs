@@ -29,6 +29,7 @@ mod max_rate_is_turned_under_way;
 mod nothing_that_hangs_hangs_repctl;
 mod one_resource_fails_alone;
 mod the_command_line;
+mod the_daemon_writes_back_for_the_kernel;
 mod the_demo;
 mod the_link_is_lost;
 mod the_packaging;

@@ -77,6 +77,9 @@ pub enum Command {
     /// What a node does of a switchover; for repctl itself
     #[command(hide = true)]
     SwitchoverStep(StepArguments),
+    /// Print whose volume a block device is, for udev's rule
+    #[command(hide = true)]
+    DeviceName(DeviceNameArguments),
     /// See, make or remove the links into the mounted volume ([resource.NAME.links])
     Links(LinksArguments),
     /// Make both replicas identical: start a resync or let it go on
@@ -188,13 +191,21 @@ pub struct SwitchoverArguments {
 }
 
 #[derive(Args)]
+pub struct DeviceNameArguments {
+    /// As the kernel calls it: ublkb0
+    #[arg(value_name = "DEVICE")]
+    pub device: String,
+}
+
+#[derive(Args)]
 pub struct StepArguments {
     #[arg(value_name = "RESOURCE[/VOLUME]")]
     pub target: Target,
     #[arg(value_enum)]
     pub step: StepWord,
+    /// Where it is mounted, if it is
     #[arg(long, value_name = "PATH")]
-    pub mount: PathBuf,
+    pub mount: Option<PathBuf>,
     #[command(flatten)]
     pub file: ConfigFile,
 }
@@ -211,6 +222,10 @@ pub enum StepWord {
     MakeLinks,
     /// Remove the links
     RemoveLinks,
+    /// Start the unit that keeps this node Primary
+    StartUnit,
+    /// Stop it
+    StopUnit,
 }
 
 #[derive(Args)]

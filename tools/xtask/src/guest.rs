@@ -28,8 +28,8 @@ const DEVICES: [&str; 2] = ["ublk", "nbd"];
 /// How long each may take at most, in seconds: a busy machine is no failure.
 const SECONDS: &str = "1800";
 /// The scenarios that `device.sh` runs.
-const PARTS: [&str; 7] =
-    ["smoke.sh", "mount.sh", "kills.sh", "switchover.sh", "grow.sh", "pressure.sh", "nbd-ended.sh"];
+const PARTS: [&str; 8] =
+    ["smoke.sh", "mount.sh", "kills.sh", "left-down.sh", "switchover.sh", "grow.sh", "pressure.sh", "nbd-ended.sh"];
 
 /// Has everything ready that a guest is made of. Fails with what is missing where there can be none.
 pub fn prepare() -> Result<(), Failure> {

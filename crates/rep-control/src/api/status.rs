@@ -39,6 +39,10 @@ pub struct ResourceStatus {
     /// While the nodes are in split brain: who went on since when, and how far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub split_brain: Option<SplitBrainStatus>,
+    /// Whether a block device that a daemon left behind waits to be answered: for this node to be Primary, or for the resource to be
+    /// up.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub device_left_behind: bool,
     /// How long gathered sends to the peer took since the resource came up: `sent`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub latency: BTreeMap<String, LatencyStatus>,

@@ -23,6 +23,11 @@ impl Config {
         self.resources.iter().find(|resource| resource.name.as_str() == name)
     }
 
+    /// Whether a volume is a block device of the kernel, on either node.
+    pub fn has_kernel_devices(&self) -> bool {
+        self.resources.iter().any(ResourceConfig::has_kernel_devices)
+    }
+
     /// The resources that have a node of that name.
     pub fn resources_of<'a>(&'a self, node: &'a str) -> impl Iterator<Item = &'a ResourceConfig> {
         self.resources.iter().filter(move |resource| resource.node(node).is_some())
@@ -91,6 +96,11 @@ pub struct ResourceConfig {
 }
 
 impl ResourceConfig {
+    /// Whether a volume is a block device of the kernel, on either node.
+    pub fn has_kernel_devices(&self) -> bool {
+        self.nodes.iter().flat_map(|node| &node.volumes).any(|volume| volume.device.is_of_kernel())
+    }
+
     /// The node of that name.
     pub fn node(&self, name: &str) -> Option<&NodeConfig> {
         self.nodes.iter().find(|node| node.name.as_str() == name)
@@ -486,6 +496,13 @@ pub enum Device {
     NbdUnix(PathBuf),
     /// An NBD export on a TCP address.
     NbdTcp(SocketAddr),
+}
+
+impl Device {
+    /// Whether it is a block device of this kernel, which outlives the daemon.
+    pub fn is_of_kernel(&self) -> bool {
+        matches!(self, Device::Ublk | Device::NbdKernel)
+    }
 }
 
 impl fmt::Display for Device {

@@ -12,6 +12,7 @@ use rep_control::api::{
 use rep_control::config::{self, ConfigErrors, ResourceConfig, StartMode, differences};
 use rep_engine::Command;
 use rep_types::{Refusal, Role};
+use repd::memory;
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -58,6 +59,10 @@ pub async fn run(daemon: &Arc<Daemon>, request: &AdjustRequest) -> Result<Adjust
     let _one_at_a_time = daemon.adjusting.lock().await;
     let timeout_ms = request.timeout_ms.unwrap_or(VERB_TIMEOUT_MS_DEFAULT).clamp(1, VERB_TIMEOUT_MS_MAX);
     let wanted = wanted(daemon).await?;
+    if !request.dry_run && wanted.values().any(ResourceConfig::has_kernel_devices) {
+        // As at the start; of the threads there are already, this one can be marked by itself alone.
+        let _ = memory::flusher();
+    }
     let mut changes = Vec::new();
     for step in steps(daemon, wanted) {
         let mut change = describe(daemon, &step);

@@ -56,6 +56,7 @@ async fn resource_status(resource: &Resource) -> ResourceStatus {
         verdict: verdict::sentence(&seen, resource),
         safe_to_promote: refused.is_none(),
         promotion_refused: refused,
+        device_left_behind: seen.device_waits,
         io_suspended: seen.report.as_ref().and_then(|report| report.engine.io_suspended).map(suspension_words),
         split_brain: seen.report.as_ref().and_then(|report| split_brain::status(&report.engine, &names)),
         latency: seen.report.as_deref().map(|report| in_short(&link_histograms(report))).unwrap_or_default(),
@@ -73,18 +74,25 @@ pub struct Seen {
     pub down: Option<Option<String>>,
     /// Why volumes have no disk.
     pub problems: BTreeMap<u16, String>,
+    /// Whether requests to a device that was left behind wait.
+    pub device_waits: bool,
 }
 
 impl Seen {
     async fn of(resource: &Resource) -> Seen {
+        let device_waits = resource.device_waits().await;
         match resource.life() {
-            Life::Down(reason) => Seen { report: None, fresh: true, down: Some(reason), problems: BTreeMap::new() },
+            Life::Down(reason) => {
+                Seen { report: None, fresh: true, down: Some(reason), problems: BTreeMap::new(), device_waits }
+            }
             Life::Up(running) => {
                 let (report, fresh) = match running.report().await {
                     Report::Fresh(report) => (Some(report), true),
                     Report::Stale(report) => (report, false),
                 };
-                Seen { report, fresh, down: None, problems: resource.problems() }
+                // A Primary's is answered, or waits for what the rest of the status tells.
+                let device_waits = device_waits && report.as_ref().is_none_or(|seen| seen.engine.role != Role::Primary);
+                Seen { report, fresh, down: None, problems: resource.problems(), device_waits }
             }
         }
     }
@@ -371,7 +379,7 @@ mod tests {
             let (link, volumes, pool) = Default::default();
             Some(Arc::new(ResourceReport { engine, now: Timestamp(0), link, volumes, pool }))
         };
-        let seen = |report, fresh, down| Seen { report, fresh, down, problems: BTreeMap::new() };
+        let seen = |report, fresh, down| Seen { report, fresh, down, problems: BTreeMap::new(), device_waits: false };
         let refused = |seen: &Seen| promotion_refused(seen, "vz");
         assert_eq!(refused(&seen(report(None), true, None)), None);
         let split = refused(&seen(report(Some(Refusal::SplitBrain)), true, None));

@@ -29,6 +29,20 @@ pub fn sentence(seen: &Seen, resource: &Resource) -> String {
 }
 
 fn words(seen: &Seen, names: &Names<'_>) -> String {
+    let sentence = state_words(seen, names);
+    match (seen.device_waits, &seen.down) {
+        (false, _) => sentence,
+        (true, None) => {
+            format!("{sentence}; a device was left behind: its requests wait until this node may be Primary")
+        }
+        (true, Some(_)) => format!(
+            "{sentence}; a device was left behind: its requests wait until the resource is up, by 'repctl up {}'",
+            names.resource
+        ),
+    }
+}
+
+fn state_words(seen: &Seen, names: &Names<'_>) -> String {
     if let Some(reason) = &seen.down {
         return match reason {
             Some(reason) => reason.clone(),
@@ -343,7 +357,13 @@ mod tests {
     }
 
     fn said(report: ResourceReport) -> String {
-        let seen = Seen { report: Some(Arc::new(report)), fresh: true, down: None, problems: BTreeMap::new() };
+        let seen = Seen {
+            report: Some(Arc::new(report)),
+            fresh: true,
+            down: None,
+            problems: BTreeMap::new(),
+            device_waits: false,
+        };
         said_of(&seen)
     }
 
@@ -515,16 +535,32 @@ mod tests {
     }
 
     #[test]
+    fn requests_that_wait_for_a_takeover_are_told() {
+        let waits = "a device was left behind: its requests wait until";
+        let seen = |down, report| Seen { report, fresh: true, down, problems: BTreeMap::new(), device_waits: true };
+        let down = said_of(&seen(Some(Some("no metadata".to_owned())), None));
+        assert_eq!(down, format!("no metadata; {waits} the resource is up, by 'repctl up vz'"));
+        let mut alone = report(ConnectionState::Connecting, volume());
+        alone.link.problem = Some("the peer knows another secret".into());
+        let up = said_of(&seen(None, Some(Arc::new(alone))));
+        assert_eq!(
+            up,
+            format!("no connection to beta: the peer knows another secret; {waits} this node may be Primary")
+        );
+    }
+
+    #[test]
     fn down_and_stuck_are_told() {
         let down = |reason: Option<&str>| Seen {
             report: None,
             fresh: true,
             down: Some(reason.map(str::to_owned)),
             problems: BTreeMap::new(),
+            device_waits: false,
         };
         assert_eq!(said_of(&down(None)), "down: run 'repctl up vz'");
         assert_eq!(said_of(&down(Some("no metadata"))), "no metadata");
-        let stuck = Seen { report: None, fresh: false, down: None, problems: BTreeMap::new() };
+        let stuck = Seen { report: None, fresh: false, down: None, problems: BTreeMap::new(), device_waits: false };
         assert!(said_of(&stuck).contains("doesn't answer"));
     }
 }

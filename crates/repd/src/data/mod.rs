@@ -3,9 +3,8 @@
 //! ```text
 //!  completions ─► ports (disks, peer, nbd, ublk) ─► events ─► engine ─► actions ─► ports ─► entries ─► one system call
 //! ```
-//! A turn reaps everything that has completed, lets the engine decide, sends what sockets have room for, and hands everything
-//! else that follows to the kernel together with the wait for more; before a wait for the peer it may look for news
-//! ([`patience`]).
+//! A turn reaps everything that has completed, lets the engine decide, and hands everything that follows to the
+//! kernel together with the wait for more.
 //!
 //! Architecture invariants: no replication decision is made here; nothing here waits but the ring; nothing is allocated
 //! for a request once the tables have grown to their working size; every queue has a limit in `limits`, or one of the
@@ -20,7 +19,6 @@ mod ending;
 mod io;
 mod limits;
 mod link;
-mod memory;
 mod nbd;
 mod notices;
 mod patience;
