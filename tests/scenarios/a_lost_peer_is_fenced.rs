@@ -116,6 +116,18 @@ impl Fenced {
     }
 }
 
+/// Beta is dead, the handler can't reach it, and a client of alpha, the Primary, waits.
+fn waits_for_a_peer_out_of_reach() -> (Fenced, std::thread::JoinHandle<Result<(), String>>) {
+    let mut fenced = fenced("resource-and-stonith", "fence-peer = HANDLER");
+    fenced.cluster.expect_log("whether it goes on isn't known");
+    fenced.answers(5);
+    fenced.cluster.alpha.ok("primary");
+    fenced.cluster.beta.kill9();
+    let write = fenced.writes();
+    fenced.wait_suspended("the peer can't be reached");
+    (fenced, write)
+}
+
 fn ends_well(write: std::thread::JoinHandle<Result<(), String>>) {
     write.join().expect("the client").expect("the write");
 }
@@ -157,13 +169,7 @@ fn clients_wait_for_a_slow_handler_and_go_on_when_it_has_fenced_the_peer() {
 #[test]
 fn every_answer_that_makes_sure_is_enough() {
     for (code, said) in [(3, "the peer is Inconsistent"), (4, "the peer is Outdated"), (7, "the peer was fenced")] {
-        let mut fenced = fenced("resource-and-stonith", "fence-peer = HANDLER");
-        fenced.cluster.expect_log("whether it goes on isn't known");
-        fenced.answers(5);
-        fenced.cluster.alpha.ok("primary");
-        fenced.cluster.beta.kill9();
-        let write = fenced.writes();
-        fenced.wait_suspended("the peer can't be reached");
+        let (mut fenced, write) = waits_for_a_peer_out_of_reach();
         assert!(!write.is_finished(), "a write was answered while beta might have gone on");
         fenced.answers(code);
         ends_well(write);
@@ -186,13 +192,7 @@ fn every_answer_that_makes_sure_is_enough() {
 
 #[test]
 fn clients_wait_while_the_handler_fails_until_the_operator_says_so() {
-    let mut fenced = fenced("resource-and-stonith", "fence-peer = HANDLER");
-    fenced.cluster.expect_log("whether it goes on isn't known");
-    fenced.answers(5);
-    fenced.cluster.alpha.ok("primary");
-    fenced.cluster.beta.kill9();
-    let write = fenced.writes();
-    fenced.wait_suspended("the peer can't be reached");
+    let (fenced, write) = waits_for_a_peer_out_of_reach();
     fenced.answers(0);
     fenced.wait_suspended("the fence-peer handler failed");
     assert!(!write.is_finished(), "a write was answered while beta might have gone on");

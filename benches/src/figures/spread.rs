@@ -43,7 +43,7 @@ fn without_mirror(effort: Effort) -> Figure {
     let target = Target::Export(format!("nbd+unix:///?socket={}", socket.display()));
     prepare(&target);
     let name = "the same by nbdkit file, without a mirror: new blocks";
-    let mut figure = Figure { bar: None, ..Figure::against(name, BESIDE, "IOPS", Bar::AtLeast(0.0)) };
+    let mut figure = Figure::against(name, BESIDE, "IOPS", None);
     for _ in 0..effort.rounds {
         let small = rate(&target, effort, &format!("size={SMALL_BYTES}"));
         figure.add_pair(rate(&target, effort, &format!("size={LARGE_BYTES}")), small);
