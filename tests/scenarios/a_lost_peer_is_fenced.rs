@@ -7,9 +7,14 @@
 //!      beta Primary ◄── fence-peer: 4, 7
 //!      refused      ◄── fence-peer: 5 ("who knows"), 6 ("it is Primary"), none, too slow
 //!   alpha SyncTarget <==== beta Primary      alpha is back and filled: beta runs unfence-peer
+//!
+//!   alpha Primary =/ /= beta Secondary       the link is cut, both live; beta hasn't noticed
+//!      └── fence-peer: 'repctl outdate' on beta, 4 ──► alpha's clients go on, beta isn't promoted
+//!   alpha Primary ====> beta SyncTarget      the link is mended: alpha runs unfence-peer
 //! ```
 
-use rep_tests::{Cluster, ClusterOptions, until};
+use rep_tests::tools::root_or_not_run;
+use rep_tests::{Cluster, ClusterOptions, Cut, NetworkKind, until};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -111,6 +116,18 @@ impl Fenced {
     }
 }
 
+/// Beta is dead, the handler can't reach it, and a client of alpha, the Primary, waits.
+fn waits_for_a_peer_out_of_reach() -> (Fenced, std::thread::JoinHandle<Result<(), String>>) {
+    let mut fenced = fenced("resource-and-stonith", "fence-peer = HANDLER");
+    fenced.cluster.expect_log("whether it goes on isn't known");
+    fenced.answers(5);
+    fenced.cluster.alpha.ok("primary");
+    fenced.cluster.beta.kill9();
+    let write = fenced.writes();
+    fenced.wait_suspended("the peer can't be reached");
+    (fenced, write)
+}
+
 fn ends_well(write: std::thread::JoinHandle<Result<(), String>>) {
     write.join().expect("the client").expect("the write");
 }
@@ -148,15 +165,34 @@ fn clients_wait_for_a_slow_handler_and_go_on_when_it_has_fenced_the_peer() {
     fenced.cluster.alpha.wait_in_sync();
 }
 
+/// Each exit code that says that the peer can't go on: clients of a Primary go on, and its survivor is promoted.
+#[test]
+fn every_answer_that_makes_sure_is_enough() {
+    for (code, said) in [(3, "the peer is Inconsistent"), (4, "the peer is Outdated"), (7, "the peer was fenced")] {
+        let (mut fenced, write) = waits_for_a_peer_out_of_reach();
+        assert!(!write.is_finished(), "a write was answered while beta might have gone on");
+        fenced.answers(code);
+        ends_well(write);
+        fenced.wait_going_on();
+        fenced.cluster.alpha.wait_for_log(&format!("fencing: {said}, it can't go on"));
+        fenced.cluster.beta.start();
+        fenced.cluster.alpha.wait_in_sync();
+        fenced.cluster.beta.wait_in_sync();
+
+        fenced.cluster.alpha.kill9();
+        let beta = &fenced.cluster.beta;
+        beta.wait_until("the loss is noticed", SOON, |vz| vz.connection != "Connected");
+        fenced.answers(5);
+        beta.refused("primary", "PeerNotFenced");
+        fenced.answers(code);
+        beta.ok("primary");
+        assert_eq!(beta.read(8192, 4096), [7; 4096]);
+    }
+}
+
 #[test]
 fn clients_wait_while_the_handler_fails_until_the_operator_says_so() {
-    let mut fenced = fenced("resource-and-stonith", "fence-peer = HANDLER");
-    fenced.cluster.expect_log("whether it goes on isn't known");
-    fenced.answers(5);
-    fenced.cluster.alpha.ok("primary");
-    fenced.cluster.beta.kill9();
-    let write = fenced.writes();
-    fenced.wait_suspended("the peer can't be reached");
+    let (fenced, write) = waits_for_a_peer_out_of_reach();
     fenced.answers(0);
     fenced.wait_suspended("the fence-peer handler failed");
     assert!(!write.is_finished(), "a write was answered while beta might have gone on");
@@ -223,7 +259,11 @@ fn the_survivor_is_promoted_only_after_the_fence_decision() {
     fenced.cluster.alpha.kill9();
     let beta = &fenced.cluster.beta;
     beta.wait_until("the loss is noticed", SOON, |vz| vz.connection != "Connected");
-    assert!(!beta.resource().safe_to_promote, "without asking nobody knows");
+    let shown = beta.resource();
+    assert!(!shown.safe_to_promote, "without asking nobody knows");
+    let reason = shown.promotion_refused.expect("a reason");
+    assert!(reason.contains("isn't known to be Outdated or fenced"), "{reason}");
+    assert!(beta.ok("status").contains(&format!("  not to be promoted now: {reason}\n")), "{reason}");
     for (code, reason) in [(5, "PeerNotFenced"), (6, "PeerIsPrimary"), (0, "PeerNotFenced"), (1, "PeerNotFenced")] {
         fenced.answers(code);
         beta.refused("primary", reason);
@@ -231,6 +271,7 @@ fn the_survivor_is_promoted_only_after_the_fence_decision() {
     }
     fenced.answers(4);
     beta.ok("primary");
+    assert_eq!(beta.resource().promotion_refused, None);
     assert_eq!(beta.read(4096, 4096), [9; 4096]);
     beta.write(4096, &[10; 4096]);
     assert!(!fenced.was_called("beta", "unfence-peer"), "alpha isn't back");
@@ -243,13 +284,15 @@ fn the_survivor_is_promoted_only_after_the_fence_decision() {
     fenced.cluster.assert_identical();
 }
 
-/// The handler as it is written in practice: it has the peer outdated by its own command.
+/// The handler as it is written in practice: it has the peer outdated by its own command. It keeps how that stood before.
 fn outdating_handler(path: &Path, cluster: &Cluster) {
     use std::os::unix::fs::PermissionsExt;
     let script = format!(
         r#"#!/bin/sh
+[ "$REPD_HANDLER" = fence-peer ] || {{ touch "$0.$REPD_HANDLER"; exit 0; }}
+[ -e "$0.before" ] || {{ {0} --socket {1} --json status > "$0.new"; mv "$0.new" "$0.before"; }}
 for try in 1 2 3 4 5 6 7 8 9 10; do
-    said=$({} --socket {} outdate "$REPD_RESOURCE" 2>&1) && exit 4
+    said=$({0} --socket {1} outdate "$REPD_RESOURCE" 2>&1) && exit 4
     echo "$said"
     case $said in *IsPrimary*) exit 6 ;; esac
     sleep 0.5
@@ -284,4 +327,63 @@ fn a_peer_that_lives_is_outdated_by_its_own_command() {
     cluster.alpha.ok("connect");
     cluster.alpha.wait_in_sync();
     cluster.beta.wait_in_sync();
+}
+
+/// No daemon dies: the link alone is cut. Alpha's client waits for an answer and misses it first; beta, which expects nothing,
+/// would notice a minute later, and is outdated by the handler in the meantime.
+#[test]
+fn a_peer_that_has_not_noticed_is_outdated_by_its_own_command() {
+    if !root_or_not_run("cutting the link between two namespaces") {
+        return;
+    }
+    let options = ClusterOptions {
+        network: NetworkKind::Namespaces,
+        resource_lines: vec!["fencing = \"resource-and-stonith\"".into()],
+        net_lines: ["timeout = \"2s\"", "ping-interval = \"1min\"", "connect-interval = \"1s\""]
+            .map(str::to_owned)
+            .into(),
+        ..Default::default()
+    };
+    let mut cluster = Cluster::prepare(&options);
+    let handler = cluster.path("outdate");
+    outdating_handler(&handler, &cluster);
+    let unfenced = cluster.path("outdate.unfence-peer");
+    let words = format!("[\"{}\"]", handler.display());
+    cluster.config.resource_lines.push(format!("handlers = {{ fence-peer = {words}, unfence-peer = {words} }}"));
+    cluster.write_config();
+    cluster.bring_in_sync();
+    cluster.alpha.ok("primary");
+    cluster.alpha.write(0, &[2; 4096]);
+
+    cluster.network.cut(Cut::Both);
+    cluster.alpha.write(4096, &[3; 4096]);
+    let before = std::fs::read_to_string(cluster.path("outdate.before")).expect("the handler has run");
+    let before: rep_tests::status::Status = serde_json::from_str(&before).expect("beta's status");
+    let (before, after) = (&before.resources[0], cluster.beta.resource());
+    assert_eq!(
+        (before.connection.as_str(), before.volume().disk.as_str()),
+        ("Connected", "UpToDate"),
+        "it had noticed"
+    );
+    assert_eq!(after.volume().disk, "Outdated", "alpha's client was answered while beta could go on");
+    assert!(!after.safe_to_promote && after.promotion_refused.is_some());
+    cluster.beta.refused("primary", "NoUpToDateDisk");
+    assert!(cluster.alpha.resource().io_suspended.is_none());
+    assert!(!unfenced.exists(), "beta isn't back");
+
+    cluster.network.heal();
+    cluster.alpha.wait_in_sync();
+    cluster.beta.wait_in_sync();
+    until(
+        "unfence-peer is called on alpha",
+        SOON,
+        || {
+            if unfenced.exists() { Ok(()) } else { Err("not yet".to_owned()) }
+        },
+    );
+    cluster.alpha.wait_until("closed", SOON, |vz| !vz.volume().open);
+    cluster.assert_identical();
+    cluster.alpha.ok("secondary");
+    cluster.beta.ok("primary");
+    assert_eq!(cluster.beta.read(4096, 4096), [3; 4096]);
 }

@@ -46,7 +46,7 @@ fn meet(cluster: &Cluster) {
 }
 
 /// A copy of what a node's volume holds; nobody writes to it.
-fn copy(cluster: &Cluster, node: &Node) -> PathBuf {
+pub(crate) fn copy(cluster: &Cluster, node: &Node) -> PathBuf {
     let to = cluster.path(&format!("{}-before", node.name()));
     std::fs::copy(node.disk(), &to).expect("a copy of the disk");
     to
@@ -62,14 +62,14 @@ fn archives(cluster: &Cluster, node: &Node) -> Vec<serde_json::Value> {
 }
 
 /// The file of the one archive there is, which is of this node.
-fn only_archive(cluster: &Cluster, of: &str) -> PathBuf {
+pub(crate) fn only_archive(cluster: &Cluster, of: &str) -> PathBuf {
     let found = archives(cluster, &cluster.alpha);
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!(found[0]["node"], of);
     found[0]["file"].as_str().expect("a path").into()
 }
 
-fn export(cluster: &Cluster, node: &Node, archive: &Path, base: Option<&Path>) -> PathBuf {
+pub(crate) fn export(cluster: &Cluster, node: &Node, archive: &Path, base: Option<&Path>) -> PathBuf {
     let image = cluster.path("image");
     let mut words = vec!["archive".as_ref(), "export".as_ref(), archive.as_os_str()];
     if let Some(base) = base {

@@ -67,7 +67,8 @@ fn errors_are_json_too() {
     }
 }
 
-/// The configuration changes: a Secondary takes it by going down and coming up, a Primary is left alone.
+/// The configuration changes in what the daemon was told when the resource came up: a Secondary takes it by going down and coming up, a
+/// Primary is left alone.
 #[test]
 fn the_configuration_changes() {
     let mut cluster = Cluster::in_sync(&ClusterOptions::default());
@@ -79,10 +80,10 @@ fn the_configuration_changes() {
     };
     assert!(changes(&adjust(&cluster, &[])).is_empty());
 
-    cluster.config.net_lines.push("ko-count = 9".to_owned());
+    cluster.config.resource_lines.push("durability = \"stable\"".to_owned());
     cluster.write_config();
     let planned = changes(&adjust(&cluster, &["--dry-run"]));
-    assert_eq!(planned[0]["settings"][0]["key"], "net.ko-count");
+    assert_eq!(planned[0]["settings"][0]["key"], "durability");
     assert_eq!(planned[0]["done"], false);
     assert_eq!(changes(&adjust(&cluster, &["--dry-run"])), planned, "a dry run changes nothing");
 
@@ -166,7 +167,8 @@ fn a_plan_without_a_peer() {
 /// counts also where a connection is wanted already.
 #[test]
 fn a_plan_leaves_the_word_as_it_was() {
-    let cluster = Cluster::with_primary(&ClusterOptions::default());
+    let mut cluster = Cluster::with_primary(&ClusterOptions::default());
+    cluster.expect_log("plit brain");
     cluster.beta.ok("disconnect");
     cluster.alpha.ok("disconnect");
     cluster.alpha.write(0, &[1; 4096]);

@@ -164,7 +164,8 @@ fn who_hears_of_a_resync_s_end_changes_nothing() {
 
 #[test]
 fn both_hear_of_a_split_brain() {
-    let fenced = with_primary("split-brain = HANDLER");
+    let mut fenced = with_primary("split-brain = HANDLER");
+    fenced.cluster.expect_log("plit brain");
     fenced.answers(1);
     go_apart(&fenced);
     for node in ["alpha", "beta"] {
@@ -259,7 +260,7 @@ fn programs_that_are_not_there_are_missed_by_nobody() {
     }
     let names = ["after-resync-target", "local-io-error", "out-of-sync", "pri-lost", "split-brain"];
     let mut fenced = prepared("dont-care", &names.map(|name| format!("{name} = {ABSENT}")).join(", "));
-    for text in ["handler: could not be run", "the disks differ", "newer: refused"] {
+    for text in ["handler: could not be run", "the disks differ", "newer: refused", "plit brain"] {
         fenced.cluster.expect_log(text);
     }
     let disk = FaultyDisk::mount(&fenced.cluster.alpha.disk());

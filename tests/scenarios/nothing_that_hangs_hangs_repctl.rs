@@ -1,6 +1,7 @@
 //! ```text
 //!   alpha Primary ===== beta Secondary      a client works on alpha
-//!   alpha (disk hangs)  beta                repctl answers on both, verbs end by their deadline
+//!   alpha (disk hangs)  beta                repctl answers on both, verbs end by their deadline; the way out of it: see
+//!                                           `a_hung_disk_is_told_and_left`
 //!   alpha ===== beta (disk hangs)           the same; clients wait for beta's disk, at most ko-count times timeout
 //!   alpha (log full) == beta                nobody reads alpha's log any more: it works on
 //! ```
@@ -57,6 +58,7 @@ fn not_a_disk_of_the_primary() {
     cluster.beta.assert_answers_quickly();
     verbs_end(&cluster.alpha, &["show-gi", "pause-sync", "resume-sync", "verify", "verify --stop", "invalidate-peer"]);
     verbs_end(&cluster.beta, &["show-gi", "primary"]);
+    // Nobody lets go of the disk, and `disk-timeout` is off: the client waits for it, and for nothing else.
     assert!(!write.is_finished(), "answered with one disk hanging");
     disk.set(Faults::NONE);
     write.join().expect("the client").expect("the write");
@@ -80,7 +82,9 @@ fn not_a_disk_of_the_secondary() {
     write.join().expect("the client").expect("the write");
     cluster.alpha.assert_answers_quickly();
     disk.set(Faults::NONE);
-    cluster.beta.wait_until("beta's disk answers", SOON, |vz| vz.volume().disk != "Failed");
+    let beta =
+        cluster.beta.wait_until("what beta's disk was asked is back", SOON, |vz| vz.volume().old_operations == 0);
+    assert_eq!(beta.volume().disk, "Diskless", "the detach that wasn't waited for has let go of it");
     cluster.beta.ok("attach");
     cluster.beta.ok("connect");
     cluster.alpha.wait_in_sync();

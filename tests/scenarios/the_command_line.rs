@@ -126,27 +126,78 @@ fn the_status_has_the_contract_s_fields() {
     let beta = cluster.beta.resource();
     assert!(beta.volume().io.received_bytes >= 4096);
     assert!(!beta.safe_to_promote, "the peer is Primary");
+    assert!(volume.last_decision.is_some() && vz.split_brain.is_none() && vz.promotion_refused.is_none());
     assert!(cluster.alpha.ok("status").contains("Primary"), "and for people");
 }
 
 #[test]
 fn events_tell_what_happens() {
     let cluster = Cluster::in_sync(&ClusterOptions::default());
-    let log = cluster.path("events");
-    let mut command = tools::server("env");
-    command.arg(binaries::repctl()).arg("--socket").arg(cluster.alpha.control_socket()).args(["--json", "events"]);
-    let _events = rep_tests::process::Running::start(command, "repctl events", &log);
-    let read = || std::fs::read_to_string(&log).unwrap_or_default();
-    // It listens as soon as it says anything; until then events may pass unheard.
-    rep_tests::until("an event", SOON, || {
+    let events = rep_tests::Events::of(&cluster.alpha, &cluster.path("events"), || {
         cluster.alpha.ok("primary");
         cluster.alpha.ok("secondary");
-        if read().contains("Primary") { Ok(()) } else { Err(read()) }
     });
-    for line in read().lines() {
-        let event: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
-        assert!(event["time"].is_string() && event["kind"].is_string(), "{line}");
+    assert_eq!(events.wait_for("role")["resource"], "vz");
+    for event in events.all() {
+        assert!(event["time"].is_string() && event["kind"].is_string(), "{event}");
     }
+}
+
+/// The rule the nodes went by when they met, in words, on both: in the status, as JSON and for people, and as it happens.
+#[test]
+fn the_rule_that_was_applied_is_named() {
+    let cluster = Cluster::with_primary(&ClusterOptions::default());
+    cluster.beta.ok("disconnect");
+    cluster.alpha.write(0, &[1; 4096]);
+    let events = rep_tests::Events::of(&cluster.beta, &cluster.path("events"), || {
+        cluster.beta.ok("connect");
+        cluster.beta.wait_in_sync();
+        cluster.beta.ok("disconnect");
+        cluster.alpha.write(0, &[2; 4096]);
+    });
+    cluster.beta.ok("connect");
+    let betas = cluster.beta.wait_in_sync();
+    let alphas = cluster.alpha.wait_in_sync();
+    let decision = |vz: &rep_tests::status::Resource| vz.volume().last_decision.clone().expect("they have met");
+    let (alphas, betas) = (decision(&alphas), decision(&betas));
+    assert_eq!((alphas.rule.as_str(), betas.rule.as_str()), ("bitmap-self", "bitmap-peer"));
+    assert_eq!(alphas.verdict, "fill the peer, by bitmap");
+    for (node, decision) in [(&cluster.alpha, &alphas), (&cluster.beta, &betas)] {
+        let line = format!("  last handshake: rule {}: {}\n", decision.rule, decision.sentence);
+        assert!(
+            decision.sentence.contains("went on from the very data") && node.ok("status").contains(&line),
+            "{line}"
+        );
+    }
+    let told = events.wait_for("decided")["reason"].clone();
+    assert_eq!(told, format!("bitmap-peer: {}", betas.sentence), "the words of the plan, not those of a debugger");
+}
+
+/// `safe_to_promote` is never no without a reason, which people are told too.
+#[test]
+fn why_a_node_is_not_to_be_promoted_is_told() {
+    let cluster = Cluster::with_primary(&ClusterOptions::default());
+    let reason = |node: &rep_tests::Node| {
+        let vz = node.resource();
+        assert!(!vz.safe_to_promote, "{}", vz.line());
+        let reason = vz.promotion_refused.unwrap_or_else(|| panic!("no reason in {}", vz.verdict));
+        let told = node.ok("status");
+        assert!(told.contains(&format!("  not to be promoted now: {reason}\n")), "{reason} isn't in {told}");
+        reason
+    };
+    let alpha = cluster.alpha.resource();
+    assert!(alpha.safe_to_promote && alpha.promotion_refused.is_none());
+    assert!(!cluster.alpha.ok("status").contains("not to be promoted"));
+    assert_eq!(reason(&cluster.beta), "the peer is Primary; demote it there first");
+    cluster.beta.ok("disconnect");
+    assert!(reason(&cluster.beta).starts_with("no UpToDate disk is in reach"));
+    cluster.beta.ok("down");
+    assert_eq!(reason(&cluster.beta), "the resource is down; run 'repctl up vz' first");
+    cluster.beta.ok("up");
+    cluster.beta.wait_in_sync();
+    cluster.alpha.ok("secondary");
+    let beta = cluster.beta.wait_until("promotable", SOON, |vz| vz.safe_to_promote);
+    assert_eq!(beta.promotion_refused, None);
 }
 
 #[test]

@@ -125,7 +125,7 @@ fn what_was_done_is_undone_when_a_step_fails() {
     let broken = program(
         &cluster,
         "broken",
-        "case \"$*\" in *\" status \"*) exec \"$@\" ;; *primary*) \"$@\" ;; esac; exit 255",
+        "case \"$*\" in *\" status \"* | *\" facts \"*) exec \"$@\" ;; *primary*) \"$@\" ;; esac; exit 255",
     );
     let said = switchover(&cluster, &cluster.alpha, &broken.to_string_lossy(), &[]).failed_with(1);
     assert!(said.contains("NotUndone") && said.contains("repctl status"), "{said}");
@@ -167,6 +167,66 @@ fn a_file_system_that_cant_be_mounted_there_goes_back() {
     let said = outcome.failed_with(1);
     assert!(said.contains("MountFailed") && said.contains("all is as it was"), "{said}");
     assert_primary(&cluster, "alpha");
+}
+
+/// systemd has a unit on each node, `repd-primary@vz`. Where it is active it goes along with the role: left active on the node
+/// that gave, a later `systemctl start vz.mount` there would find it done and promote nothing.
+#[test]
+fn the_unit_that_keeps_a_node_primary_goes_along() {
+    if !root_or_not_run("a systemctl of the test's own") {
+        return;
+    }
+    let cluster = Cluster::with_primary(&ClusterOptions::default());
+    // One folder is what systemd knows of both nodes; NODE, which the way to beta sets, tells whose unit it is.
+    let state = cluster.path("units");
+    std::fs::create_dir(&state).expect("a folder");
+    // The verb is the first word and the unit the last.
+    let script = format!(
+        "cd {} || exit\necho \"$NODE $*\" >>log\nverb=$1; shift $(($# - 1)); [ \"$1\" = repd-primary@vz.service ] || exit 1\n\
+         case $verb in\n  cat) ;;\n  is-active) [ -e \"$NODE\" ] ;;\n  stop) rm \"$NODE\" ;;\n  start) [ ! -e fails-$NODE ] && touch \"$NODE\" ;;\n  \
+         *) exit 1 ;;\nesac\n",
+        state.display()
+    );
+    let systemctl = program(&cluster, "systemctl", &script);
+    let via = program(&cluster, "via", "NODE=beta; export NODE; exec \"$@\"");
+    let switched = || {
+        let line = format!(
+            "mount -t tmpfs none /run && mkdir -p /run/systemd/system && export NODE=alpha PATH={}:$PATH && exec \"$@\"",
+            systemctl.parent().expect("a folder").display()
+        );
+        let mut command =
+            tools::tool("unshare", ["-m", "--propagation", "private", "sh", "-c"], Duration::from_secs(60));
+        command.arg(line).arg("sh").arg(binaries::repctl()).arg("--socket").arg(cluster.alpha.control_socket());
+        command.args(["switchover", "vz", "--via"]).arg(&via).arg("--peer-socket").arg(cluster.beta.control_socket());
+        command.arg("--config").arg(cluster.config_path());
+        tools::finish(command)
+    };
+    let active = || ["alpha", "beta"].map(|node| state.join(node).exists());
+    std::fs::write(state.join("alpha"), "").expect("an active unit");
+
+    let shown = switched().ok();
+    for words in ["alpha      stop the unit", "beta       start the unit"] {
+        assert!(shown.contains(words), "'{words}' isn't shown:\n{shown}");
+    }
+    assert_primary(&cluster, "beta");
+    assert_eq!(active(), [false, true]);
+    switched().ok();
+    assert_primary(&cluster, "alpha");
+    assert_eq!(active(), [true, false]);
+
+    // beta's can't be started: alpha is Primary again, and its unit active.
+    std::fs::write(state.join("fails-beta"), "").expect("a unit that fails");
+    let said = switched().failed_with(1);
+    assert!(said.contains("UnitFailed") || said.contains("NotUndone"), "{said}");
+    assert_primary(&cluster, "alpha");
+    assert_eq!(active(), [true, false]);
+    std::fs::remove_file(state.join("fails-beta")).expect("it doesn't fail any more");
+
+    // Whoever promotes by hand needs no unit, and gets none started.
+    std::fs::remove_file(state.join("alpha")).expect("not active");
+    assert!(!switched().ok().contains("the unit"));
+    assert_primary(&cluster, "beta");
+    assert_eq!(active(), [false, false]);
 }
 
 #[test]

@@ -4,11 +4,21 @@
 //!   alpha SplitBrain    beta SplitBrain    connected: both see it, nobody's data is touched
 //!   alpha Primary ====> beta SyncTarget    the operator gave beta's data up, on beta
 //!   alpha Primary ===== beta Secondary     the same, and it is alpha's data
+//!
+//!   alpha Primary =/ /= beta Secondary     the link is cut both ways, both daemons live
+//!   alpha Primary       beta Primary       alpha's clients write on; beta's operator promotes it
+//!   alpha SplitBrain    beta SplitBrain    the link is mended: they meet by themselves
+//!   alpha Primary ====> beta SyncTarget    kept: alpha's, or beta's; the other's come back from the archive, bit for bit
 //! ```
 
-use rep_tests::{Cluster, ClusterOptions};
+use crate::an_archive_gives_back_what_was_given_up::{copy, export, only_archive};
+use rep_tests::tools::root_or_not_run;
+use rep_tests::{Cluster, ClusterOptions, Cut, Events, NetworkKind, Node, compare};
+use serde_json::{Value, json};
+use std::time::Duration;
 
 const MIB: u64 = 1 << 20;
+const SOON: Duration = Duration::from_secs(60);
 
 /// Both promoted while apart; alpha wrote one MiB at 4 MiB, beta one at 8 MiB and a block at 0.
 struct Apart {
@@ -62,6 +72,192 @@ fn both_see_it_and_the_operator_s_word_settles_it() {
     cluster.beta.ok("connect --discard-my-data");
     cluster.alpha.ok("connect");
     apart.assert_alphas();
+}
+
+/// What `split-brain show --json` tells.
+fn shown(node: &Node) -> Value {
+    let told = node.ok("split-brain show --json");
+    serde_json::from_str::<Value>(&told).unwrap_or_else(|e| panic!("{e}: {told}"))["split_brain"].clone()
+}
+
+/// Who, since when, how much, and the newest generation of each: in the status, in `split-brain show` and in the event, on both
+/// nodes the same, and true.
+#[test]
+fn both_nodes_tell_the_same_facts_everywhere() {
+    let Apart { cluster, .. } = apart(&ClusterOptions::default());
+    let nodes = [&cluster.alpha, &cluster.beta];
+    // Alone, so that they don't meet.
+    let events = nodes.map(|node| {
+        Events::of(node, &cluster.path(&format!("{}.events", node.name())), || {
+            node.ok("connect");
+            node.ok("disconnect");
+        })
+    });
+    assert!(cluster.alpha.resource().split_brain.is_none(), "they haven't met");
+    nodes.iter().for_each(|node| drop(node.ok("connect")));
+    let told = nodes.map(|node| node.wait_connection("SplitBrain").split_brain.expect("its facts"));
+    assert_eq!(told[0], told[1], "alpha and beta contradict each other");
+
+    let volume = told[0]["volumes"][0].clone();
+    assert_eq!(told[0]["volumes"].as_array().map(Vec::len), Some(1));
+    assert_eq!((&volume["number"], &volume["rule"]), (&json!(0), &json!("split-brain-bitmap")));
+    assert_eq!(volume["unsettled"], "two-primaries");
+    let sides = volume["nodes"].as_array().expect("both nodes");
+    let of = |side: &Value, key: &str| side[key].clone();
+    let facts = |key: &str| [of(&sides[0], key), of(&sides[1], key)];
+    assert_eq!(sides.len(), 2);
+    assert_eq!(facts("name"), [json!("alpha"), json!("beta")]);
+    assert_eq!(facts("was_primary"), [json!(true), json!(false)]);
+    assert_eq!(facts("dirty_bytes"), [json!(MIB), json!(MIB + 4096)]);
+    for (side, node) in sides.iter().zip(nodes) {
+        let generation = side["generation"].as_str().expect("a generation");
+        assert!(node.ok("show-gi").contains(&format!("current {generation}")), "{side}");
+        assert!(side["since_unix_ms"].as_u64().is_some_and(|since| since > 0), "{side}");
+        let since = side["since"].as_str().expect("a time");
+        // And for people, on both nodes, each side in a line.
+        for teller in nodes {
+            let text = teller.ok("status");
+            let line = format!(
+                "  split brain: {}: wrote 1.00 MiB alone since {since}; newest generation {generation}\n",
+                side["name"].as_str().unwrap_or_default()
+            );
+            assert!(text.contains(&line), "{line} isn't in {text}");
+        }
+    }
+    for (node, events) in nodes.into_iter().zip(&events) {
+        assert_eq!(shown(node), told[0], "split-brain show on {}", node.name());
+        let event = events.wait_for("split_brain");
+        assert_eq!(event["split_brain"], volume, "the event on {}", node.name());
+        let reason = event["reason"].as_str().unwrap_or_default();
+        assert!(reason.contains("alpha: wrote 1.00 MiB alone") && reason.contains("beta: wrote 1.00 MiB"), "{event}");
+        let decided = events.of_kind("decided").pop().expect("the rule");
+        let told = decided["reason"].as_str().unwrap_or_default();
+        assert!(told.starts_with("split-brain-bitmap: split brain: both nodes took writes while apart"), "{decided}");
+        // They meet every second at the latest; it is told once.
+        assert_eq!(events.of_kind("split_brain").len(), 1);
+        assert!(node.resource().verdict.contains("both were Primary when they met"), "{}", node.resource().verdict);
+    }
+
+    cluster.beta.ok("secondary");
+    cluster.alpha.ok("split-brain resolve --keep alpha");
+    for node in nodes {
+        assert!(node.wait_in_sync().split_brain.is_none(), "{} still tells of it", node.name());
+    }
+}
+
+/// The same daemons on both ends of a real cable that is cut both ways: nobody disconnects anybody. Alpha's clients write on, beta
+/// is promoted by its operator as `promotion` says.
+fn apart_by_a_cut(promotion: &str) -> Apart {
+    let options = ClusterOptions { network: NetworkKind::Namespaces, ..ClusterOptions::default() };
+    let mut cluster = Cluster::with_primary(&options);
+    cluster.expect_log("plit brain");
+    let [common, alphas, betas] = [1, 2, 3].map(|seed| rep_tests::random::bytes(seed, MIB as usize));
+    cluster.alpha.write(0, &common);
+    cluster.network.cut(Cut::Both);
+    cluster.alpha.write(4 * MIB, &alphas);
+    cluster.beta.wait_until("the loss is noticed", SOON, |vz| vz.connection != "Connected");
+    cluster.beta.ok(promotion);
+    cluster.beta.write(8 * MIB, &betas);
+    cluster.beta.write(0, &betas[..4096]);
+    for node in [&cluster.alpha, &cluster.beta] {
+        let vz = node.resource();
+        assert_eq!((vz.role.as_str(), vz.connection.as_str()), ("Primary", "Connecting"), "{}", node.name());
+    }
+    Apart { cluster, common, alphas, betas }
+}
+
+fn a_cut_is_mended_and_settled(promotion: &str, keep: &str) {
+    if !root_or_not_run("cutting the link between two namespaces") {
+        return;
+    }
+    let apart = apart_by_a_cut(promotion);
+    let cluster = &apart.cluster;
+    cluster.network.heal();
+    let nodes = [&cluster.alpha, &cluster.beta];
+    let told = nodes.map(|node| {
+        let met = node.wait_until("they meet", SOON, |vz| vz.connection == "SplitBrain");
+        met.split_brain.expect("its facts")
+    });
+    assert_eq!(told[0], told[1]);
+    let dirty = |side: usize| told[0]["volumes"][0]["nodes"][side]["dirty_bytes"].as_u64().expect("bytes");
+    assert_eq!(dirty(1), MIB + 4096);
+    // What alpha had under way when the link went may have reached beta.
+    assert!((MIB..2 * MIB).contains(&dirty(0)), "{}", dirty(0));
+    assert_eq!(cluster.alpha.read(4 * MIB, MIB as usize), apart.alphas, "alpha's data is untouched");
+    assert_eq!(cluster.beta.read(8 * MIB, MIB as usize), apart.betas, "beta's data is untouched");
+
+    let (survivor, victim) = if keep == "alpha" { (nodes[0], nodes[1]) } else { (nodes[1], nodes[0]) };
+    survivor.refused(&format!("split-brain resolve --keep {keep}"), "SplitBrain");
+    victim.wait_until("closed", SOON, |vz| !vz.volume().open);
+    victim.ok("secondary");
+    let [base, held] = [copy(cluster, survivor), copy(cluster, victim)];
+    survivor.ok(&format!("split-brain resolve --keep {keep}"));
+    nodes.iter().for_each(|node| drop(node.wait_in_sync()));
+    cluster.assert_identical();
+    let image = export(cluster, survivor, &only_archive(cluster, victim.name()), Some(&base));
+    compare::assert_identical(&image, &held, cluster.volume_bytes());
+
+    // The survivor's clients have what they wrote, and only that.
+    let [at_4, at_8] = [4, 8].map(|at| survivor.read(at * MIB, MIB as usize));
+    let nothing = vec![0; MIB as usize];
+    if keep == "alpha" {
+        assert!(at_4 == apart.alphas && at_8 == nothing && survivor.read(0, MIB as usize) == apart.common);
+    } else {
+        assert!(at_4 == nothing && at_8 == apart.betas && survivor.read(0, 4096) == apart.betas[..4096]);
+    }
+}
+
+#[test]
+fn a_cut_link_and_the_data_of_who_was_primary_stay() {
+    a_cut_is_mended_and_settled("primary --force", "alpha");
+}
+
+#[test]
+fn a_cut_link_and_the_data_of_who_took_over_stay() {
+    a_cut_is_mended_and_settled("primary", "beta");
+}
+
+/// Each node goes by its own configuration: with different policies neither applies any, and both say so.
+#[test]
+fn policies_that_differ_are_applied_by_neither_and_told_by_both() {
+    let line = |policy: &str| format!("split-brain = {{ after-0-primaries = \"{policy}\" }}");
+    let options = ClusterOptions { resource_lines: vec![line("discard-least-changes")], ..ClusterOptions::default() };
+    let Apart { mut cluster, alphas, betas, .. } = apart(&options);
+    for node in [&cluster.alpha, &cluster.beta] {
+        node.wait_until("closed", SOON, |vz| !vz.volume().open);
+        node.ok("secondary");
+    }
+    cluster.beta.stop();
+    cluster.config.resource_lines[0] = line("discard-zero-changes");
+    cluster.write_config();
+    cluster.beta.start();
+    cluster.alpha.ok("connect");
+    let told = [&cluster.alpha, &cluster.beta].map(|node| {
+        let vz = node.wait_connection("SplitBrain");
+        assert!(vz.verdict.contains("no policy was applied, for the nodes told different ones"), "{}", vz.verdict);
+        vz.split_brain.expect("its facts")
+    });
+    assert_eq!(told[0], told[1]);
+    assert_eq!(told[0]["volumes"][0]["unsettled"], "policies-differ");
+    let has = |node: &Node, at: u64, bytes: &[u8]| {
+        let disk = std::fs::read(node.disk()).expect("the disk");
+        disk[(at * MIB) as usize..][..bytes.len()] == *bytes
+    };
+    assert!(has(&cluster.alpha, 4, &alphas) && has(&cluster.beta, 8, &betas), "something was given up");
+
+    // The same on both, as the verdict says.
+    cluster.alpha.stop();
+    cluster.alpha.start();
+    for node in [&cluster.alpha, &cluster.beta] {
+        node.ok("disconnect");
+    }
+    for node in [&cluster.alpha, &cluster.beta] {
+        node.ok("connect");
+    }
+    for node in [&cluster.alpha, &cluster.beta] {
+        let vz = node.wait_connection("SplitBrain");
+        assert!(vz.verdict.contains("the policy could not tell whose data to give up"), "{}", vz.verdict);
+    }
 }
 
 #[test]

@@ -32,6 +32,8 @@ pub struct ClusterOptions {
     pub net_lines: Vec<String>,
     /// Lines of its resync section.
     pub resync_lines: Vec<String>,
+    /// Further resources of the same two daemons, of one volume each, with the same lines ([`Cluster::beside`]).
+    pub beside: Vec<String>,
     /// Whether the scenario needs the machine for itself.
     pub exclusive: bool,
     /// The daemons.
@@ -52,6 +54,7 @@ impl Default for ClusterOptions {
                 .map(str::to_owned)
                 .into(),
             resync_lines: Vec::new(),
+            beside: Vec::new(),
             exclusive: false,
             daemon: DaemonOptions::default(),
         }
@@ -69,6 +72,8 @@ pub struct Cluster {
     pub network: Network,
     /// The configuration, changeable between a daemon's lives ([`Cluster::write_config`]).
     pub config: ConfigFile,
+    /// The same of each further resource.
+    pub beside: Vec<ConfigFile>,
     config_path: PathBuf,
     expected_logs: Vec<String>,
     scratch: Scratch,
@@ -112,9 +117,22 @@ impl Cluster {
             resync_lines: options.resync_lines.clone(),
             nodes: vec![section(0, &alpha), section(1, &beta)],
         };
+        let one_more = |(number, name): (usize, &String)| {
+            let section = |(node, address): (&Node, String)| {
+                let node = node.beside(name);
+                sparse_file(&node.disk(), options.disk_bytes[0]);
+                let (disk, socket) = (node.disk(), node.socket());
+                let volumes = vec![VolumeSection { disk, meta_disk: None, socket }];
+                NodeSection { name: node.name().to_owned(), address, volumes }
+            };
+            let nodes = [&alpha, &beta].into_iter().zip(network.more_addresses(number)).map(section).collect();
+            ConfigFile { resource: name.clone(), nodes, ..config.clone() }
+        };
+        let beside = options.beside.iter().enumerate().map(one_more).collect();
         // A resource without metadata stays down, and that is told.
         let expected_logs = vec!["stays down".to_owned()];
-        let cluster = Cluster { alpha, beta, network, config, config_path, expected_logs, scratch, _slot: slot };
+        let cluster =
+            Cluster { alpha, beta, network, config, beside, config_path, expected_logs, scratch, _slot: slot };
         cluster.write_config();
         cluster
     }
@@ -138,14 +156,16 @@ impl Cluster {
     pub fn bring_in_sync(&mut self) {
         self.alpha.start();
         self.beta.start();
-        for node in [&self.alpha, &self.beta] {
-            node.ok("create-md");
-            node.ok("up");
+        bring_in_sync([&self.alpha, &self.beta]);
+        for other in &self.beside {
+            let [alpha, beta] = self.beside(&other.resource);
+            bring_in_sync([&alpha, &beta]);
         }
-        self.alpha.ok("wait connected");
-        self.alpha.ok("new-generation --clear-bitmap");
-        self.alpha.wait_in_sync();
-        self.beta.wait_in_sync();
+    }
+
+    /// Both nodes, for a further resource of theirs.
+    pub fn beside(&self, resource: &str) -> [Node; 2] {
+        [&self.alpha, &self.beta].map(|node| node.beside(resource))
     }
 
     /// As [`Cluster::in_sync`], and alpha is Primary.
@@ -157,7 +177,8 @@ impl Cluster {
 
     /// Writes the configuration file anew.
     pub fn write_config(&self) {
-        std::fs::write(&self.config_path, self.config.text()).expect("the config file");
+        let texts: Vec<_> = std::iter::once(&self.config).chain(&self.beside).map(ConfigFile::text).collect();
+        std::fs::write(&self.config_path, texts.concat()).expect("the config file");
     }
 
     /// Where the configuration file is.
@@ -238,6 +259,18 @@ impl Drop for Cluster {
             assert!(unexpected.is_empty(), "unlisted warnings or errors:\n{}", unexpected.join("\n"));
         }
     }
+}
+
+/// Brings a resource up that both daemons know: after it both nodes are in sync.
+fn bring_in_sync([alpha, beta]: [&Node; 2]) {
+    for node in [alpha, beta] {
+        node.ok("create-md");
+        node.ok("up");
+    }
+    alpha.ok("wait connected");
+    alpha.ok("new-generation --clear-bitmap");
+    alpha.wait_in_sync();
+    beta.wait_in_sync();
 }
 
 /// Where a scenario's nodes archive what is given up in a split brain.

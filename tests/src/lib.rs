@@ -14,6 +14,7 @@ pub mod binaries;
 pub mod cluster;
 pub mod compare;
 pub mod config;
+pub mod events;
 pub mod faulty_disk;
 pub mod ledger;
 pub mod load;
@@ -31,6 +32,7 @@ pub mod tools;
 pub mod wait;
 
 pub use cluster::{Cluster, ClusterOptions, Place};
+pub use events::Events;
 pub use ledger::Ledger;
 pub use net::{Cut, NetworkKind};
 pub use node::Node;

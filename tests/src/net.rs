@@ -62,6 +62,14 @@ impl Network {
         }
     }
 
+    /// Addresses of the nodes for one more resource between them.
+    pub fn more_addresses(&self, number: usize) -> [String; 2] {
+        match self {
+            Network::Loopback(_) => free_ports().map(|port| format!("127.0.0.1:{port}")),
+            Network::Namespaces(_) => [1, 2].map(|node| format!("192.168.255.{node}:{}", 7789 + number)),
+        }
+    }
+
     /// The namespace of a node, if it has one.
     pub fn namespace(&self, node: usize) -> Option<String> {
         match self {

@@ -34,6 +34,8 @@ pub struct DaemonOptions {
 pub struct Node {
     name: String,
     folder: PathBuf,
+    /// What the names of its resource's files begin with.
+    prefix: String,
     config: PathBuf,
     namespace: Option<String>,
     resource: String,
@@ -48,7 +50,24 @@ impl Node {
         std::fs::create_dir_all(&folder).expect("the node's folder");
         let log = config.with_file_name(format!("{name}.log"));
         let (name, resource) = (name.to_owned(), resource.to_owned());
-        Node { name, folder, config, namespace, resource, options: DaemonOptions::default(), log, daemon: None }
+        let (prefix, options) = (String::new(), DaemonOptions::default());
+        Node { name, folder, prefix, config, namespace, resource, options, log, daemon: None }
+    }
+
+    /// Another resource of the same node and the same daemon, to be spoken to; the daemon itself stays this one's to start and
+    /// to end.
+    pub fn beside(&self, resource: &str) -> Node {
+        Node {
+            name: self.name.clone(),
+            folder: self.folder.clone(),
+            prefix: format!("{resource}-"),
+            config: self.config.clone(),
+            namespace: self.namespace.clone(),
+            resource: resource.to_owned(),
+            options: self.options.clone(),
+            log: self.log.clone(),
+            daemon: None,
+        }
     }
 
     /// The same node with another daemon.
@@ -84,7 +103,7 @@ impl Node {
 
     /// The backing disk of a volume.
     pub fn disk_of(&self, volume: usize) -> PathBuf {
-        self.folder.join(format!("disk{volume}"))
+        self.folder.join(format!("{}disk{volume}", self.prefix))
     }
 
     /// Its metadata, where that is a file of its own.
@@ -94,7 +113,7 @@ impl Node {
 
     /// The metadata of a volume, where that is a file of its own.
     pub fn meta_disk_of(&self, volume: usize) -> PathBuf {
-        self.folder.join(format!("meta{volume}"))
+        self.folder.join(format!("{}meta{volume}", self.prefix))
     }
 
     /// The socket of its export (of volume 0).
@@ -104,7 +123,7 @@ impl Node {
 
     /// The socket of a volume's export.
     pub fn socket_of(&self, volume: usize) -> PathBuf {
-        self.folder.join(format!("nbd{volume}.sock"))
+        self.folder.join(format!("{}nbd{volume}.sock", self.prefix))
     }
 
     /// Its folder, for a daemon's run-time files too.

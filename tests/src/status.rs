@@ -28,6 +28,9 @@ pub struct Resource {
     pub verdict: String,
     /// Whether a promotion without force would be accepted.
     pub safe_to_promote: bool,
+    /// Why it would not be.
+    #[serde(default)]
+    pub promotion_refused: Option<String>,
     /// Why client I/O waits.
     #[serde(deserialize_with = "present")]
     pub io_suspended: Option<serde_json::Value>,
@@ -37,6 +40,9 @@ pub struct Resource {
     /// The peer's device is, and its requests come here.
     #[serde(default)]
     pub peer_forwards: bool,
+    /// Who went on since when, in a split brain.
+    #[serde(default)]
+    pub split_brain: Option<serde_json::Value>,
     /// The volumes.
     pub volumes: Vec<Volume>,
 }
@@ -75,17 +81,37 @@ pub struct Volume {
     pub open: bool,
     /// This node's disk.
     pub disk: String,
+    /// How long the oldest of the operations this node's disk hasn't answered has been under way; absent: none is.
+    #[serde(default)]
+    pub disk_unanswered_ms: Option<u64>,
+    /// Operations of a disk that was let go of, which haven't come back; absent: none.
+    #[serde(default)]
+    pub old_operations: u32,
     /// The other node's disk.
     pub peer_disk: String,
     /// What runs between the disks.
     pub replication: String,
     /// Bytes that differ, or may.
     pub out_of_sync_bytes: u64,
+    /// What the last handshake decided.
+    #[serde(default)]
+    pub last_decision: Option<Decision>,
     /// A resync's progress.
     #[serde(deserialize_with = "present")]
     pub resync: Option<Resync>,
     /// Counts.
     pub io: Io,
+}
+
+/// What a handshake decided.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+pub struct Decision {
+    /// The rule.
+    pub rule: String,
+    /// What followed.
+    pub verdict: String,
+    /// Why, in one sentence.
+    pub sentence: String,
 }
 
 /// A resync's progress.

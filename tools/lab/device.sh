@@ -2,7 +2,7 @@
 # All that a block device has to show, one scenario after another in one boot: a boot of the emulated machine takes longer
 # than some of them.
 #
-#   cargo xtask guest -t 900 -d 512M -d 512M -e DEVICE=nbd tools/lab/device.sh tools/lab/{smoke,mount,kills,switchover,handover,grow,pressure,nbd-ended}.sh
+#   cargo xtask guest -t 900 -d 512M -d 512M -e DEVICE=nbd tools/lab/device.sh tools/lab/{smoke,mount,kills,left-down,switchover,handover,grow,pressure,nbd-ended}.sh
 #
 # DEVICE  ublk (default) or nbd
 set -u
@@ -20,6 +20,7 @@ run() { # run SCRIPT [NAME=VALUE]...
 run smoke.sh
 run mount.sh
 run kills.sh
+run left-down.sh
 run switchover.sh
 run handover.sh
 run grow.sh

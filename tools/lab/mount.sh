@@ -13,7 +13,10 @@ dev=$(device); echo "/dev/repd/by-res/vz/0 is $dev, $(blockdev --getsize64 "$dev
 [ -b "$dev" ] || fail "no device"
 case $DEVICE-$dev in ublk-/dev/ublkb* | nbd-/dev/nbd*) ;; *) fail "not a device of $DEVICE" ;; esac
 on $A status --json | grep -q "\"device\":\"$dev\"" || fail "the status doesn't name the device"
-grep -H . /sys/block/"${dev##*/}"/queue/{write_cache,fua,logical_block_size,max_sectors_kb}
+queue=/sys/block/${dev##*/}/queue
+grep -H . "$queue"/{write_cache,fua,logical_block_size,max_sectors_kb}
+# An answered write may be in a disk's cache: without these two the file system's barriers would never reach it.
+[ "$(cat "$queue/write_cache")" = "write back" ] && [ "$(cat "$queue/fua")" = 1 ] || fail "flushes and FUA don't come through"
 
 for fs in ext4 xfs; do
   say "$fs at /vz"
@@ -28,8 +31,9 @@ for fs in ext4 xfs; do
     --dentry 1 --rename 1 --link 1 --fallocate 1 --fallocate-bytes 16M >/tmp/stress.txt 2>&1 || { fail "stress-ng"; cat /tmp/stress.txt; }
   grep -E "successful|failed" /tmp/stress.txt
   tar -C /usr/share -cf /vz/many.tar . && mkdir /vz/many && tar -C /vz/many -xf /vz/many.tar && sync
-  echo "demotion while mounted:"; on $A secondary vz; code=$?
+  echo "demotion while mounted:"; on $A secondary vz >/tmp/said 2>&1; code=$?; cat /tmp/said
   [ $code = 10 ] || fail "exit code $code instead of 10"
+  grep -q "mounted at /vz" /tmp/said || fail "the refusal doesn't say who has the device"
   rm -rf /vz/many; fstrim -v /vz || fail "fstrim"
   umount /vz || fail "umount"
   case $fs in ext4) fsck.ext4 -fn "$dev" ;; xfs) xfs_repair -n "$dev" ;; esac >/tmp/fsck.txt 2>&1 || { fail "fsck"; cat /tmp/fsck.txt; }

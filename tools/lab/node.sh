@@ -23,7 +23,7 @@ whole() { # whole WRITER: counts its files, each must hold what it held, none ma
   echo "WHOLE $1 $((n - 1))"
 }
 finish() { [ $failed = 0 ] || { tail -n 30 /out/$node.log; me status; dmesg | tail -n 15; }; exit $failed; }
-mounted() { me primary vz --timeout 60s && mount "$(device)" /vz || { fail "no device to mount"; finish; }; }
+mounted() { me primary vz --timeout 60s && echo "BYTES $(blockdev --getsize64 "$(device)")" && mount "$(device)" /vz || { fail "no device to mount"; finish; }; }
 unmounted() { umount /vz && fsck.ext4 -fn "$(device)" >/tmp/fsck.txt 2>&1 || { fail "fsck"; cat /tmp/fsck.txt; finish; }; }
 
 load_driver

@@ -44,13 +44,14 @@ pair() { # a connected pair, both disks equal, alpha Primary with its device
   on $A wait vz connected --timeout 60s && on $A new-generation vz --clear-bitmap && on $A primary vz
 }
 device() { readlink -f /dev/repd/by-res/vz/0; }
-equal_disks() { # both disks hold the same, once the metadata at their ends is left out
-  local size; size=$(blockdev --getsize64 "$1")
-  cmp -n $((size - size / 64)) "$1" "$2" && echo "both disks are equal"
+equal_disks() { # both disks hold the same to the volume's last byte; what follows is each one's own metadata
+  local size; size=$(repctl dump-md vz --config /run/repd.toml --node alpha | awk '$1 == "agreed-bytes" { print $2 }')
+  [ "${size:-0}" -gt 0 ] || { echo "the metadata don't tell the volume's size"; return 1; }
+  cmp -n "$size" "$1" "$2" && echo "both disks are equal, all $size bytes"
 }
-clean_kernel_log() {
-  ! dmesg | grep -E 'I/O error|Buffer I/O|critical|BUG:|Oops|blocked for more' || fail "the kernel's log tells errors"
-}
+# What the kernel says when a device fails, a task hangs, or a file system finds what it didn't write.
+KERNEL_ERRORS='I/O error|Buffer I/O|critical|BUG:|Oops|blocked for more|EXT4-fs error|XFS.*([Cc]orruption|[Ss]hut ?down)|JBD2.*[Ee]rror'
+clean_kernel_log() { ! dmesg | grep -E "$KERNEL_ERRORS" || fail "the kernel's log tells errors"; }
 end() {
   [ $failed = 0 ] || { tail -n 30 /out/alpha.log /out/beta.log; on $A status 2>&1; on $B status 2>&1; dmesg | tail -n 15; }
   exit $failed

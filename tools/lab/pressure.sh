@@ -49,14 +49,16 @@ fi
 wait $squeezing
 [ "$(paged_out)" = 0 ] || fail "the daemons' memory can be paged out"
 on $A status --json | grep -q '"memory_locked":true' || fail "the status doesn't call it locked"
-for task in $(grep -l '^data-' /proc/$alpha/task/*/comm); do # the thread that writes, and the kernel's workers for its ring
-  for name in "$(cat "$task")" "iou-wrk-$(basename "${task%/comm}")"; do
-    for one in $(grep -lx "$name" /proc/$alpha/task/*/comm); do
-      flags=$(awk '{ print $9 }' "${one%comm}stat") && echo "$name: flags $(printf %#x "$flags")"
-      [ $((flags & 0x80000)) != 0 ] || fail "$name may wait for memory that only it could free" # PF_MEMALLOC_NOIO
-    done
-  done
+# Every thread, and the kernel's workers for its rings: a data thread answers what is written, the control thread runs the handler
+# that it waits for, and whoever holds a lock is waited for by both.
+tasks=0
+for task in /proc/$alpha/task/* /proc/$beta/task/*; do
+  name=$(cat "$task/comm" 2>/dev/null) || continue # it has just ended
+  flags=$(sed 's/.*) //' "$task/stat" 2>/dev/null | awk '{ print $7 }'); [ "$flags" ] || continue
+  tasks=$((tasks + 1)); echo "$name: flags $(printf %#x "$flags")"
+  [ $((flags & 0x80000)) != 0 ] || fail "$name may wait for memory that only it could free" # PF_MEMALLOC_NOIO
 done
+[ $tasks -ge 6 ] || fail "$tasks threads were looked at: each daemon has more than two"
 
 say "memory runs out"
 # Long before that nothing waits for its own dirty pages to be written.

@@ -50,9 +50,14 @@ impl Figure {
         Figure { name: name.into(), unit, values: Vec::new(), against: None, bar }
     }
 
-    fn against(name: impl Into<String>, against: impl Into<String>, unit: &'static str, bar: Bar) -> Figure {
+    fn against(
+        name: impl Into<String>,
+        against: impl Into<String>,
+        unit: &'static str,
+        bar: impl Into<Option<Bar>>,
+    ) -> Figure {
         let against = Some((against.into(), Vec::new()));
-        Figure { against, ..Figure::alone(name, unit, Some(bar)) }
+        Figure { against, ..Figure::alone(name, unit, bar.into()) }
     }
 
     fn add(&mut self, value: f64) {

@@ -17,7 +17,10 @@ pub const RUNTIME_DIR_DEFAULT: &str = "/run/repd";
 /// The control socket's name in the runtime directory.
 pub const CONTROL_SOCKET_NAME: &str = "control.sock";
 
+/// Where the names lie that stay, a folder each resource.
+pub const DEVICE_LINKS: &str = "/dev/repd/by-res";
+
 /// The name of a volume's block device that stays, a link to whatever number the kernel gave.
 pub fn device_link(resource: &str, volume: u16) -> std::path::PathBuf {
-    std::path::Path::new("/dev/repd/by-res").join(resource).join(volume.to_string())
+    std::path::Path::new(DEVICE_LINKS).join(resource).join(volume.to_string())
 }

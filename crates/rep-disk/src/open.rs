@@ -33,6 +33,9 @@ pub struct DiskFacts {
     pub block_device: bool,
     /// Whether it lies in memory (tmpfs): its operations never wait, so they are done at once, not by the ring.
     pub in_memory: bool,
+    /// Whether who hands an operation over may have to wait for one before it: file systems in a process (FUSE) or on the network take
+    /// their locks whatever they are told. Their operations are handed over by the kernel's own threads.
+    pub holds_submitter: bool,
     /// Whether `RWF_DSYNC` is known to make a write stable. Otherwise a flush follows each durable write.
     pub durable_writes: bool,
 }
@@ -133,13 +136,15 @@ fn facts_of(file: &File, direct: bool, block_device: bool) -> Result<DiskFacts, 
         return block_device_facts(file, direct);
     }
     let magic = fstatfs(file)?.filesystem_type().0 as u64;
+    let is_local = [EXT_MAGIC, XFS_MAGIC, BTRFS_MAGIC, TMPFS_MAGIC].contains(&magic);
     Ok(DiskFacts {
         size_bytes: fstat(file)?.st_size as u64,
         logical_block_bytes: if direct { direct_alignment(file) } else { SECTOR_SIZE as u32 },
         direct,
         block_device: false,
         in_memory: magic == TMPFS_MAGIC,
-        durable_writes: [EXT_MAGIC, XFS_MAGIC, BTRFS_MAGIC, TMPFS_MAGIC].contains(&magic),
+        holds_submitter: !is_local,
+        durable_writes: is_local,
     })
 }
 
@@ -176,6 +181,7 @@ fn block_device_facts(file: &File, direct: bool) -> Result<DiskFacts, OpenError>
         direct,
         block_device: true,
         in_memory: false,
+        holds_submitter: false,
         durable_writes: true,
     })
 }

@@ -10,7 +10,7 @@ use crate::error::io_error_of;
 use crate::open::{Disk, ZeroingRefused};
 use crate::zero::{ZEROES_LENGTH, zeroes};
 use nix::libc;
-use rep_ring::{Entry, opcode, types};
+use rep_ring::{Entry, EntryFlags, opcode, types};
 use rep_types::{ByteRange, IoError, ZeroMode};
 
 /// What is to be done.
@@ -113,6 +113,11 @@ impl Operation {
 
     /// The next entry for the ring. The disk and the buffer must stay until its completion has been seen.
     pub fn entry(&self, disk: &Disk) -> Entry {
+        let entry = self.plain_entry(disk);
+        if disk.facts.holds_submitter { entry.flags(EntryFlags::ASYNC) } else { entry }
+    }
+
+    fn plain_entry(&self, disk: &Disk) -> Entry {
         let fd = types::Fd(disk.raw_fd());
         let (memory, length) = self.memory();
         let registered = self.buffer.and_then(|buffer| buffer.registered);

@@ -3,6 +3,7 @@
 use crate::command::{CommandError, CommandOutcome};
 use crate::config::ArchiveScope;
 use crate::event::{FenceId, ResyncId};
+use crate::split_brain::SplitBrainFacts;
 use rep_meta::MetaBlock;
 use rep_types::{
     ByteRange, CommandId, ConnectionState, DigestKey, DiskState, FenceAnswer, Generations, IoError, IoId, LinkCause,
@@ -227,6 +228,8 @@ pub enum Why {
     Attached,
     /// The disk failed.
     DiskError,
+    /// The disk didn't answer within `disk-timeout`.
+    DiskTimeout,
     /// The metadata could not be written.
     MetadataError,
     /// A connection came up and its handshake began.
@@ -286,6 +289,16 @@ pub enum Notice {
         decision: SyncDecision,
         out_of_sync_bytes: u64,
     },
+    /// The handshake decided that the nodes stay apart.
+    Refused {
+        volume: VolumeNumber,
+        decision: SyncDecision,
+    },
+    /// A handshake found that both nodes went on apart, and left it to the operator.
+    SplitBrain {
+        volume: VolumeNumber,
+        facts: SplitBrainFacts,
+    },
     /// The two nodes' decisions don't mirror each other: a bug or a damaged peer; refused (R17).
     DecisionMismatch {
         volume: VolumeNumber,
@@ -322,6 +335,8 @@ pub enum Notice {
     VerifyFinished {
         volume: VolumeNumber,
         different_bytes: u64,
+        /// Of that, what is still marked: the rest has been made equal since it was found.
+        marked_bytes: u64,
     },
     /// The volume has grown, and clients are offered its new size.
     Grown {

@@ -68,6 +68,9 @@ impl Engine {
         if self.volumes[index].local.is_some() {
             return self.finish_command(id, Err(CommandError::Refused(Refusal::Busy)));
         }
+        if self.hangs_still(index) {
+            return self.finish_command(id, Err(CommandError::Refused(Refusal::DiskHangs)));
+        }
         self.restart_handshake_if_under_way();
         self.role_change_meets_new_disk();
         let superblock = &loaded.superblock;

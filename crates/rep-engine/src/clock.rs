@@ -22,6 +22,7 @@ impl Engine {
             self.promotion_granted_until,
             self.fence_timeout(),
             self.measure_timeout(),
+            self.disk_timeout_due(),
             cooling,
         ];
         times.into_iter().flatten().min()
@@ -29,6 +30,7 @@ impl Engine {
 
     pub(crate) fn check_timers(&mut self) {
         self.check_link();
+        self.check_disks();
         if self.epochs.close_due().is_some_and(|due| due <= self.now) {
             self.request_epoch_close();
         }

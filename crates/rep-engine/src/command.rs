@@ -1,5 +1,6 @@
 //! The operator's commands, as the engine takes them.
 
+use crate::config::Tunables;
 use rep_types::{Refusal, SyncDecision, VolumeNumber};
 
 /// Which node.
@@ -24,10 +25,13 @@ impl Side {
 /// A command. What is already so succeeds without effect.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Command {
-    /// Let go of the disk. Refused under a Primary without an UpToDate peer.
+    /// Let go of the disk. Refused under a Primary without an UpToDate peer. A Secondary's comes to rest first; if nobody waits
+    /// for that any more it is let go of as it is.
     Detach {
         /// Which volume.
         volume: VolumeNumber,
+        /// At once and as it is, whatever else is under way, and also the last good copy: a disk that hangs.
+        force: bool,
     },
     /// Want a connection.
     Connect {
@@ -107,6 +111,8 @@ pub enum Command {
         /// Hold back, or go on.
         suspended: bool,
     },
+    /// Go on with other settings.
+    Tune(Tunables),
     /// Mark this node's data Outdated (R31).
     Outdate {
         /// Which volume.

@@ -74,6 +74,9 @@ pub struct EngineConfig {
     pub resync_rate_max: u64,
     /// How a resync yields to clients; `None`: it doesn't.
     pub pace: Option<Pace>,
+    /// `disk-timeout`: a disk of this node's that doesn't answer for so long counts as failed, if good data stay in reach;
+    /// zero: never.
+    pub disk_timeout: Duration,
     /// What must be known of an absent peer before this node goes on without it.
     pub fencing: Fencing,
     /// What becomes of client I/O while no good data is in reach.
@@ -104,6 +107,7 @@ impl EngineConfig {
             stable: false,
             resync_rate_max: 0,
             pace: Some(Pace::default()),
+            disk_timeout: Duration::ZERO,
             fencing: Fencing::DontCare,
             on_no_data: OnNoData::IoError,
             on_io_error: OnIoError::Detach,
@@ -112,5 +116,48 @@ impl EngineConfig {
             asks_before_resync: false,
             clock_origin_unix_ms: 0,
         }
+    }
+}
+
+/// What of the configuration changes while the engine runs (`adjust`): what is looked up at each use, and no state hangs on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Tunables {
+    /// See [`EngineConfig::timeout`].
+    pub timeout: Duration,
+    /// See [`EngineConfig::ping_interval`].
+    pub ping_interval: Duration,
+    /// See [`EngineConfig::ping_timeout`].
+    pub ping_timeout: Duration,
+    /// See [`EngineConfig::ko_count`].
+    pub ko_count: u32,
+    /// See [`EngineConfig::resync_rate_max`].
+    pub resync_rate_max: u64,
+    /// See [`EngineConfig::disk_timeout`].
+    pub disk_timeout: Duration,
+    /// See [`EngineConfig::on_io_error`].
+    pub on_io_error: OnIoError,
+}
+
+impl From<&EngineConfig> for Tunables {
+    fn from(config: &EngineConfig) -> Self {
+        Tunables {
+            timeout: config.timeout,
+            ping_interval: config.ping_interval,
+            ping_timeout: config.ping_timeout,
+            ko_count: config.ko_count,
+            resync_rate_max: config.resync_rate_max,
+            disk_timeout: config.disk_timeout,
+            on_io_error: config.on_io_error,
+        }
+    }
+}
+
+impl EngineConfig {
+    pub(crate) fn tune(&mut self, to: Tunables) {
+        let Tunables { timeout, ping_interval, ping_timeout, ko_count, resync_rate_max, disk_timeout, on_io_error } =
+            to;
+        (self.timeout, self.ping_interval, self.ping_timeout) = (timeout, ping_interval, ping_timeout);
+        (self.ko_count, self.resync_rate_max) = (ko_count, resync_rate_max);
+        (self.disk_timeout, self.on_io_error) = (disk_timeout, on_io_error);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Nothing is decided here. Features are files: `write_path`, `read_path`, `epoch`, `peer_requests`, `metadata`,
 //! `attach`, `link`, `handshake`, `resync/…`, `role`, `fencing`, `generation`, `loss`, `starved`, `resize`,
-//! `relocation`, `handover`, `forward`, `forwarded`, `operator`.
+//! `relocation`, `handover`, `forward`, `forwarded`, `hung_disk`, `operator`.
 //!
 //! Rare work (attach, handshake, start and end of a resync, change of role) is written as steps that look at the state
 //! and go on when what they wait for has become true. `progress` polls them after every event; nobody registers a
@@ -17,6 +17,7 @@ use crate::fencing::Fence;
 use crate::forward::Forwarding;
 use crate::forwarded::Forwarded;
 use crate::generation::GenerationSource;
+use crate::hung_disk::AwakeClock;
 use crate::link::Link;
 use crate::operation::{Io, IoPurpose, Operation, Requester};
 use crate::operator::Transition;
@@ -48,6 +49,8 @@ pub(crate) struct Held {
 pub struct Engine {
     pub(crate) config: EngineConfig,
     pub(crate) now: Timestamp,
+    /// The time this engine's shell was awake for.
+    pub(crate) awake: AwakeClock,
     pub(crate) out: Vec<Action>,
     pub(crate) role: Role,
     pub(crate) peer_role: Option<Role>,
@@ -72,6 +75,8 @@ pub struct Engine {
     pub(crate) generations: GenerationSource,
     pub(crate) unblocked: Vec<Key>,
     pub(crate) next_cooling: Timestamp,
+    /// When disks are looked at next for operations that don't come back.
+    pub(crate) next_disk_check: Timestamp,
     /// When disks are measured next.
     pub(crate) next_measure: Timestamp,
     /// We agreed to the peer's promotion; until then we don't promote ourselves.
@@ -112,6 +117,7 @@ impl Engine {
         Engine {
             config,
             now: Timestamp(0),
+            awake: AwakeClock::default(),
             out: Vec::new(),
             role: Role::Secondary,
             peer_role: None,
@@ -132,6 +138,7 @@ impl Engine {
             generations,
             unblocked: Vec::new(),
             next_cooling: Timestamp(0),
+            next_disk_check: Timestamp(0),
             next_measure: Timestamp(0),
             promotion_granted_until: None,
             promoted_alone: false,
@@ -152,6 +159,7 @@ impl Engine {
 
     /// Takes an event; appends what is to be done to `actions`. `now` never goes back.
     pub fn handle(&mut self, now: Timestamp, event: Event, actions: &mut Vec<Action>) {
+        self.awake.advance(now.since(self.now));
         self.now = self.now.max(now);
         std::mem::swap(&mut self.out, actions);
         self.dispatch(event);
@@ -177,6 +185,8 @@ impl Engine {
             Event::Attached { id, volume, loaded, boot, logical_block_bytes } => {
                 self.attached(id, volume, *loaded, boot, logical_block_bytes)
             }
+            Event::DiskQueued { io } => self.disk_queued(io),
+            Event::DiskBegun { io } => self.disk_begun(io),
             Event::DiskDone { io, result } => self.disk_done(io, result),
             Event::Digested { io, result } => self.digested(io, result),
             Event::Archived { io, result } => self.archived(io, result),
@@ -264,7 +274,8 @@ impl Engine {
 
     pub(crate) fn new_io(&mut self, index: usize, purpose: IoPurpose) -> IoId {
         let attachment = self.volumes[index].attachment;
-        IoId(self.ios.insert(Io { volume: index, attachment, purpose }).0)
+        let since = self.awake.now();
+        IoId(self.ios.insert(Io { volume: index, attachment, purpose, since, queued: false }).0)
     }
 
     /// Flushes a disk, one flush at a time: of two at once one may fail and lose what the cache held, and the other then
@@ -357,6 +368,9 @@ impl Engine {
     pub(crate) fn set_peer_disk(&mut self, index: usize, to: DiskState, why: Why) {
         let volume = &mut self.volumes[index];
         let (number, from) = (volume.number, std::mem::replace(&mut volume.peer_disk, to));
+        if matches!(to, DiskState::Diskless | DiskState::Failed) {
+            volume.forget_compared();
+        }
         if from != to {
             self.notice(Notice::PeerDisk { volume: number, from, to, why });
         }

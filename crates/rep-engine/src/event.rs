@@ -122,6 +122,17 @@ pub enum Event {
         /// Largest logical block size of the backing device, in bytes.
         logical_block_bytes: u32,
     },
+    /// An operation that was asked for waits for a buffer: nothing has been asked of its disk yet. Followed by `DiskBegun`, or
+    /// by its end.
+    DiskQueued {
+        /// Which.
+        io: IoId,
+    },
+    /// An operation that had waited for a buffer has been given to its disk.
+    DiskBegun {
+        /// Which.
+        io: IoId,
+    },
     /// A data operation ended.
     DiskDone {
         /// Which.

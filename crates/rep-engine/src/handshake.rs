@@ -14,7 +14,7 @@
 use crate::action::{Action, Notice, Why};
 use crate::event::Timestamp;
 use crate::resync::compares;
-use crate::sync_decision::{SyncSide, decide_sync};
+use crate::sync_decision::{SyncSide, decide_sync, unsettled};
 use crate::volume::{PeerTold, settle_crash};
 use crate::{Engine, limits};
 use rep_meta::{DataState, PrimaryMark};
@@ -192,18 +192,22 @@ impl Engine {
         let Some(handshake) = &mut link.handshake else { return false };
         let (Some(mine), Some(peer)) = (&handshake.mine, &handshake.peer) else { return false };
         let mut decisions = Vec::with_capacity(mine.volumes.len());
+        let mut left = Vec::with_capacity(mine.volumes.len());
         for view in &mine.volumes {
             let other = peer.volumes.iter().find(|other| other.volume == view.volume);
-            let decision = match other {
-                Some(other) => decide_sync(
-                    SyncSide { role: mine.role, sorts_first: mine.sorts_first, policies: mine.policies, view },
-                    SyncSide { role: peer.role, sorts_first: peer.sorts_first, policies: peer.policies, view: other },
-                ),
-                None => without_counterpart(mine.role, peer.role),
+            let (decision, why) = match other {
+                Some(other) => {
+                    let (own, other) = (side(mine, view), side(peer, other));
+                    let decision = decide_sync(own, other);
+                    (decision, unsettled(decision, own, other))
+                }
+                None => (without_counterpart(mine.role, peer.role), None),
             };
             decisions.push((view.volume, decision));
+            left.push((view.volume, why));
         }
-        let joins = !mine.plan && !peer.plan && refused(&decisions).is_none();
+        let plans = mine.plan || peer.plan;
+        let joins = !plans && refused(&decisions).is_none();
         if joins {
             if !self.fence_forgets() {
                 return false;
@@ -216,7 +220,23 @@ impl Engine {
         handshake.my_decisions = Some(decisions.clone());
         let told: Vec<_> = peer.volumes.iter().map(PeerTold::from).collect();
         let compared = handshake.mine.as_ref().map(|mine| comparisons(mine, peer, &decisions)).unwrap_or_default();
-        for (volume, decision) in &decisions {
+        if !plans {
+            self.note_decisions(&decisions, compared);
+            let asked = self.connection != ConnectionState::SplitBrain;
+            self.note_unsettled(&left, asked);
+        }
+        for told in told {
+            if let Some(index) = self.volume_index(told.volume) {
+                self.volumes[index].peer_told = Some(told);
+            }
+        }
+        self.send(ControlMessage::Decision { round, decisions }, None);
+        true
+    }
+
+    /// A plan decides nothing, so that only what was meant leaves a trace.
+    fn note_decisions(&mut self, decisions: &[(VolumeNumber, SyncDecision)], compared: Vec<(VolumeNumber, bool)>) {
+        for (volume, decision) in decisions {
             if let Some(index) = self.volume_index(*volume) {
                 self.volumes[index].last_decision = Some(*decision);
             }
@@ -226,13 +246,6 @@ impl Engine {
                 self.volumes[index].compares = compares;
             }
         }
-        for told in told {
-            if let Some(index) = self.volume_index(told.volume) {
-                self.volumes[index].peer_told = Some(told);
-            }
-        }
-        self.send(ControlMessage::Decision { round, decisions }, None);
-        true
     }
 
     /// Both have decided: compare and apply.
@@ -297,9 +310,24 @@ impl Engine {
     }
 
     fn stay_apart(&mut self, state: ConnectionState) {
+        let before = self.connection;
         self.set_connection(state, Why::Handshake);
         if state != ConnectionState::SplitBrain {
             self.out.push(Action::WantLink { wanted: false });
+        }
+        // Nodes in split brain meet again and again: what they find is told once.
+        if before != state {
+            self.tell_refusals();
+            self.tell_split_brain();
+        }
+    }
+
+    fn tell_refusals(&mut self) {
+        for index in 0..self.volumes.len() {
+            let (volume, decision) = (self.volumes[index].number, self.volumes[index].last_decision);
+            if let Some(decision) = decision.filter(|decision| matches!(decision.verdict, SyncVerdict::Refuse(_))) {
+                self.notice(Notice::Refused { volume, decision });
+            }
         }
     }
 
@@ -366,8 +394,12 @@ impl Engine {
         let volume = &mut self.volumes[index];
         volume.growth.met(peer, volume.local.as_ref().map(|local| local.superblock()));
         let volume = &self.volumes[index];
-        let dirty = volume.out_of_sync_blocks().max(peer.out_of_sync_blocks) * BLOCK_SIZE;
+        let dirty = volume.out_of_sync_blocks().max(peer.out_of_sync_blocks).saturating_mul(BLOCK_SIZE);
         self.notice(Notice::Decided { volume: volume.number, decision, out_of_sync_bytes: dirty });
+        if let SyncVerdict::Source(ByBitmapOrFull::Full) | SyncVerdict::Target(ByBitmapOrFull::Full) = decision.verdict
+        {
+            self.volumes[index].forget_compared();
+        }
         match decision.verdict {
             SyncVerdict::Source(extent) => {
                 self.begin_resync_source(index, extent == ByBitmapOrFull::Full, settles_split_brain(decision))
@@ -486,6 +518,10 @@ impl Engine {
         let before = self.volume_index(number).map(|index| self.volumes[index].peer_disk);
         before == Some(DiskState::Failed) && disk == DiskState::UpToDate
     }
+}
+
+fn side<'a>(node: &NodeView, view: &'a VolumeView) -> SyncSide<'a> {
+    SyncSide { role: node.role, sorts_first: node.sorts_first, policies: node.policies, view }
 }
 
 /// Which volumes' resyncs compare before they copy.

@@ -5,7 +5,7 @@ use crate::operation::Leg;
 use crate::operator::Step;
 use crate::volume::Volume;
 use rep_meta::{DataState, PrimaryMark};
-use rep_types::{ConnectionState, DiskState, ReplicationState, Role};
+use rep_types::{BLOCK_SIZE, ConnectionState, DiskState, ReplicationState, Role};
 
 impl Engine {
     /// Panics when an invariant doesn't hold. For tests and the simulator: after every event.
@@ -70,6 +70,10 @@ impl Volume {
             Some(local) => {
                 local.bitmap().assert_invariants();
                 local.log.assert_invariants();
+                assert!(
+                    local.verified.marked_bytes() <= local.bitmap().count() * BLOCK_SIZE,
+                    "volume {number}: a verify counts as marked what isn't"
+                );
                 assert_ne!(self.disk, DiskState::Diskless, "volume {number}: Diskless with a disk");
                 if self.disk == DiskState::UpToDate {
                     let data = local.superblock().data;

@@ -24,6 +24,7 @@ mod forwarded;
 mod generation;
 mod handover;
 mod handshake;
+mod hung_disk;
 mod idle_list;
 mod invariants;
 mod joining;
@@ -44,6 +45,7 @@ mod resync;
 mod role;
 mod slab;
 mod snapshot;
+mod split_brain;
 mod stages;
 mod starved;
 mod status;
@@ -54,14 +56,15 @@ mod write_path;
 
 pub use action::{Action, ArchiveHead, ArchiveStep, Notice, ReadInto, Why};
 pub use command::{Command, CommandError, CommandOutcome, PlannedSync, Side};
-pub use config::{ArchiveScope, EngineConfig, Pace};
+pub use config::{ArchiveScope, EngineConfig, Pace, Tunables};
 pub use engine::Engine;
 pub use event::{ArchiveError, DiskSuccess, Event, FenceId, ResyncId, Timestamp};
 pub use latencies::Latencies;
 pub use resync::PacingSnapshot;
 pub use snapshot::{
-    ComparedSnapshot, Counters, FenceSnapshot, ForwardingSnapshot, IoSuspension, ResyncSnapshot, Snapshot,
-    VerifySnapshot, VolumeSnapshot,
+    ComparedSnapshot, Counters, FenceSnapshot, ForwardingSnapshot, IoSuspension, ResyncSnapshot, Snapshot, VerifyRun,
+    VerifySnapshot, VerifyState, VolumeSnapshot,
 };
+pub use split_brain::{ApartSide, SplitBrainFacts};
 pub use stages::StageLatencies;
-pub use sync_decision::{SyncSide, decide_sync, explain};
+pub use sync_decision::{SyncSide, Unsettled, decide_sync, explain, unsettled};

@@ -66,6 +66,9 @@ pub const MEASURE_INTERVAL: Duration = Duration::from_secs(10);
 pub const COOLING_EXTENTS_MAX: usize = 256;
 /// How often requests under way are looked over for stalls while there are any.
 pub const STALL_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// The most that can have passed between two events while a shell was awake and a disk owed it something: the interval
+/// above, and room for a busy processor.
+pub const AWAKE_STEP_MAX: Duration = Duration::from_secs(2);
 /// While clients wait for it, a fence-peer handler that could not make sure is asked again after this long.
 pub const FENCE_RETRY_INTERVAL: Duration = Duration::from_secs(10);
 /// A peer we left ourselves, to meet it again at once, is fenced when it stays away for longer.

@@ -14,7 +14,6 @@
 use crate::action::{Action, Why};
 use crate::event::Timestamp;
 use crate::handshake::Handshake;
-use crate::operation::Leg;
 use crate::peer_requests::{PeerFlush, PeerRequestKind};
 use crate::{Engine, limits};
 use rep_types::{ByteRange, ConnectionState, DigestKey, DiskState, LinkCause, PayloadId, ReplicationState, SessionId};
@@ -312,8 +311,7 @@ impl Engine {
     fn check_stalls(&mut self) {
         let Some(link) = &self.link else { return };
         let (received, pinged) = (link.last_received, link.ping.is_some());
-        let owed = self.ops.iter().filter(|(_, op)| op.peer == Leg::Open).map(|(_, op)| op.started);
-        let Some(oldest) = owed.chain(self.epochs.peer_flush_since()).min() else {
+        let Some(oldest) = self.peer_owes_since() else {
             // What is forwarded may wait for much there; but the peer is to live.
             let silent = |since: Timestamp| since.max(received).after(self.config.timeout) <= self.now;
             if self.forwards_since().is_some_and(silent) && !pinged {

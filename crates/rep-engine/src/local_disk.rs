@@ -13,6 +13,7 @@ use crate::bitmap_runs::RunsError;
 use crate::bitmap_store::BitmapStore;
 use crate::dirty_bitmap::DirtyBitmap;
 use crate::relocation::Relocation;
+use crate::verify::VerifyRecord;
 use rep_meta::{BootId, Layout, Loaded, MetaBlock, Superblock};
 use rep_types::planted;
 use rep_types::{BLOCK_SIZE, BlockIndex, BlockRange, Room};
@@ -91,6 +92,8 @@ pub(crate) struct LocalDisk {
     pub evicted: Vec<rep_types::ExtentIndex>,
     pub reset_asked: u64,
     pub reset_done: u64,
+    /// What a verify that this node led knows of this disk.
+    pub verified: VerifyRecord,
 }
 
 impl LocalDisk {
@@ -121,6 +124,7 @@ impl LocalDisk {
             evicted: Vec::new(),
             reset_asked: first,
             reset_done: first,
+            verified: VerifyRecord::new(size_bytes.div_ceil(BLOCK_SIZE)),
         }
     }
 
@@ -189,11 +193,13 @@ impl LocalDisk {
 
     pub fn clear_out_of_sync(&mut self, blocks: BlockRange) {
         self.bitmap.clear(blocks);
+        self.verified.note_cleared(blocks);
     }
 
     /// Both sides were told to hold their data for equal: only for data that never was anything else.
     pub fn clear_all_out_of_sync(&mut self) {
         self.bitmap.clear_all();
+        self.verified.note_all_cleared();
     }
 
     pub fn unite(&mut self, other: &DirtyBitmap) {
@@ -246,6 +252,7 @@ impl LocalDisk {
         let blocks = size_bytes.div_ceil(BLOCK_SIZE);
         if blocks != self.bitmap.volume_blocks() {
             self.bitmap.resize(blocks);
+            self.verified.resize(blocks);
         }
     }
 }

@@ -216,4 +216,8 @@ pub(crate) struct Io {
     /// Which attachment of the disk it belongs to; a report for an earlier one is ignored.
     pub attachment: u32,
     pub purpose: IoPurpose,
+    /// When it was given out, on the engine's [`crate::hung_disk::AwakeClock`].
+    pub since: Timestamp,
+    /// It waits in the shell for a buffer.
+    pub queued: bool,
 }

@@ -4,6 +4,7 @@
 use crate::Engine;
 use crate::action::{Action, Why};
 use crate::command::{Command, CommandError, CommandOutcome, PlannedSync, Side};
+use crate::config::Tunables;
 use crate::handshake::comparisons;
 use crate::local_disk::{BitmapTicket, SuperblockTicket};
 use crate::role::PromotionStage;
@@ -105,7 +106,7 @@ impl Engine {
     /// Runs a command; `None`: it goes on as a transition.
     fn run_command(&mut self, id: CommandId, command: Command) -> Option<Answer> {
         let volume = match &command {
-            Command::Detach { volume }
+            Command::Detach { volume, .. }
             | Command::Resync { volume }
             | Command::ResyncFull { volume, .. }
             | Command::PauseSync { volume, .. }
@@ -143,6 +144,10 @@ impl Engine {
             }
             Command::PauseSync { volume, paused } => self.pause_sync(index, volume, paused),
             Command::Resync { .. } => self.resync_command(index),
+            Command::Tune(to) => self.tune(to),
+            Command::Detach { force: true, .. } => self.detach_at_once(index),
+            // Of a Primary's nothing is waited for: this is how what hangs on it comes to an end.
+            Command::Detach { .. } if self.role == Role::Primary => self.detach_command(id, index),
             _ if self.transition.is_some() => refused(Refusal::Busy),
             Command::Outdate { .. } => self.outdate(id, index),
             Command::Detach { .. } => self.detach_command(id, index),
@@ -159,6 +164,21 @@ impl Engine {
             Command::Resize { assume_clean, .. } => self.resize_command(id, index, assume_clean),
             Command::Shutdown => self.shutdown(id),
         }
+    }
+
+    fn tune(&mut self, to: Tunables) -> Option<Answer> {
+        self.config.tune(to);
+        // What waits by the rate there was goes by the new one at once.
+        let now = self.now;
+        for volume in &mut self.volumes {
+            if let Some(resync) = &mut volume.resync {
+                resync.not_before = now;
+            }
+            if let Some(verify) = &mut volume.verify {
+                verify.not_before = now;
+            }
+        }
+        done()
     }
 
     pub(crate) fn begin_transition(&mut self, id: CommandId, steps: impl IntoIterator<Item = Step>) -> Option<Answer> {
@@ -269,6 +289,8 @@ impl Engine {
             }
             Some(Step::Leave { .. }) => self.force_leave(),
             Some(Step::Handover(stage)) if self.handover_abandoned(stage) => self.transition = None,
+            // What it waits for is the disk it lets go of, which may never answer.
+            Some(Step::Detach { .. }) => self.detaches_abandoned(),
             _ => {}
         }
     }
@@ -519,7 +541,8 @@ impl Engine {
     ) {
         let blocks = |view: &NodeView, number: VolumeNumber| {
             let found = view.volumes.iter().find(|volume| volume.volume == number);
-            found.map_or((0, 0), |volume| (volume.out_of_sync_blocks * BLOCK_SIZE, volume.available_bytes))
+            found
+                .map_or((0, 0), |volume| (volume.out_of_sync_blocks.saturating_mul(BLOCK_SIZE), volume.available_bytes))
         };
         let compared = comparisons(mine, peer, decisions);
         let plan = decisions.iter().map(|(volume, decision)| {
@@ -528,7 +551,7 @@ impl Engine {
             let (peer_dirty_bytes, peer_size) = blocks(peer, *volume);
             let bytes_at_most = match decision.verdict {
                 Source(Full) | Target(Full) => size.min(peer_size),
-                Source(_) | Target(_) => local_dirty_bytes + peer_dirty_bytes,
+                Source(_) | Target(_) => local_dirty_bytes.saturating_add(peer_dirty_bytes),
                 Nothing | Refuse(_) => 0,
             };
             let compares = compared.iter().any(|(number, compares)| number == volume && *compares);

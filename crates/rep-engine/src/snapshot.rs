@@ -1,11 +1,15 @@
 //! The engine's state as operators see it. `repctl status` is made of this, and of nothing it guessed.
 
+use crate::action::Why;
+use crate::command::Side;
 use crate::resync::PacingSnapshot;
+use crate::split_brain::SplitBrainFacts;
 use rep_meta::Divergence;
 use rep_types::{
     ConnectionState, DiskState, FenceAnswer, Generations, Refusal, ReplicationState, Role, Room, SyncDecision,
     VolumeNumber,
 };
+use std::time::Duration;
 
 /// Why client I/O waits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -92,6 +96,10 @@ pub struct VolumeSnapshot {
     pub openers: u32,
     /// Our disk.
     pub disk: DiskState,
+    /// For how long our disk owes the oldest of its answers; `None`: none is due.
+    pub disk_unanswered: Option<Duration>,
+    /// Operations of a disk we let go of that haven't come back: while there are any, none is attached.
+    pub old_operations: u32,
     /// The peer's disk.
     pub peer_disk: DiskState,
     /// Whether its clients wait because no good data is in reach.
@@ -104,12 +112,14 @@ pub struct VolumeSnapshot {
     pub resync: Option<ResyncSnapshot>,
     /// Bytes of this node's data saved so far, while they are about to be given up in a split brain.
     pub archived_bytes: Option<u64>,
-    /// A verify this node leads.
+    /// A verify under way, whichever node leads it.
     pub verify: Option<VerifySnapshot>,
-    /// Bytes the last verify led by this node found to differ (so far, if it was stopped).
-    pub verify_found_bytes: u64,
-    /// The last handshake's decision.
+    /// How the last verify that this node led stands. `None`: there was none with the disk that is here.
+    pub verify_run: Option<VerifyRun>,
+    /// What the last handshake that was to join the nodes decided.
     pub last_decision: Option<SyncDecision>,
+    /// What is known of a split brain, while the last handshake ended in one.
+    pub split_brain: Option<SplitBrainFacts>,
     /// Whether a resync by that decision compares before it copies.
     pub compares: bool,
     /// The peer's generations as of the last handshake.
@@ -175,6 +185,36 @@ pub struct VerifySnapshot {
     pub different_bytes: u64,
     /// Bytes a second since it began or went on.
     pub rate_bytes_per_s: u64,
+    /// The side whose operator has it halted (`pause-sync`), if one has.
+    pub halted_by: Option<Side>,
+}
+
+/// How a verify stands that this node leads or led.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct VerifyRun {
+    /// Its name, which no other has in this engine's life. One that is stopped and goes on keeps it.
+    pub run: u64,
+    /// Whether every block has been compared.
+    pub state: VerifyState,
+    /// Everything before this byte has been compared.
+    pub compared_bytes: u64,
+    /// The byte where it went on last; 0: it began there.
+    pub resumed_at_bytes: u64,
+    /// Bytes of the blocks found to differ so far.
+    pub different_bytes: u64,
+    /// Of those found, bytes still marked: the others have been made equal meanwhile.
+    pub marked_bytes: u64,
+}
+
+/// Whether a verify came to its end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum VerifyState {
+    /// It is under way.
+    Running,
+    /// Every block was compared.
+    Completed,
+    /// It was stopped; asked for again, it goes on where it was.
+    Stopped(Why),
 }
 
 /// Counts since the engine began.

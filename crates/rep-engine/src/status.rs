@@ -43,13 +43,18 @@ impl Engine {
             promotion_refused,
             pacing: (self.role == Role::Primary).then(|| self.pacing.snapshot()),
             volumes: (0..self.volumes.len())
-                .map(|index| volume_snapshot(&self.volumes[index], self.is_starved(index), now))
+                .map(|index| VolumeSnapshot {
+                    waits_for_data: self.is_starved(index),
+                    disk_unanswered: self.unanswered_for(index, now),
+                    old_operations: self.old_operations(index),
+                    ..volume_snapshot(&self.volumes[index], now)
+                })
                 .collect(),
         }
     }
 }
 
-fn volume_snapshot(volume: &Volume, waits_for_data: bool, now: Timestamp) -> VolumeSnapshot {
+fn volume_snapshot(volume: &Volume, now: Timestamp) -> VolumeSnapshot {
     let local = volume.local.as_ref();
     VolumeSnapshot {
         number: volume.number,
@@ -60,14 +65,17 @@ fn volume_snapshot(volume: &Volume, waits_for_data: bool, now: Timestamp) -> Vol
         openers: volume.openers,
         disk: volume.disk,
         peer_disk: volume.peer_disk,
-        waits_for_data,
+        disk_unanswered: None,
+        old_operations: 0,
+        waits_for_data: false,
         replication: volume.replication,
         out_of_sync_bytes: volume.out_of_sync_blocks() * BLOCK_SIZE,
         resync: volume.resync_snapshot(now),
         archived_bytes: volume.archived_bytes(),
         verify: volume.verify_snapshot(now),
-        verify_found_bytes: volume.last_verify.different_blocks * BLOCK_SIZE,
+        verify_run: volume.verify_run(now),
         last_decision: volume.last_decision,
+        split_brain: volume.split_brain(),
         compares: volume.compares,
         peer_generations: volume.peer_told.map(|told| told.generations),
         peer_out_of_sync_bytes: volume.peer_told.map_or(0, |told| told.out_of_sync_blocks * BLOCK_SIZE),

@@ -39,6 +39,7 @@ mod tests;
 
 pub use explain::explain;
 use split_brain::split_brain;
+pub use split_brain::{Unsettled, unsettled};
 
 use rep_types::ByBitmapOrFull::{ByBitmap, Full};
 use rep_types::SyncVerdict::{Nothing, Refuse, Source, Target};

@@ -11,12 +11,13 @@ use crate::slab::Key;
 use crate::snapshot::Counters;
 use crate::stages::StageLatencies;
 use crate::starved::Starved;
-use crate::verify::{Verify, VerifyRecord};
+use crate::sync_decision::Unsettled;
+use crate::verify::{Follows, Verify};
 use rep_meta::{BootId, Divergence, PrimaryMark, Superblock};
 use rep_types::planted;
 use rep_types::{
-    BlockIndex, BlockRange, ByteRange, DigestKey, DiskState, GenerationId, Generations, ReplicationState, SyncDecision,
-    VolumeNumber,
+    BLOCK_SIZE, BlockIndex, BlockRange, ByteRange, DigestKey, DiskState, GenerationId, Generations, ReplicationState,
+    SyncDecision, VolumeNumber,
 };
 use rep_wire::{OperatorWord, PriorEnd, VolumeView, features};
 use std::collections::VecDeque;
@@ -126,7 +127,8 @@ impl From<&VolumeView> for PeerTold {
         PeerTold {
             volume: view.volume,
             generations: view.generations,
-            out_of_sync_blocks: view.out_of_sync_blocks,
+            // In bytes it is a number, whatever the peer claims.
+            out_of_sync_blocks: view.out_of_sync_blocks.min(u64::MAX / BLOCK_SIZE),
             divergence: Divergence { since_unix_ms: view.diverged_since_unix_ms, as_primary: view.diverged_as_primary },
         }
     }
@@ -176,9 +178,8 @@ pub(crate) struct Volume {
     pub resync: Option<Resync>,
     /// A verify this node leads.
     pub verify: Option<Verify>,
-    pub last_verify: VerifyRecord,
     /// The verify the peer leads.
-    pub follows: Option<u64>,
+    pub follows: Option<Follows>,
     pub verify_key: DigestKey,
     /// A verify found blocks that differ, and nothing has been done about them yet.
     pub found_different: bool,
@@ -206,7 +207,10 @@ pub(crate) struct Volume {
     pub boot: BootId,
     /// The operator's word on a split brain, for the next handshake only (I-G4).
     pub word: OperatorWord,
+    /// What the last handshake that was to join the nodes decided.
     pub last_decision: Option<SyncDecision>,
+    /// Why it left a split brain to the operator.
+    pub unsettled: Option<Unsettled>,
     /// Whether a resync by that decision compares before it copies.
     pub compares: bool,
     /// The operator wants every block of this disk written anew: nothing is compared.
@@ -247,7 +251,6 @@ impl Volume {
             owes_disk_lost_answer: false,
             resync: None,
             verify: None,
-            last_verify: VerifyRecord::default(),
             follows: None,
             verify_key: DigestKey::default(),
             found_different: false,
@@ -264,6 +267,7 @@ impl Volume {
             boot: BootId::NONE,
             word: OperatorWord::None,
             last_decision: None,
+            unsettled: None,
             compares: false,
             every_block: false,
             peer_told: None,

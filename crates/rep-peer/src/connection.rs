@@ -47,6 +47,16 @@ pub(crate) enum Step {
     Message(Message, Option<SlotId>),
 }
 
+/// What became of an attempt to send at once.
+pub(crate) enum Sent {
+    /// There was nothing to send, or no room for any of it.
+    Nothing,
+    /// The socket took some of it.
+    Some,
+    /// It took all, of what began to be sent then.
+    All { began: Option<Instant> },
+}
+
 pub(crate) struct Connection {
     socket: OwnedFd,
     incoming: Incoming,
@@ -141,13 +151,26 @@ impl Connection {
         payload.into_iter().for_each(|slot| self.outgoing.append_slot(slot, 0, length));
     }
 
-    pub fn next_send(&mut self, now: Instant, pool: &Pool) -> Option<Entry> {
+    /// Sends what the socket has room for.
+    pub fn send_now(&mut self, pool: &mut Pool) -> Result<Sent, LinkProblem> {
+        if self.is_dead() || !self.sends || self.outgoing.is_busy() || self.outgoing.queued_bytes() == 0 {
+            return Ok(Sent::Nothing);
+        }
+        self.send_began.get_or_insert_with(Instant::now);
+        let took = self.outgoing.send_now(self.socket.as_raw_fd(), pool).map_err(LinkProblem::Failed)?;
+        Ok(match self.outgoing.queued_bytes() {
+            0 => Sent::All { began: self.send_began.take() },
+            _ if took => Sent::Some,
+            _ => Sent::Nothing,
+        })
+    }
+
+    /// The send of what the socket had no room for.
+    pub fn next_send(&mut self, pool: &Pool) -> Option<Entry> {
         if self.is_dead() || !self.sends {
             return None;
         }
-        let entry = self.outgoing.next_send(self.socket.as_raw_fd(), pool)?;
-        self.send_began.get_or_insert(now);
-        Some(entry)
+        self.outgoing.next_send(self.socket.as_raw_fd(), pool)
     }
 
     pub fn next_receive(&mut self, pool: &Pool) -> Option<Entry> {

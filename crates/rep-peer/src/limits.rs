@@ -14,5 +14,8 @@ pub const RECEIVE_BUFFER_BYTES: usize = 256 << 10;
 pub const OPENING_BUFFER_BYTES: usize = 2048;
 /// The first pause between two attempts to connect.
 pub const RETRY_PAUSE_MIN: Duration = Duration::from_millis(50);
+/// The longest pause before nodes that refused each other meet again: an operator's word on one of them, or a disk that is back,
+/// may be what the other waits for.
+pub const REFUSED_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// How long sent bytes may stay unacknowledged by the peer's kernel. The engine's pings find out earlier.
 pub const UNACKNOWLEDGED_TIME_MAX: Duration = Duration::from_secs(30);

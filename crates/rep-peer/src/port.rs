@@ -1,8 +1,8 @@
 //! The port: dials or listens while a connection is wanted, lets one authenticated connection at a time speak.
 
 use crate::backoff::Backoff;
-use crate::connection::{Connection, Step};
-use crate::limits::{DRAIN_TIME_MAX, OPENING_TIME_MAX, OPENINGS_MAX, RETRY_PAUSE_MIN};
+use crate::connection::{Connection, Sent, Step};
+use crate::limits::{DRAIN_TIME_MAX, OPENING_TIME_MAX, OPENINGS_MAX, REFUSED_PAUSE_MAX, RETRY_PAUSE_MIN};
 use crate::problem::LinkProblem;
 use crate::socket;
 use nix::sys::socket::{SockaddrLike, SockaddrStorage};
@@ -101,6 +101,8 @@ pub struct PeerPort {
     /// When to try next; `None` while an attempt or a connection is under way.
     retry_at: Option<Instant>,
     backoff: Backoff,
+    /// The same after connections that ended in a refusal: they come about at once, and say the same again.
+    refused: Backoff,
     listeners: Slab<Listener>,
     dialings: Slab<Dial>,
     connections: Slab<Connection>,
@@ -123,6 +125,7 @@ impl PeerPort {
             wanted: false,
             retry_at: None,
             backoff: Backoff::new(options.connect_interval),
+            refused: Backoff::new(options.connect_interval.min(REFUSED_PAUSE_MAX)),
             listeners: Slab::new(),
             dialings: Slab::new(),
             connections: Slab::new(),
@@ -141,6 +144,7 @@ impl PeerPort {
     pub fn want(&mut self, wanted: bool, now: Instant) {
         self.wanted = wanted;
         self.backoff.reset();
+        self.refused.reset();
         if wanted {
             self.retry_at = Some(now);
             return;
@@ -195,12 +199,19 @@ impl PeerPort {
     }
 
     /// Ends this connection after what is queued has left. Nothing more is told of it.
-    pub fn close(&mut self, session: SessionId, now: Instant, pool: &mut Pool) {
-        let Some((_, key)) = self.current.take_if(|(current, _)| *current == session) else { return };
-        if let Some(connection) = self.connections.get_mut(key) {
+    pub fn close(&mut self, session: SessionId, cause: LinkCause, now: Instant, pool: &mut Pool) {
+        // The peer, which was refused as well, may have been the first to close it, and what is lost is dialled at once.
+        let is_last = session == SessionId(self.last_session) && self.last_session > 0;
+        let closed = self.current.take_if(|(current, _)| *current == session);
+        if let Some(connection) = closed.and_then(|(_, key)| self.connections.get_mut(key)) {
             connection.drain(now + DRAIN_TIME_MAX, pool);
         }
-        self.try_again(now);
+        if cause == LinkCause::Refused && is_last && self.wanted && self.current.is_none() {
+            self.dialings.iter_mut().for_each(|(_, dial)| dial.given_up = true);
+            self.retry_at = Some(now + self.refused.pause());
+        } else if closed.is_some() {
+            self.try_again(now);
+        }
     }
 
     /// Ends everything; operations with the kernel come back soon. True when none is left.
@@ -258,21 +269,30 @@ impl PeerPort {
             PeerOperation::Send(key) => {
                 let Some(connection) = self.connections.get_mut(key) else { return };
                 let session = connection.session();
-                let problem = match connection.sent(completion, pool) {
+                match connection.sent(completion, pool) {
                     Ok(began) => {
                         self.send_times.extend(began.map(|began| now.saturating_duration_since(began)));
-                        return self.alive(key, session, events);
+                        self.alive(key, session, events);
                     }
-                    Err(problem) => problem,
-                };
-                // What the peer sent before it went is still to be received; that also finds the end.
-                if connection.session().is_some() {
-                    connection.stop_sending();
-                } else {
-                    self.went(key, Err(problem), now, pool, events);
+                    Err(problem) => self.send_failed(key, problem, now, pool, events),
                 }
             }
             PeerOperation::Cancel => {}
+        }
+    }
+
+    fn send_failed(
+        &mut self,
+        key: Key,
+        problem: LinkProblem,
+        now: Instant,
+        pool: &mut Pool,
+        events: &mut Vec<PeerEvent>,
+    ) {
+        // What the peer sent before it went is still to be received; that also finds the end.
+        match self.connections.get_mut(key) {
+            Some(connection) if connection.session().is_some() => connection.stop_sending(),
+            _ => self.went(key, Err(problem), now, pool, events),
         }
     }
 
@@ -429,21 +449,22 @@ impl PeerPort {
         events.push(PeerEvent::LinkUp { session, features: agreed.features, digest_key });
     }
 
-    /// Once a turn: what is due by the clock, then receives and sends.
+    /// Once a turn: what is due by the clock, then receives and sends. Whether something was sent at once: buffers may
+    /// have come free that others wait for.
     pub fn turn(
         &mut self,
         io: &mut impl Submit<PeerOperation>,
         now: Instant,
         pool: &mut Pool,
         events: &mut Vec<PeerEvent>,
-    ) {
+    ) -> bool {
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry_at = None;
             self.attempt(now);
         }
         self.turn_listeners(io);
         self.turn_dialings(io, now);
-        self.turn_connections(io, now, pool, events);
+        self.turn_connections(io, now, pool, events)
     }
 
     fn attempt(&mut self, now: Instant) {
@@ -520,7 +541,8 @@ impl PeerPort {
         now: Instant,
         pool: &mut Pool,
         events: &mut Vec<PeerEvent>,
-    ) {
+    ) -> bool {
+        let mut sent = false;
         let mut keys = std::mem::take(&mut self.keys);
         keys.extend(self.connections.iter().map(|(key, _)| key));
         for key in keys.drain(..) {
@@ -535,14 +557,24 @@ impl PeerPort {
                 }
                 self.try_again(now);
             }
-            self.operate(key, io, now, pool);
+            sent |= self.operate(key, io, now, pool, events);
         }
         self.keys = keys;
+        sent
     }
 
-    fn operate(&mut self, key: Key, io: &mut impl Submit<PeerOperation>, now: Instant, pool: &mut Pool) {
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        if let Some(entry) = connection.next_send(now, pool) {
+    /// Sends and receives; whether something was sent at once.
+    fn operate(
+        &mut self,
+        key: Key,
+        io: &mut impl Submit<PeerOperation>,
+        now: Instant,
+        pool: &mut Pool,
+        events: &mut Vec<PeerEvent>,
+    ) -> bool {
+        let sent = self.send_now(key, now, pool, events);
+        let Some(connection) = self.connections.get_mut(key) else { return sent };
+        if let Some(entry) = connection.next_send(pool) {
             // SAFETY: the connection and the slots it holds stay until the operation has ended.
             unsafe { io.submit(entry, PeerOperation::Send(key)) };
         }
@@ -553,5 +585,19 @@ impl PeerPort {
         if connection.settle(pool) {
             self.connections.remove(key);
         }
+        sent
+    }
+
+    /// Sends what a connection's socket has room for; whether there was anything.
+    fn send_now(&mut self, key: Key, now: Instant, pool: &mut Pool, events: &mut Vec<PeerEvent>) -> bool {
+        let Some(connection) = self.connections.get_mut(key) else { return false };
+        let session = connection.session();
+        match connection.send_now(pool) {
+            Ok(Sent::Nothing) => return false,
+            Ok(Sent::Some) => self.alive(key, session, events),
+            Ok(Sent::All { began }) => self.send_times.extend(began.map(|began| began.elapsed())),
+            Err(problem) => self.send_failed(key, problem, now, pool, events),
+        }
+        true
     }
 }

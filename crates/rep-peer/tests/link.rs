@@ -192,7 +192,7 @@ fn a_lost_link_comes_back_and_what_was_sent_before_is_delivered_first() {
     connect(&mut alpha, &mut beta);
     let session = alpha.session().expect("a session");
     alpha.write(0, 65536);
-    alpha.port.close(session, Instant::now(), &mut alpha.pool);
+    alpha.port.close(session, LinkCause::Restart, Instant::now(), &mut alpha.pool);
     run_until(&mut [&mut alpha, &mut beta], "another session", |nodes| {
         nodes.iter().all(|node| node.session() == Some(SessionId(2)))
     });
@@ -208,6 +208,35 @@ fn a_lost_link_comes_back_and_what_was_sent_before_is_delivered_first() {
         panic!("up, write, down, up: {told:?}");
     };
     take_writes(&mut beta);
+}
+
+/// Nodes that refuse each other connect without trouble, and would do so as fast as they can: whoever closes first, the pauses
+/// grow to a second, or to `connect-interval`, which is shorter here.
+#[test]
+fn who_was_refused_comes_back_at_growing_pauses() {
+    let (mut alpha, mut beta, _) = pair([None, None]);
+    let mut pauses = Vec::new();
+    for session in 1..=12 {
+        run_until(&mut [&mut alpha, &mut beta], "another session", |nodes| {
+            nodes.iter().all(|node| node.session() == Some(SessionId(session)))
+        });
+        if session % 2 == 0 {
+            beta.port.close(SessionId(session), LinkCause::Refused, Instant::now(), &mut beta.pool);
+            run_until(&mut [&mut alpha, &mut beta], "alpha hears of it", |nodes| {
+                let down =
+                    |event: &PeerEvent| matches!(event, PeerEvent::LinkDown { session: of, .. } if of.0 == session);
+                nodes[0].events.iter().any(down)
+            });
+        }
+        let now = Instant::now();
+        alpha.port.close(SessionId(session), LinkCause::Refused, now, &mut alpha.pool);
+        pauses.push(alpha.port.next_timeout().expect("a next time").saturating_duration_since(now));
+        beta.port.close(SessionId(session), LinkCause::Refused, now, &mut beta.pool);
+    }
+    assert!(pauses.is_sorted() && pauses[11] == Duration::from_millis(200), "{pauses:?}");
+    // The operator's word is heard at once.
+    alpha.port.want(true, Instant::now());
+    assert!(alpha.port.next_timeout().is_some_and(|at| at <= Instant::now()));
 }
 
 #[test]

@@ -24,4 +24,5 @@ pub use pool::{Pool, PoolUse, SlotId, Zone, ZoneBytes};
 pub use ring::{Completion, Ring, Submit};
 pub use slab::{Key, Slab};
 
-pub use io_uring::{opcode, squeue::Entry, types};
+pub use io_uring::squeue::{Entry, Flags as EntryFlags};
+pub use io_uring::{opcode, types};

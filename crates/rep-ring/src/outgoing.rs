@@ -1,5 +1,9 @@
 //! The sending half of a stream: what is queued during a turn leaves in one gathered send.
 //!
+//! Mostly the socket has room for all of it, and a plain call that doesn't wait hands it over at once: the other side
+//! begins while this one goes on, and no completion has to be waited for (decision 29). What it has no room for waits
+//! with the ring.
+//!
 //! Queued are bytes (copied: headers) and parts of slots (referred to: payloads). One batch is with the kernel while
 //! the next is gathered, so a slow receiver makes batches larger, not more. A slot is held until its last byte was
 //! taken by the socket.
@@ -107,15 +111,41 @@ impl Outgoing {
         self.queued_bytes += length;
     }
 
+    /// Hands the socket as much as it has room for, unless a send is under way; whether it took anything. An error
+    /// means the connection is gone; the queue is to be cleared.
+    pub fn send_now(&mut self, socket: RawFd, pool: &mut Pool) -> io::Result<bool> {
+        let mut took = false;
+        while !self.busy && self.point_at_rest(pool) {
+            // SAFETY: the header and its vectors live in the box; they name queued bytes and slots in use.
+            let count = unsafe {
+                libc::sendmsg(socket, &raw const self.message.header, libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT)
+            };
+            let result = usize::try_from(count).map_err(|_| io::Error::last_os_error());
+            match result {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                other => self.account(other, pool)?,
+            }
+            took = true;
+        }
+        Ok(took)
+    }
+
     /// The next send, if there is something to send and none is under way. The caller must submit it and hand the
     /// result to [`Outgoing::sent`].
     pub fn next_send(&mut self, socket: RawFd, pool: &Pool) -> Option<Entry> {
-        if self.busy {
+        if self.busy || !self.point_at_rest(pool) {
             return None;
         }
+        self.busy = true;
+        let flags = (libc::MSG_NOSIGNAL | libc::MSG_WAITALL) as u32;
+        Some(opcode::SendMsg::new(types::Fd(socket), &self.message.header).flags(flags).build())
+    }
+
+    /// Has the message name what is to be sent next; false: there is nothing.
+    fn point_at_rest(&mut self, pool: &Pool) -> bool {
         if self.sent == self.message.vectors.len() {
             if self.gathering.pieces.is_empty() {
-                return None;
+                return false;
             }
             self.start_batch(pool);
         }
@@ -123,9 +153,7 @@ impl Outgoing {
         let rest = &mut message.vectors[self.sent..];
         message.header.msg_iov = rest.as_mut_ptr();
         message.header.msg_iovlen = rest.len().min(PIECES_MAX) as _;
-        self.busy = true;
-        let flags = (libc::MSG_NOSIGNAL | libc::MSG_WAITALL) as u32;
-        Some(opcode::SendMsg::new(types::Fd(socket), &message.header).flags(flags).build())
+        true
     }
 
     fn start_batch(&mut self, pool: &Pool) {
@@ -146,6 +174,10 @@ impl Outgoing {
     /// Takes a send's result. An error means the connection is gone; the queue is to be cleared.
     pub fn sent(&mut self, result: io::Result<usize>, pool: &mut Pool) -> io::Result<()> {
         self.busy = false;
+        self.account(result, pool)
+    }
+
+    fn account(&mut self, result: io::Result<usize>, pool: &mut Pool) -> io::Result<()> {
         let mut count = match result {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             other => other?,

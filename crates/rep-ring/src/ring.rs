@@ -102,6 +102,11 @@ impl Ring {
         })
     }
 
+    /// Whether the next turn will find a completion without waiting for it, most likely. Looks at memory only.
+    pub fn has_news(&mut self) -> bool {
+        !self.uring.completion().is_empty() || self.uring.submission().taskrun()
+    }
+
     /// Takes a completion, if there is one.
     pub fn next_completion(&mut self) -> Option<Completion> {
         let entry = self.uring.completion().next()?;

@@ -51,6 +51,16 @@ impl Receiver {
 
 #[test]
 fn messages_and_payloads_arrive_in_order_and_whole() {
+    all_arrive(false);
+}
+
+#[test]
+fn so_they_do_when_most_are_sent_at_once_and_the_rest_waits_for_room() {
+    all_arrive(true);
+}
+
+fn all_arrive(at_once: bool) {
+    let (mut sent_at_once, mut waited_for_room) = (0, 0);
     let mib = 1 << 20;
     let mut ring = Ring::new(64).expect("io_uring");
     let mut pool = Pool::new(ZoneBytes { client: 64 * mib, peer: 2 * mib, local: mib, meta: mib, forwarded: mib })
@@ -69,7 +79,11 @@ fn messages_and_payloads_arrive_in_order_and_whole() {
             outgoing.append_with(|bytes| bytes.extend_from_slice(&(*length as u32).to_le_bytes()));
             outgoing.append_slot(slot, 0, *length);
         }
+        if at_once && outgoing.send_now(near.as_raw_fd(), &mut pool).expect("sent") {
+            sent_at_once += 1;
+        }
         if let Some(entry) = outgoing.next_send(near.as_raw_fd(), &pool) {
+            waited_for_room += 1;
             // SAFETY: the queue and the pool outlive the loop, which ends when everything has been received.
             unsafe { ring.push(entry, operations.insert(Operation::Send)) };
         }
@@ -92,10 +106,27 @@ fn messages_and_payloads_arrive_in_order_and_whole() {
         }
     }
     assert_eq!(receiver.seen, lengths);
+    // The socket takes less than the queue holds: both ways were gone.
+    assert_eq!(sent_at_once > 0, at_once);
+    assert!(waited_for_room > 0);
     while outgoing.queued_bytes() > 0 {
         ring.turn(Some(Duration::from_secs(5))).expect("turn");
         let completion = ring.next_completion().expect("the send's end");
         outgoing.sent(completion.as_io(), &mut pool).expect("sent");
     }
     assert_eq!(pool.in_use().used_bytes, 0);
+}
+
+#[test]
+fn a_send_at_once_tells_that_the_connection_is_gone() {
+    let mib = 1 << 20;
+    let mut pool =
+        Pool::new(ZoneBytes { client: mib, peer: mib, local: mib, meta: mib, forwarded: mib }).expect("memory");
+    let (near, far) = UnixStream::pair().expect("a socket pair");
+    let mut outgoing = Outgoing::new();
+    assert!(!outgoing.send_now(near.as_raw_fd(), &mut pool).expect("nothing to send"));
+    drop(far);
+    outgoing.append_with(|bytes| bytes.extend_from_slice(b"anybody there?"));
+    let error = outgoing.send_now(near.as_raw_fd(), &mut pool).expect_err("nobody is");
+    assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe);
 }

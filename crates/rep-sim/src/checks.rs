@@ -257,6 +257,7 @@ impl World {
                 self.fail(Kind::WrongData, "I-B10", detail);
             }
         }
+        self.check_silence(node, &mine.volumes, mine.connection == ConnectionState::Connected);
         self.note_equal(&mine, node);
         if mine.role == Role::Primary && self.role(1 - node) == Role::Primary {
             self.seen(Sometimes::TwoPrimaries);

@@ -67,10 +67,13 @@ impl World {
     pub(crate) fn cross(&mut self, step: Crossed) {
         let Some(node) = (0..2).find(|node| self.role(*node) == Role::Primary) else { return };
         let (mine, other) = (step.volume, 1 - step.volume);
-        self.command(node, Command::Detach { volume: Self::number(mine) });
+        self.command(node, Command::Detach { volume: Self::number(mine), force: false });
         self.after(step.back_ns, Due::Attach { node, volume: mine });
         let node = 1 - node;
-        self.after(step.peer_ns[0], Due::Command { node, command: Command::Detach { volume: Self::number(other) } });
+        self.after(
+            step.peer_ns[0],
+            Due::Command { node, command: Command::Detach { volume: Self::number(other), force: false } },
+        );
         self.after(step.peer_ns[1], Due::Attach { node, volume: other });
     }
 

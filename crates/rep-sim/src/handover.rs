@@ -1,5 +1,5 @@
 //! Directed runs with an operator who hands the Primary role over under open devices, to and fro and under load, while links break
-//! and daemons die: clients of both nodes go on, and the history judges what they see (decision 27).
+//! and daemons die: clients of both nodes go on, and the history judges what they see (decision 31).
 //!
 //! What is looked for: a forwarded write that is done twice and brings back what was overwritten; one that is lost; a flush
 //! that isn't one; an error where there was no reason for one; a request that is never answered; two Primaries.

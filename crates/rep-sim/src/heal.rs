@@ -12,6 +12,7 @@ use crate::truth::marks;
 use crate::world::{Due, World};
 use rep_engine::{Command, Side, Snapshot};
 use rep_types::{ConnectionState, DiskState, ReplicationState, Role, SyncRefusal, SyncVerdict};
+use std::time::Duration;
 
 /// Healing rounds in which nothing is copied, before a run counts as stuck.
 const ROUNDS_MAX: u32 = 60;
@@ -31,6 +32,8 @@ fn is_settled(snapshot: &Snapshot) -> bool {
             && volume.peer_disk == DiskState::UpToDate
             && volume.replication == ReplicationState::Established
             && volume.out_of_sync_bytes == 0
+            // What a disk was asked for while it hung comes back when it would have; until then it may be given up.
+            && volume.disk_unanswered.is_none_or(|silent| silent < Duration::from_secs(1))
     };
     snapshot.connection == ConnectionState::Connected && snapshot.volumes.iter().all(volume_settled)
 }

@@ -21,6 +21,7 @@ mod handover;
 mod heal;
 pub mod held;
 pub mod history;
+pub mod hung;
 mod lifecycle;
 mod link;
 pub mod minimize;

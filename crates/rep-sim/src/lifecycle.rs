@@ -19,6 +19,7 @@ impl World {
             stable: swarm.stable,
             resync_rate_max: swarm.resync_rate_max,
             pace: swarm.pace,
+            disk_timeout: Duration::from_nanos(swarm.disk_timeout),
             fencing: swarm.fence.fencing,
             on_no_data: swarm.on_no_data,
             on_io_error: swarm.on_io_error,
@@ -74,6 +75,7 @@ impl World {
         state.closing = false;
         for volume in &mut state.volumes {
             volume.attached = false;
+            volume.overdue_since = None;
             volume.exported = None;
             volume.openers = 0;
         }
@@ -151,6 +153,7 @@ impl World {
             self.truth_reset(node, volume);
             self.knows_less(node, volume);
         }
+        self.verify_meets_new_disks();
         self.spoil_image(node);
         self.nodes[node].boot = new_boot(&mut self.dice.life);
         self.nodes[node].down_until = self.now + down_ns;

@@ -150,6 +150,8 @@ pub struct VolumeDisk {
     pub exported: Option<u64>,
     /// Clients that have it open.
     pub openers: u32,
+    /// Since when its engine should have given it up for its silence.
+    pub overdue_since: Option<u64>,
     /// What is broken.
     pub faults: Faults,
     /// What happens to its metadata at rest.

@@ -26,6 +26,8 @@ pub struct Pending {
     pub node: usize,
     /// What; `None`: an attach.
     pub command: Option<Command>,
+    /// The volume of an attach.
+    pub attaches: Option<usize>,
 }
 
 /// The operator.
@@ -81,9 +83,18 @@ impl World {
     fn next_command(&mut self, node: usize, command: Option<Command>) -> u64 {
         self.operator.next += 1;
         let id = self.operator.next;
-        self.operator.pending.insert(id, Pending { node, command });
+        self.operator.pending.insert(id, Pending { node, command, attaches: None });
         let life = self.nodes[node].life;
         self.after(PATIENCE, Due::Abandon { node, life, command: id });
+        id
+    }
+
+    /// A name for an attach.
+    pub(crate) fn next_attach(&mut self, node: usize, volume: usize) -> u64 {
+        let id = self.next_command(node, None);
+        if let Some(pending) = self.operator.pending.get_mut(&id) {
+            pending.attaches = Some(volume);
+        }
         id
     }
 
@@ -93,6 +104,10 @@ impl World {
             return;
         }
         self.seen(Sometimes::CommandAbandoned);
+        let detaches = |pending: &Pending| matches!(pending.command, Some(Command::Detach { .. }));
+        if self.operator.pending.get(&command).is_some_and(detaches) {
+            self.seen(Sometimes::DetachAbandoned);
+        }
         self.line(|| format!("node {node} abandons command {command}"));
         self.feed(node, Event::CommandAbandoned { id: CommandId(command) });
         if let Some(pending) = self.operator.pending.get(&command) {
@@ -107,7 +122,11 @@ impl World {
         };
         if let Err(CommandError::Refused(refusal)) = result {
             self.seen(Sometimes::CommandRefused);
+            if let Some(volume) = pending.attaches {
+                self.nodes[node].volumes[volume].attached = false;
+            }
             match (refusal, &pending.command) {
+                (Refusal::DiskHangs, _) => self.seen(Sometimes::AttachedTooEarly),
                 (Refusal::DeviceIsOpen, _) => self.seen(Sometimes::DemoteWhileOpen),
                 (Refusal::DiskNotGrown | Refusal::PeerDiskNotGrown | Refusal::DisksNotGrown, _) => {
                     self.seen(Sometimes::NotGrown);
@@ -169,13 +188,16 @@ impl World {
     /// Gives the engine a disk it doesn't have.
     pub(crate) fn attach(&mut self, node: usize, volume: usize) {
         let state = &self.nodes[node];
-        if !state.is_up() || state.volumes[volume].attached || state.in_flight(volume) > 0 {
+        if !state.is_up() || state.volumes[volume].attached {
             return;
+        }
+        if state.in_flight(volume) > 0 {
+            return self.attach_early(node, volume);
         }
         let Some(loaded) = self.load_for_attach(node, volume) else { return };
         self.truth_refresh(node, volume);
         self.nodes[node].volumes[volume].attached = true;
-        let id = CommandId(self.next_command(node, None));
+        let id = CommandId(self.next_attach(node, volume));
         let boot = self.nodes[node].boot;
         self.line(|| format!("node {node} attaches vol {volume}: {:?} log {:?}", loaded.superblock, loaded.log.hot));
         let event = Event::Attached { id, volume: Self::number(volume), loaded, boot, logical_block_bytes: 512 };
@@ -332,7 +354,10 @@ impl World {
             Step::Attach { node, volume } => self.attach(node, volume),
             Step::GrowDisk { node, volume } => self.grow_disk(node, volume),
             Step::Resize { node, volume } => self.resize(node, volume),
-            Step::Detach { node, volume } => self.command(node, Command::Detach { volume: Self::number(volume) }),
+            Step::DetachAtOnce { node, volume } => self.detach_at_once(node, volume),
+            Step::Detach { node, volume } => {
+                self.command(node, Command::Detach { volume: Self::number(volume), force: false })
+            }
             Step::Resync { node, volume } => self.command(node, Command::Resync { volume: Self::number(volume) }),
             Step::ResyncFull { node, volume } => {
                 let from = match [self.is_good(node, volume), self.is_good(1 - node, volume)] {

@@ -72,6 +72,7 @@ pub enum Step {
     Plan { node: Node },
     Attach { node: Node, volume: usize },
     Detach { node: Node, volume: usize },
+    DetachAtOnce { node: Node, volume: usize },
     Resync { node: Node, volume: usize },
     ResyncFull { node: Node, volume: usize },
     Pause { node: Node, volume: usize, for_ns: u64 },
@@ -134,6 +135,7 @@ impl Plan {
         crate::crossed::add(&mut steps, &swarm);
         crate::held::add(&mut steps, &swarm);
         crate::handover::add(&mut steps, &swarm);
+        crate::hung::add(&mut steps, &swarm);
         Plan { swarm, steps }
     }
 }

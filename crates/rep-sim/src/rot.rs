@@ -116,6 +116,14 @@ impl World {
         rep_meta::load(&mut disk.meta, &identity(node, volume), placement, disk.device_bytes)
     }
 
+    /// A volume's metadata as they are in the middle of what is under way on them, if they can be read; nothing rots meanwhile.
+    pub(crate) fn readable_now(&mut self, node: usize, volume: usize) -> Option<Box<Loaded>> {
+        if self.nodes[node].volumes[volume].rot.pending.is_some() {
+            return None;
+        }
+        self.read_metadata(node, volume).ok().map(Box::new)
+    }
+
     /// Reads a volume's metadata as `repd` does before it attaches, and gives it to the engine.
     pub(crate) fn load_for_attach(&mut self, node: usize, volume: usize) -> Option<Box<Loaded>> {
         let rotted = self.rot(node, volume);

@@ -126,6 +126,7 @@ impl World {
     fn notice(&mut self, node: usize, notice: Notice) {
         self.line(|| format!("node {node} notice {notice:?}"));
         self.fence_notice(node, &notice);
+        self.note_timed_out(node, &notice);
         self.verify_notice(node, &notice);
         self.note_starved(node, &notice);
         self.handover_notice(node, &notice);
@@ -177,7 +178,8 @@ impl World {
                 self.seen(Sometimes::ResyncFinished);
                 self.resync_finished(node, volume.0 as usize, copied_bytes);
             }
-            Notice::VerifyFinished { volume, different_bytes } => {
+            Notice::VerifyFinished { volume, different_bytes, marked_bytes } => {
+                self.verify_marks(node, volume.0 as usize, different_bytes, marked_bytes);
                 self.verify_finished(node, volume.0 as usize, different_bytes);
             }
             _ => {}

@@ -124,6 +124,8 @@ pub struct Swarm {
     pub ko_count: u32,
     pub connect_interval: u64,
     pub resync_rate_max: u64,
+    /// `disk-timeout`; 0: none.
+    pub disk_timeout: u64,
     /// How resyncs yield to clients.
     pub pace: Option<Pace>,
     /// Whether nodes may be forced Primary against the arbiter: split brain is then legal, and must be detected.
@@ -199,6 +201,7 @@ impl Swarm {
             ]),
             archive_fails: archiving.pick(&[0, 0, 20, 200]),
             fence: FencePlan::of(seed),
+            disk_timeout: 0,
             on_io_error: Rng::new(seed).fork(25).pick(&[OnIoError::Detach, OnIoError::PassOn]),
             on_no_data: Rng::new(seed).fork(23).pick(&[OnNoData::IoError, OnNoData::SuspendIo]),
             asks_before_resync: Rng::new(seed).fork(24).pick(&[None, None, None, Some(0), Some(200)]),
@@ -208,6 +211,7 @@ impl Swarm {
             shell_bug: None,
             fails_nth: None,
         };
+        swarm.disk_timeout = crate::hung::timeout_of(seed, if swarm.slow_rate > 0 { swarm.slow } else { 0 });
         if rng.chance(LONG_RUNS) {
             swarm.steps *= LONG_RUN_FACTOR;
         }

@@ -113,7 +113,7 @@ impl World {
                 self.after(after_ns, Due::Command { node, command: Command::Connect { discard_my_data: false } });
             }
             BusyStep::Reattach { node, volume, after_ns } => {
-                self.command(node, Command::Detach { volume: Self::number(volume) });
+                self.command(node, Command::Detach { volume: Self::number(volume), force: false });
                 self.after(after_ns, Due::Attach { node, volume });
             }
         }

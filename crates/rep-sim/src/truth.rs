@@ -258,7 +258,7 @@ impl World {
     /// from the node's word on, and is closed only when what was under way to it has ended.
     fn takes_its_leave(&self, node: usize, volume: usize) -> bool {
         let leaves = |command: &Option<Command>| match command {
-            Some(Command::Detach { volume: number }) => usize::from(number.0) == volume,
+            Some(Command::Detach { volume: number, .. }) => usize::from(number.0) == volume,
             Some(Command::Shutdown) => true,
             _ => false,
         };

@@ -398,6 +398,7 @@ pub fn new_volume(node: usize, volume: usize, swarm: &Swarm, dice: &mut Dice, gr
         resync_allowed: false,
         exported: None,
         openers: 0,
+        overdue_since: None,
         faults: Faults::default(),
         rot: crate::rot::RotState::default(),
     }

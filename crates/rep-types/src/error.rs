@@ -118,6 +118,12 @@ pub enum Refusal {
     /// A Primary would have to be overwritten.
     #[error("this node is Primary and its data would be overwritten")]
     WouldOverwritePrimary,
+    /// A disk was let go of while it didn't answer, and still doesn't.
+    #[error(
+        "operations of the disk that was let go of are still under way there, and could yet land on it; it can be attached \
+         when they have come back (see 'repctl status RES')"
+    )]
+    DiskHangs,
     /// Another command on this resource hasn't ended.
     #[error("another command on this resource hasn't ended yet")]
     Busy,

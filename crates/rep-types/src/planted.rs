@@ -104,6 +104,7 @@ bugs! {
     "verify-marks-beside": "a verify marks the block before the one that differs",
     "verify-resumes-late": "a verify goes on behind the ranges that were under way when it was interrupted",
     "verify-unmarked-by-follower": "a verify's follower doesn't mark what differs",
+    "verify-outlives-disk": "a verify goes on where it was although the peer's disk is another one",
     "repair-the-wrong-side": "a repair gives up the side it was to copy from",
     // ---- metadata ----
     "superblock-durable-early": "a superblock counts as durable when its write begins",
@@ -133,6 +134,9 @@ bugs! {
     "payload-crc-unchecked": "the data in a frame are taken as they come",
     "body-crc-unchecked": "what a frame says is believed as it comes",
     "sequence-unchecked": "frames may be missing or come twice",
+    // ---- a disk that hangs ----
+    "attach-beside-old-operations": "a disk is attached while operations of its last attachment are under way",
+    "only-disk-timed-out": "a disk that hangs is let go of although it holds the only good data",
     // ---- errors ----
     "failed-flush-ignored": "a failed flush counts as done",
     "failed-write-ignored": "a failed write counts as done",

@@ -60,7 +60,7 @@ pub enum Command {
     /// Take the disk
     Attach(TargetArgument),
     /// Let go of the disk
-    Detach(TargetArgument),
+    Detach(DetachArguments),
     /// Want a connection to the peer
     Connect(ConnectArguments),
     /// Leave the peer cleanly
@@ -79,6 +79,9 @@ pub enum Command {
     /// What a node does of a switchover; for repctl itself
     #[command(hide = true)]
     SwitchoverStep(StepArguments),
+    /// Print whose volume a block device is, for udev's rule
+    #[command(hide = true)]
+    DeviceName(DeviceNameArguments),
     /// See, make or remove the links into the mounted volume ([resource.NAME.links])
     Links(LinksArguments),
     /// Make both replicas identical: start a resync or let it go on
@@ -149,6 +152,16 @@ pub struct ForceArguments {
 }
 
 #[derive(Args)]
+pub struct DetachArguments {
+    /// RESOURCE or RESOURCE/VOLUME
+    #[arg(value_name = "RESOURCE[/VOLUME]")]
+    pub target: Target,
+    /// At once and as it is: one that hangs. Also the last good copy: clients then get errors, or what on-no-data says
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Args)]
 pub struct PrimaryArguments {
     /// RESOURCE or RESOURCE/VOLUME
     #[arg(value_name = "RESOURCE[/VOLUME]")]
@@ -180,13 +193,21 @@ pub struct SwitchoverArguments {
 }
 
 #[derive(Args)]
+pub struct DeviceNameArguments {
+    /// As the kernel calls it: ublkb0
+    #[arg(value_name = "DEVICE")]
+    pub device: String,
+}
+
+#[derive(Args)]
 pub struct StepArguments {
     #[arg(value_name = "RESOURCE[/VOLUME]")]
     pub target: Target,
     #[arg(value_enum)]
     pub step: StepWord,
+    /// Where it is mounted, if it is
     #[arg(long, value_name = "PATH")]
-    pub mount: PathBuf,
+    pub mount: Option<PathBuf>,
     #[command(flatten)]
     pub file: ConfigFile,
 }
@@ -203,6 +224,10 @@ pub enum StepWord {
     MakeLinks,
     /// Remove the links
     RemoveLinks,
+    /// Start the unit that keeps this node Primary
+    StartUnit,
+    /// Stop it
+    StopUnit,
 }
 
 #[derive(Args)]
@@ -267,9 +292,14 @@ pub struct VerifyArguments {
     /// Stop the one that runs; asked for again, it goes on where it was
     #[arg(long, conflicts_with_all = ["repair_from", "wait"])]
     pub stop: bool,
-    /// Wait for its end, with a progress bar on a terminal; exits with 1 when the disks differ
+    /// Wait for its end, with a progress bar on a terminal; exits with 1 when the disks differ or it was interrupted,
+    /// with 5 when nothing moves for --timeout
     #[arg(long)]
     pub wait: bool,
+    /// For timers that run on both nodes: only on the Primary or, of two Secondaries, on the one whose name sorts first; without
+    /// effect elsewhere, and while the other node compares
+    #[arg(long, conflicts_with = "stop")]
+    pub on_one_node: bool,
 }
 
 #[derive(Args)]
@@ -522,7 +552,7 @@ impl Command {
             Self::Up(argument) => plain(argument, Verb::Up),
             Self::Down(argument) => plain(argument, Verb::Down),
             Self::Attach(argument) => plain(argument, Verb::Attach),
-            Self::Detach(argument) => plain(argument, Verb::Detach),
+            Self::Detach(DetachArguments { target, force }) => forced(ForceArguments { target, force }, Verb::Detach),
             Self::Disconnect(argument) => forced(argument, Verb::Disconnect),
             Self::Secondary(argument) => plain(argument, Verb::Secondary),
             Self::Handover(argument) => plain(argument, Verb::Handover),

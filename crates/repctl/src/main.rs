@@ -14,6 +14,7 @@ mod mounting;
 mod output;
 mod program;
 mod switchover;
+mod systemd;
 mod target;
 mod terminal;
 mod view;
@@ -65,6 +66,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Switchover(switchover) => switchover::run(&switchover, options),
         Command::SwitchoverStep(step) => switchover::run_step(&step, options),
         Command::Links(links) => commands::links::run(&links, options),
+        Command::DeviceName(device) => commands::device_name::run(&device),
         Command::Adjust(adjust) => commands::adjust::run(&adjust, options),
         Command::Verify(verify) => commands::verify::run(&verify, options),
         Command::Status(status) => commands::status::run(&status, options),

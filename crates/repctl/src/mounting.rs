@@ -3,7 +3,7 @@
 
 use crate::cli::Options;
 use crate::commands::wait;
-use crate::program::{self, Ended, NoEnd};
+use crate::systemd;
 use crate::target::Target;
 use nix::sys::stat::{major, minor, stat};
 use rep_control::api::{ApiError, ErrorKind};
@@ -52,7 +52,7 @@ impl Mounting<'_> {
         if self.is_mounted()? {
             return Ok(());
         }
-        let words = match (unit(self.path), is_in_fstab(self.path), self.device()?) {
+        let words = match (systemd::mount_unit(self.path), is_in_fstab(self.path), self.device()?) {
             (Some(unit), ..) => vec!["systemctl".into(), "start".into(), unit.into()],
             (None, true, _) => vec!["mount".into(), self.path.as_os_str().to_owned()],
             (None, false, Some(device)) => vec!["mount".into(), device.into(), self.path.as_os_str().to_owned()],
@@ -74,7 +74,7 @@ impl Mounting<'_> {
         if !self.is_mounted()? {
             return Ok(());
         }
-        let words = match unit(self.path).filter(|unit| is_active(unit)) {
+        let words = match systemd::mount_unit(self.path).filter(|unit| systemd::is_active(unit)) {
             Some(unit) => vec!["systemctl".into(), "stop".into(), unit.into()],
             None => vec!["umount".into(), self.path.as_os_str().to_owned()],
         };
@@ -89,15 +89,8 @@ impl Mounting<'_> {
         }
     }
 
-    fn run(&self, reason: &str, words: &[std::ffi::OsString]) -> Result<Ended, ApiError> {
-        let line: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
-        let line = line.join(" ");
-        match program::run(words, Instant::now() + self.options.timeout) {
-            Ok(ended) if ended.is_well() => Ok(ended),
-            Ok(ended) => Err(ApiError::failed(reason, format!("'{line}': {}", ended.complaint()))),
-            Err(NoEnd::NotRun(error)) => Err(ApiError::failed(reason, format!("'{line}' can't be run: {error}"))),
-            Err(NoEnd::TimedOut) => Err(ApiError::timed_out(format!("'{line}' wasn't done in time"))),
-        }
+    fn run(&self, reason: &str, words: &[std::ffi::OsString]) -> Result<(), ApiError> {
+        systemd::carry_out(reason, words, self.options.timeout).map(drop)
     }
 
     /// The block device, if it is one: under the name that stays where there is one.
@@ -158,24 +151,6 @@ fn is_in_fstab(path: &Path) -> bool {
     let table = fs::read_to_string("/etc/fstab").unwrap_or_default();
     let lines = table.lines().filter(|line| !line.trim_start().starts_with('#'));
     lines.filter_map(|line| line.split_whitespace().nth(1)).any(|point| Path::new(&unescaped(point)) == path)
-}
-
-/// The mount unit of a path, where systemd runs and has one.
-fn unit(path: &Path) -> Option<String> {
-    if !Path::new("/run/systemd/system").exists() {
-        return None;
-    }
-    let soon = || Instant::now() + std::time::Duration::from_secs(10);
-    let path = path.to_str()?;
-    let escaped = program::run(&["systemd-escape", "--path", "--suffix=mount", path], soon()).ok()?;
-    let unit = escaped.stdout.trim().to_owned();
-    let known = program::run(&["systemctl", "cat", "--", &unit], soon()).ok()?;
-    (escaped.is_well() && known.is_well()).then_some(unit)
-}
-
-fn is_active(unit: &str) -> bool {
-    let soon = Instant::now() + std::time::Duration::from_secs(10);
-    program::run(&["systemctl", "is-active", "--quiet", "--", unit], soon).is_ok_and(|ended| ended.is_well())
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! The status for people: a heading a resource, a line a volume.
 
 use crate::terminal::{Color, bytes, paint, seconds};
-use rep_control::api::{ResourceStatus, ResyncStatus, Status, VolumeStatus};
+use rep_control::api::{
+    DecisionDetail, ResourceStatus, ResyncStatus, SplitBrainStatus, Status, VerifyStatus, VolumeStatus,
+};
 use rep_types::{ConnectionState, DiskState, ReplicationState, Role};
 
 /// The whole state.
@@ -28,22 +30,73 @@ fn resource(node: &str, status: &ResourceStatus, color: bool) -> String {
         if let Some(resync) = &volume.resync {
             text += &resync_line(volume.number, resync);
         }
+        if let Some(verify) = &volume.verify {
+            text += &verify_line(volume.number, verify);
+        }
+    }
+    text += &status.split_brain.as_ref().map_or(String::new(), |apart| split_brain(apart, status.volumes.len()));
+    text += &decisions(&status.volumes);
+    if let Some(why) = status.promotion_refused.as_ref().filter(|_| status.role == Role::Secondary) {
+        text += &format!("  not to be promoted now: {why}\n");
     }
     text
 }
 
+/// Which volume a line is about, where that isn't plain.
+fn numbered(number: u16, volumes: usize) -> String {
+    if volumes == 1 { String::new() } else { format!("volume {number} ") }
+}
+
+/// Who went on since when, a line a node.
+fn split_brain(apart: &SplitBrainStatus, volumes: usize) -> String {
+    let lines = apart.volumes.iter().flat_map(|of| of.nodes.iter().map(move |node| (of.number, node)));
+    lines.map(|(number, node)| format!("  split brain: {}{}\n", numbered(number, volumes), node.words())).collect()
+}
+
+/// What the last handshake decided, once for volumes of which it decided the same.
+fn decisions(volumes: &[VolumeStatus]) -> String {
+    let line = |which: &str, decision: &DecisionDetail| {
+        format!("  last handshake: {which}rule {}: {}\n", decision.rule, decision.sentence)
+    };
+    let decided = volumes.iter().filter_map(|volume| Some((volume.number, volume.last_decision.as_ref()?)));
+    match volumes.first().and_then(|first| first.last_decision.as_ref()) {
+        Some(first) if volumes.iter().all(|volume| volume.last_decision.as_ref() == Some(first)) => line("", first),
+        _ => decided.map(|(number, decision)| line(&numbered(number, volumes.len()), decision)).collect(),
+    }
+}
+
 fn resync_line(number: u16, resync: &ResyncStatus) -> String {
     let eta = resync.eta_s.map_or("unknown".to_owned(), seconds);
-    let filled = (resync.percent() * 30 / 100) as usize;
     format!(
-        "  volume {number} resync [{}{}] {} %  {} of {}, {}/s, to go: {eta}\n",
-        "=".repeat(filled),
-        " ".repeat(30 - filled),
-        resync.percent(),
+        "  volume {number} resync {}  {} of {}, {}/s, to go: {eta}\n",
+        bar(resync.percent()),
         bytes(resync.done_bytes),
         bytes(resync.total_bytes),
         bytes(resync.rate_bytes_per_s)
     )
+}
+
+fn verify_line(number: u16, verify: &VerifyStatus) -> String {
+    let eta = verify.eta_s.map_or("unknown".to_owned(), seconds);
+    let pace = match verify.halted {
+        true => "halted".to_owned(),
+        false => format!("{}/s, to go: {eta}", bytes(verify.rate_bytes_per_s)),
+    };
+    let differ = match verify.different_bytes {
+        0 => String::new(),
+        different => format!(", {} differ", bytes(different)),
+    };
+    format!(
+        "  volume {number} verify {}  {} of {}, {pace}{differ}\n",
+        bar(verify.percent()),
+        bytes(verify.done_bytes),
+        bytes(verify.total_bytes)
+    )
+}
+
+fn bar(percent: u64) -> String {
+    let filled = (percent.min(100) * 30 / 100) as usize;
+    format!("[{}{}] {percent} %", "=".repeat(filled), " ".repeat(30 - filled))
 }
 
 /// A cell and its colour.
@@ -127,6 +180,7 @@ fn replication_color(replication: ReplicationState) -> Color {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rep_control::api::{ApartNode, SplitBrainVolume};
 
     const STATUS: &str = concat!(
         r#"{"node":"alpha","version":"0.1.0","resources":[{"name":"vz","role":"Primary","#,
@@ -145,5 +199,73 @@ mod tests {
         insta::assert_snapshot!(status(&parsed, false));
         assert!(!status(&parsed, false).contains('\x1b'));
         assert!(status(&parsed, true).contains('\x1b'));
+    }
+
+    #[test]
+    fn a_verify_s_progress() {
+        let line = |rate_bytes_per_s, different_bytes, halted| {
+            let (total_bytes, done_bytes, eta_s) = (200 << 20, 84 << 20, (rate_bytes_per_s > 0).then_some(65));
+            verify_line(0, &VerifyStatus { total_bytes, done_bytes, different_bytes, rate_bytes_per_s, eta_s, halted })
+        };
+        let bar = "  volume 0 verify [============                  ] 42 %  84.0 MiB of 200 MiB, ";
+        assert_eq!(line(2 << 20, 0, false), format!("{bar}2.00 MiB/s, to go: 1:05 min\n"));
+        assert_eq!(line(2 << 20, 4096, true), format!("{bar}halted, 4.00 KiB differ\n"));
+    }
+
+    fn parsed() -> Status {
+        serde_json::from_str(STATUS).unwrap()
+    }
+
+    fn decided(rule: &str) -> Option<DecisionDetail> {
+        let (verdict, sentence) = ("nothing to copy".into(), "both disks are equal".into());
+        Some(DecisionDetail { rule: rule.into(), verdict, sentence })
+    }
+
+    #[test]
+    fn the_rule_is_told_once_for_volumes_that_agree() {
+        let mut parsed = parsed();
+        let resource = &mut parsed.resources[0];
+        resource.volumes[0].last_decision = decided("both-off");
+        resource.volumes.push(VolumeStatus { number: 1, ..resource.volumes[0].clone() });
+        let lines = |parsed: &Status| {
+            let text = status(parsed, false);
+            text.lines().filter(|line| line.contains("last handshake")).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(lines(&parsed), ["  last handshake: rule both-off: both disks are equal"]);
+        parsed.resources[0].volumes[1].last_decision = decided("no-disk");
+        assert_eq!(
+            lines(&parsed),
+            [
+                "  last handshake: volume 0 rule both-off: both disks are equal",
+                "  last handshake: volume 1 rule no-disk: both disks are equal"
+            ]
+        );
+        parsed.resources[0].volumes[0].last_decision = None;
+        assert_eq!(lines(&parsed), ["  last handshake: volume 1 rule no-disk: both disks are equal"]);
+    }
+
+    #[test]
+    fn why_a_secondary_is_not_to_be_promoted_is_told() {
+        let mut parsed = parsed();
+        parsed.resources[0].promotion_refused = Some("the peer is Primary".into());
+        assert!(!status(&parsed, false).contains("not to be promoted"), "it is Primary");
+        parsed.resources[0].role = Role::Secondary;
+        assert!(status(&parsed, false).contains("  not to be promoted now: the peer is Primary\n"));
+    }
+
+    #[test]
+    fn a_split_brain_is_told_with_both_sides() {
+        let mut parsed = parsed();
+        let node = |name: &str, bytes| ApartNode::new(name, 951_782_400_007, true, bytes, "0A".into());
+        let (nodes, unsettled) = (vec![node("alpha", 4096), node("beta", 8192)], "no-policy".into());
+        let volumes = vec![SplitBrainVolume { number: 0, rule: "split-brain-bitmap".into(), unsettled, nodes }];
+        parsed.resources[0].split_brain = Some(SplitBrainStatus { volumes });
+        let text = status(&parsed, false);
+        for line in [
+            "  split brain: alpha: wrote 4.00 KiB alone since 2000-02-29T00:00:00.007Z; newest generation 0A\n",
+            "  split brain: beta: wrote 8.00 KiB alone since 2000-02-29T00:00:00.007Z; newest generation 0A\n",
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
     }
 }

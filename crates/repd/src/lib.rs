@@ -6,5 +6,6 @@
 //! deadline.
 
 mod data;
+pub mod memory;
 pub mod resource;
 mod waking;

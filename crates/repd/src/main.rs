@@ -8,8 +8,9 @@ mod control;
 use clap::Parser;
 use control::{Daemon, RuntimeDir, Sockets, StartError, log};
 use rep_control::api::ExitCode;
-use rep_control::config::{self, Config};
+use rep_control::config::{self, Config, ConfigErrors};
 use rep_types::NodeName;
+use repd::memory;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
@@ -34,17 +35,22 @@ fn main() -> std::process::ExitCode {
     let sockets = Sockets::from_systemd();
     // Whoever started this daemon may have had signals blocked, which it would inherit.
     let _ = nix::sys::signal::SigSet::all().thread_unblock();
+    let config = config::load(&arguments.config);
+    // Inherited by every thread there will be. Whether it may, a data thread that has a device finds out again, and tells.
+    if config.as_ref().is_ok_and(Config::has_kernel_devices) {
+        let _ = memory::flusher();
+    }
     start_logging();
     #[cfg(feature = "planted-bugs")]
     plant_a_bug();
-    let result = run(arguments, sockets);
+    let result = run(config, arguments, sockets);
     log::flush();
     // Threads that are stuck in the kernel must not keep the process: what had to be left cleanly has been.
     std::process::exit(result as i32)
 }
 
-fn run(arguments: Arguments, sockets: Sockets) -> ExitCode {
-    let config = match config::load(&arguments.config) {
+fn run(config: Result<Config, ConfigErrors>, arguments: Arguments, sockets: Sockets) -> ExitCode {
+    let config = match config {
         Ok(config) => config,
         Err(errors) => {
             log::tell(errors.render(std::io::stderr().is_terminal()).trim_end());

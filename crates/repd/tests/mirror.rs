@@ -102,7 +102,7 @@ fn reads_and_writes_go_on_without_a_local_disk() {
     primary(&mut nodes);
     let mut client = nodes[0].client();
     client.write(0, &[1; 65536], false).expect("write");
-    nodes[0].command(Command::Detach { volume: common::VOLUME });
+    nodes[0].command(Command::Detach { volume: common::VOLUME, force: false });
     assert_eq!(nodes[0].report().engine.volumes[0].disk, DiskState::Diskless);
     client.write(4096, &[2; 4096], true).expect("write");
     let back = Node::read(&mut client, 0, 65536);

@@ -251,7 +251,7 @@ fn commands(number: u8) -> Command {
         14 => Command::Outdate { volume },
         15 => Command::NewGeneration { volume, clear_bitmap: true },
         16 => Command::SuspendIo { suspended: false },
-        _ => Command::Detach { volume },
+        _ => Command::Detach { volume, force: number >= 18 },
     }
 }
 

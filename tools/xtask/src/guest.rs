@@ -28,10 +28,11 @@ const DEVICES: [&str; 2] = ["ublk", "nbd"];
 /// How long each may take at most, in seconds: a busy machine is no failure.
 const SECONDS: &str = "1800";
 /// The scenarios that `device.sh` runs.
-const PARTS: [&str; 8] = [
+const PARTS: [&str; 9] = [
     "smoke.sh",
     "mount.sh",
     "kills.sh",
+    "left-down.sh",
     "switchover.sh",
     "handover.sh",
     "grow.sh",

@@ -2,6 +2,7 @@
 //! of this.
 
 use super::Histograms;
+use super::SplitBrainStatus;
 use rep_types::{ConnectionState, Generations, Role, SyncDecision};
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,9 @@ pub struct Detail {
     pub link_problem: Option<String>,
     /// Why a promotion would be refused now: the refusal's name.
     pub promotion_refused: Option<String>,
+    /// While the nodes are in split brain: who went on since when, and how far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split_brain: Option<SplitBrainStatus>,
     /// How long gathered sends to the peer took since the resource came up: `sent`.
     #[serde(default)]
     pub latencies: Histograms,
@@ -54,6 +58,9 @@ pub struct VolumeDetail {
     /// Bytes the last verify led by this node found to differ.
     #[serde(default)]
     pub verify_found_bytes: u64,
+    /// How that verify stands; `None`: there was none since the daemon began and with the disk that is here.
+    #[serde(default)]
+    pub verify_run: Option<VerifyRunDetail>,
     /// Extents hot in the activity log.
     pub hot_extents: u32,
     /// How many can be.
@@ -73,6 +80,36 @@ pub struct VolumeDetail {
     /// How long the parts of clients' requests took since the resource came up.
     #[serde(default)]
     pub latencies: Histograms,
+}
+
+/// How the last verify that a node led stands.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct VerifyRunDetail {
+    /// Its name, which no other has in this daemon's life. One that is stopped and goes on keeps it.
+    pub run: u64,
+    /// Whether every block has been compared.
+    pub state: VerifyRunState,
+    /// What stopped it.
+    pub reason: Option<String>,
+    /// Everything before this byte has been compared.
+    pub compared_bytes: u64,
+    /// The byte where it went on last; 0: it began there.
+    pub resumed_at_bytes: u64,
+    /// Bytes of the blocks found to differ so far.
+    pub different_bytes: u64,
+    /// Of those found, bytes still marked: the others have been made equal meanwhile.
+    pub marked_bytes: u64,
+}
+
+/// Whether a verify came to its end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum VerifyRunState {
+    /// It is under way.
+    Running,
+    /// Every block was compared.
+    Completed,
+    /// It was stopped before its end.
+    Stopped,
 }
 
 /// Generations, in hexadecimal as they are shown everywhere.
@@ -104,11 +141,16 @@ pub struct DecisionDetail {
     pub rule: String,
     /// What followed for this node, in words.
     pub verdict: String,
+    /// Why, in one sentence.
+    #[serde(default)]
+    pub sentence: String,
 }
 
-impl From<&SyncDecision> for DecisionDetail {
-    fn from(decision: &SyncDecision) -> Self {
-        DecisionDetail { rule: decision.rule.to_string(), verdict: verdict_words(decision) }
+impl DecisionDetail {
+    /// A decision, with the sentence that explains it.
+    pub fn new(decision: &SyncDecision, sentence: &str) -> Self {
+        let (rule, verdict) = (decision.rule.to_string(), verdict_words(decision));
+        DecisionDetail { rule, verdict, sentence: sentence.to_owned() }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Events: what happened, one JSON object a line.
 
+use super::SplitBrainVolume;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -28,6 +29,9 @@ pub struct Event {
     /// Bytes it is about.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub bytes: Option<u64>,
+    /// Of a split brain that was found: who went on since when, and how far.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub split_brain: Option<SplitBrainVolume>,
 }
 
 impl fmt::Display for Event {
@@ -85,6 +89,7 @@ mod tests {
             to: Some("UpToDate".into()),
             reason: Some("handshake".into()),
             bytes: None,
+            split_brain: None,
         };
         assert_eq!(event.to_string(), "T vz/0 peer disk: DUnknown -> UpToDate (handshake)");
         let json = serde_json::to_string(&event).unwrap();

@@ -15,21 +15,23 @@ mod detail;
 mod error;
 mod event;
 mod latency;
+mod split_brain;
 mod status;
 mod units;
 mod verb;
 
 pub use adjust::{AdjustAnswer, AdjustRequest, ChangeKind, ResourceChange, SettingChange};
-pub use detail::{DecisionDetail, Detail, GenerationsDetail, VolumeDetail};
+pub use detail::{DecisionDetail, Detail, GenerationsDetail, VerifyRunDetail, VerifyRunState, VolumeDetail};
 pub use error::{ApiError, ConfigProblem, ErrorKind, ExitCode};
 pub use event::{Event, format_time};
 pub use latency::{Histogram, Histograms, LatencyStatus};
+pub use split_brain::{ApartNode, SplitBrainStatus, SplitBrainVolume};
 pub use status::{
     ComparedStatus, DriverStatus, ForwardingStatus, IoStatus, PacingStatus, PeerStatus, ResourceStatus, ResyncRole,
     ResyncStatus, Status, VerifyStatus, VolumeStatus,
 };
 pub use units::format_bytes;
-pub use verb::{PlanEntry, Verb, VerbAnswer, VerbRequest};
+pub use verb::{PlanEntry, Verb, VerbAnswer, VerbRequest, VerifiedVolume};
 
 /// The largest body of a request, in bytes.
 pub const REQUEST_BODY_LENGTH_MAX: usize = 64 << 10;

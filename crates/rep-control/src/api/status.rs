@@ -1,6 +1,6 @@
 //! `status --json`: the fields that scripts use, exactly the contract's.
 
-use super::LatencyStatus;
+use super::{DecisionDetail, LatencyStatus, SplitBrainStatus};
 use rep_types::{ConnectionState, DiskState, ReplicationState, Role};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -42,6 +42,13 @@ pub struct ResourceStatus {
     /// The peer's device is open, and its requests are forwarded to this node.
     #[serde(default, skip_serializing_if = "is_false")]
     pub peer_forwards: bool,
+    /// While the nodes are in split brain: who went on since when, and how far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split_brain: Option<SplitBrainStatus>,
+    /// Whether a block device that a daemon left behind waits to be answered: for this node to be Primary, or for the resource to be
+    /// up.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub device_left_behind: bool,
     /// How long gathered sends to the peer took since the resource came up: `sent`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub latency: BTreeMap<String, LatencyStatus>,
@@ -89,15 +96,24 @@ pub struct VolumeStatus {
     pub open: bool,
     /// This node's disk.
     pub disk: DiskState,
+    /// Milliseconds the oldest of the operations this node's disk hasn't answered has been under way; `None`: none is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_unanswered_ms: Option<u64>,
+    /// Operations of a disk this node let go of that haven't come back: while there are any, none can be attached.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub old_operations: u32,
     /// The peer's disk.
     pub peer_disk: DiskState,
     /// What runs between the disks.
     pub replication: ReplicationState,
     /// Bytes that differ, or may.
     pub out_of_sync_bytes: u64,
+    /// What the last handshake decided, by which rule, and why; not there before one, and not for a plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_decision: Option<DecisionDetail>,
     /// A resync under way or paused.
     pub resync: Option<ResyncStatus>,
-    /// An online verify that this node leads.
+    /// An online verify under way, whichever node leads it (`replication` tells).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verify: Option<VerifyStatus>,
     /// The driver of the block device, while there is one.
@@ -111,6 +127,11 @@ pub struct VolumeStatus {
     /// How long the parts of clients' requests took since the resource came up, by name (`repctl top`).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub latency: BTreeMap<String, LatencyStatus>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde asks
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// The driver of a block device, as it was found on this kernel.
@@ -133,12 +154,27 @@ pub struct VerifyStatus {
     pub total_bytes: u64,
     /// Bytes compared.
     pub done_bytes: u64,
-    /// Bytes of the blocks found to differ.
+    /// Bytes of the blocks found to differ; on the node that doesn't lead, since it began or went on.
     pub different_bytes: u64,
-    /// Bytes a second since it began.
+    /// Bytes a second since it began or went on.
     pub rate_bytes_per_s: u64,
-    /// Seconds to go at that rate; `None` while there is none.
+    /// Seconds to go at that rate; `None` while there is none, and while it is halted.
     pub eta_s: Option<u64>,
+    /// Whether it is halted by `pause-sync`.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub halted: bool,
+}
+
+fn percent_of(done_bytes: u64, total_bytes: u64) -> Option<u64> {
+    let done = u128::from(done_bytes.min(total_bytes)) * 100;
+    done.checked_div(u128::from(total_bytes)).map(|percent| percent as u64)
+}
+
+impl VerifyStatus {
+    /// How much is compared, from 0 to 100.
+    pub fn percent(&self) -> u64 {
+        percent_of(self.done_bytes, self.total_bytes).unwrap_or(100)
+    }
 }
 
 /// Which side of a resync this node is.
@@ -202,8 +238,7 @@ pub struct ComparedStatus {
 impl ResyncStatus {
     /// How much is done, from 0 to 100.
     pub fn percent(&self) -> u64 {
-        let done = self.done_bytes.min(self.total_bytes);
-        (u128::from(done) * 100).checked_div(u128::from(self.total_bytes)).map_or(100, |percent| percent as u64)
+        percent_of(self.done_bytes, self.total_bytes).unwrap_or(100)
     }
 }
 
@@ -248,6 +283,16 @@ mod tests {
         assert_eq!(serde_json::to_string(&resync).unwrap(), text);
         assert_eq!(resync.percent(), 42);
         assert_eq!(ResyncStatus { total_bytes: 0, ..resync }.percent(), 100);
+    }
+
+    #[test]
+    fn a_verify_says_so_behind_its_fields_when_it_is_halted() {
+        let text =
+            r#"{"total_bytes":100,"done_bytes":42,"different_bytes":0,"rate_bytes_per_s":7,"eta_s":8,"halted":true}"#;
+        let verify: VerifyStatus = serde_json::from_str(text).unwrap();
+        assert_eq!((serde_json::to_string(&verify).unwrap().as_str(), verify.percent()), (text, 42));
+        let running = VerifyStatus { halted: false, ..verify };
+        assert_eq!(serde_json::to_string(&running).unwrap(), text.replace(r#","halted":true"#, ""));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What can be asked for: the verbs, their options, their answers.
 
+use super::VerifyRunDetail;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -134,6 +135,19 @@ pub struct VerbAnswer {
     /// `connect` with `plan`: what it would do, one entry a volume.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub plan: Option<Vec<PlanEntry>>,
+    /// `verify`, once it was waited for: what it came to, one entry a volume.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub verified: Option<Vec<VerifiedVolume>>,
+}
+
+/// What the verify of a volume came to.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct VerifiedVolume {
+    /// The volume's number.
+    pub volume: u16,
+    /// How the verify stands.
+    #[serde(flatten)]
+    pub run: VerifyRunDetail,
 }
 
 /// What a connection would do with a volume.

@@ -17,13 +17,25 @@ pub fn differences(old: &ResourceConfig, new: &ResourceConfig, node: &str) -> Ve
     changed.map(change).collect()
 }
 
+/// What changes under way: it is looked up whenever it counts, and nothing else hangs on it.
+const UNDER_WAY: [&str; 8] = [
+    "start",
+    "disk-timeout",
+    "on-io-error",
+    "net.timeout",
+    "net.ping-interval",
+    "net.ping-timeout",
+    "net.ko-count",
+    "resync.max-rate",
+];
+
 /// Whether the resource must go down and come up for a setting to count. What the other node does with its disks is
 /// nothing to this one; where it can be reached is.
 fn needs_restart(key: &str, node: &str) -> bool {
     let Some(of_node) = key.strip_prefix("node.") else {
         // Whether that one is asked at all the data thread is told when it starts.
         return key == "handlers.before-resync-target"
-            || key != "start" && !["handlers.", "links."].iter().any(|free| key.starts_with(free));
+            || !UNDER_WAY.contains(&key) && !["handlers.", "links."].iter().any(|free| key.starts_with(free));
     };
     let own = of_node.strip_prefix(node).is_some_and(|rest| rest.starts_with('.'));
     own || of_node.ends_with(".address")
@@ -46,7 +58,15 @@ mod tests {
     #[test]
     fn what_differs_is_told_with_what_it_takes() {
         assert_eq!(told("x", "x"), []);
-        assert_eq!(told("'6s'", "'7s'"), [("net.timeout".into(), true)]);
+        assert_eq!(told("'6s'", "'7s'"), [("net.timeout".into(), false)]);
+        assert_eq!(
+            told("[resource.vz.net]", "[resource.vz]\nfencing='resource-only'\n[resource.vz.net]"),
+            [("fencing".into(), true)]
+        );
+        assert_eq!(
+            told("[resource.vz.net]", "[resource.vz]\nresync.max-rate='1M'\n[resource.vz.net]"),
+            [("resync.max-rate".into(), false)]
+        );
         assert_eq!(told("'/a'", "'/c'"), [("node.a.volume.0.disk".into(), true)]);
         assert_eq!(told("'/b'", "'/c'"), [("node.b.volume.0.disk".into(), false)]);
         assert_eq!(told("0.2:1", "0.3:1"), [("node.b.address".into(), true)]);

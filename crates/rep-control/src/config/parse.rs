@@ -22,6 +22,9 @@ use toml::de::DeTable;
 /// The least a resync may be limited to; a smaller number is a forgotten unit.
 const RATE_BYTES_PER_S_MIN: u64 = 64 << 10;
 
+/// The least `disk-timeout`.
+const DISK_TIMEOUT_MIN: Duration = Duration::from_secs(2);
+
 /// Words of a handler's command line, the program included.
 const HANDLER_WORDS_MAX: usize = 64;
 
@@ -96,6 +99,8 @@ fn resource(name: &str, mut t: Table<'_>, all: &mut Parsed, problems: &mut Vec<P
     let durability = word(&mut t, "durability", Durability::WORDS, problems);
     let fencing = word(&mut t, "fencing", Fencing::WORDS, problems);
     let on_io_error = word(&mut t, "on-io-error", OnIoError::WORDS, problems);
+    let disk_timeout =
+        parsed(&mut t, "disk-timeout", parse_disk_timeout, problems).map_or(Duration::ZERO, |(it, _)| it);
     let on_no_data = word(&mut t, "on-no-data", OnNoData::WORDS, problems);
     let place = t.place();
     let handlers = t.table("handlers", problems).map(|table| handlers(table, problems)).unwrap_or_default();
@@ -121,6 +126,7 @@ fn resource(name: &str, mut t: Table<'_>, all: &mut Parsed, problems: &mut Vec<P
         durability,
         fencing,
         on_io_error,
+        disk_timeout,
         on_no_data,
         handlers,
         net,
@@ -201,12 +207,33 @@ fn resync(mut table: Table<'_>, problems: &mut Vec<Problem>) -> ResyncConfig {
 
 fn split_brain(mut table: Table<'_>, problems: &mut Vec<Problem>) -> SplitBrainConfig {
     let config = SplitBrainConfig {
-        after_0_primaries: word(&mut table, "after-0-primaries", SplitBrainPolicy::AFTER_0, problems),
-        after_1_primary: word(&mut table, "after-1-primary", SplitBrainPolicy::AFTER_1, problems),
-        after_2_primaries: word(&mut table, "after-2-primaries", SplitBrainPolicy::AFTER_2, problems),
+        after_0_primaries: policy(&mut table, "after-0-primaries", SplitBrainPolicy::AFTER_0, problems),
+        after_1_primary: policy(&mut table, "after-1-primary", SplitBrainPolicy::AFTER_1, problems),
+        after_2_primaries: policy(&mut table, "after-2-primaries", SplitBrainPolicy::AFTER_2, problems),
     };
     table.finish(problems);
     config
+}
+
+/// A split-brain policy. Who brings one of DRBD's that isn't offered is told why.
+fn policy(
+    table: &mut Table<'_>,
+    key: &'static str,
+    words: &[(&str, SplitBrainPolicy)],
+    problems: &mut Vec<Problem>,
+) -> SplitBrainPolicy {
+    let Some(value) = table.value(key) else { return SplitBrainPolicy::default() };
+    let Some(text) = value.string(problems) else { return SplitBrainPolicy::default() };
+    if let Some((_, policy)) = words.iter().find(|(word, _)| *word == text) {
+        return *policy;
+    }
+    let names: Vec<_> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+    let problem = value.problem(&format!("\"{text}\" can't stand here"), format!("expected: {}", names.join(", ")));
+    problems.push(match SplitBrainPolicy::why_not_offered(text) {
+        Some(why) => problem.help(why),
+        None => problem,
+    });
+    SplitBrainPolicy::default()
 }
 
 fn archive(table: &mut Table<'_>, problems: &mut Vec<Problem>) -> ArchiveConfig {
@@ -396,6 +423,13 @@ fn required<T>(
         return None;
     }
     parsed(table, key, parse, problems)
+}
+
+/// Whole disks are busy for moments: less than the least would be a trap.
+fn parse_disk_timeout(text: &str) -> Result<Duration, String> {
+    value::parse_duration(text).filter(|timeout| timeout.is_zero() || *timeout >= DISK_TIMEOUT_MIN).ok_or_else(|| {
+        "\"0\": never; or a duration from 2s to 24h, longer than the disk ever takes, as \"60s\"".to_owned()
+    })
 }
 
 /// A duration that isn't 0.

@@ -9,6 +9,7 @@ use super::types::{
 use super::value::{format_duration, format_size};
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
+use std::time::Duration;
 
 impl Config {
     /// The configuration as one TOML file. Keys that have their default value are left out unless `defaults`.
@@ -69,6 +70,7 @@ impl Writer {
             out.key("durability", resource.durability, Some(&Durability::default()));
             out.key("fencing", resource.fencing, Some(&Fencing::default()));
             out.key("on-io-error", resource.on_io_error, Some(&OnIoError::default()));
+            out.key("disk-timeout", format_duration(resource.disk_timeout), Some(&format_duration(Duration::ZERO)));
             out.key("on-no-data", resource.on_no_data, Some(&OnNoData::default()));
             let default = ArchiveConfig::default().directory_words();
             out.key("archive-dir", resource.archive.directory_words(), Some(&default));

@@ -240,3 +240,27 @@ fn links_lead_into_the_volume() {
         assert_eq!(problems_of(&with(wrong)).len(), 1, "{wrong}");
     }
 }
+
+/// DRBD's names that aren't offered say why, each in each place, and what to do instead; others only what is expected.
+#[test]
+fn a_policy_of_drbd_s_that_is_not_offered_says_why() {
+    let told = |key: &str, name: &str| {
+        let text = format!("{GOOD}\n[resource.vz.split-brain]\n{key} = \"{name}\"\n");
+        parse("/etc/repd/repd.toml", text.as_bytes()).unwrap_err().render(false)
+    };
+    for key in ["after-0-primaries", "after-1-primary", "after-2-primaries"] {
+        for (name, why) in [
+            ("violently-as0p", "it may give up a Primary's data"),
+            ("call-pri-lost-after-sb", "it takes a Primary down to give up its data"),
+            ("discard-node-beta", "a node's name says nothing of whose data are worth more"),
+            ("discard-local", "a node's name says nothing of whose data are worth more"),
+            ("discard-remote", "a node's name says nothing of whose data are worth more"),
+        ] {
+            let shown = told(key, name);
+            let said = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(said.contains(&format!("{key}: \"{name}\" can't stand here")), "{shown}");
+            assert!(said.contains(why) && said.contains("\"disconnect\""), "{shown}");
+        }
+        assert!(!told(key, "discard-everything").contains("a node's name"), "it is no name of DRBD's");
+    }
+}

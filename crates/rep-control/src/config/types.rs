@@ -23,6 +23,11 @@ impl Config {
         self.resources.iter().find(|resource| resource.name.as_str() == name)
     }
 
+    /// Whether a volume is a block device of the kernel, on either node.
+    pub fn has_kernel_devices(&self) -> bool {
+        self.resources.iter().any(ResourceConfig::has_kernel_devices)
+    }
+
     /// The resources that have a node of that name.
     pub fn resources_of<'a>(&'a self, node: &'a str) -> impl Iterator<Item = &'a ResourceConfig> {
         self.resources.iter().filter(move |resource| resource.node(node).is_some())
@@ -70,6 +75,8 @@ pub struct ResourceConfig {
     pub fencing: Fencing,
     /// What becomes of a disk that answers a read or a write with an error.
     pub on_io_error: OnIoError,
+    /// A disk that doesn't answer for so long counts as failed, if good data stay in reach; zero: never.
+    pub disk_timeout: Duration,
     /// What becomes of client I/O while no good data is in reach.
     pub on_no_data: OnNoData,
     /// The link.
@@ -89,6 +96,11 @@ pub struct ResourceConfig {
 }
 
 impl ResourceConfig {
+    /// Whether a volume is a block device of the kernel, on either node.
+    pub fn has_kernel_devices(&self) -> bool {
+        self.nodes.iter().flat_map(|node| &node.volumes).any(|volume| volume.device.is_of_kernel())
+    }
+
     /// The node of that name.
     pub fn node(&self, name: &str) -> Option<&NodeConfig> {
         self.nodes.iter().find(|node| node.name.as_str() == name)
@@ -285,6 +297,9 @@ words! {
     }
 }
 
+const NOT_BY_NAME: &str = "a node's name says nothing of whose data are worth more; see 'repctl split-brain RES show' for what each wrote, \
+    then run 'repctl split-brain RES resolve --keep NODE'";
+
 impl SplitBrainPolicy {
     /// What `after-0-primaries` can be.
     pub const AFTER_0: &'static [(&'static str, SplitBrainPolicy)] = &[
@@ -302,6 +317,23 @@ impl SplitBrainPolicy {
     ];
     /// What `after-2-primaries` can be: a Primary's data is never given up without the operator.
     pub const AFTER_2: &'static [(&'static str, SplitBrainPolicy)] = &[("disconnect", Self::Disconnect)];
+
+    /// Why a policy of DRBD's isn't offered (decision 28); `None`: it is no name of DRBD's, or it is.
+    pub fn why_not_offered(name: &str) -> Option<&'static str> {
+        match name {
+            "violently-as0p" => Some(
+                "it may give up a Primary's data, in use and read by its clients; that is never done. \"consensus\" does as \
+                 after-0-primaries says where that gives up the Secondary's",
+            ),
+            "call-pri-lost-after-sb" => Some(
+                "it takes a Primary down to give up its data; that is never done without you: run 'repctl secondary RES' on the \
+                 one whose data may go, then 'repctl split-brain RES resolve --keep NODE'",
+            ),
+            "discard-local" | "discard-remote" => Some(NOT_BY_NAME),
+            name if name.starts_with("discard-node-") => Some(NOT_BY_NAME),
+            _ => None,
+        }
+    }
 }
 
 /// The link to the peer.
@@ -464,6 +496,13 @@ pub enum Device {
     NbdUnix(PathBuf),
     /// An NBD export on a TCP address.
     NbdTcp(SocketAddr),
+}
+
+impl Device {
+    /// Whether it is a block device of this kernel, which outlives the daemon.
+    pub fn is_of_kernel(&self) -> bool {
+        matches!(self, Device::Ublk | Device::NbdKernel)
+    }
 }
 
 impl fmt::Display for Device {

@@ -12,7 +12,8 @@ pub fn explain(decision: SyncDecision) -> &'static str {
     match rule {
         SyncRule::NoDisk => "one of the two nodes has no disk attached: there is nothing to compare or to copy",
         SyncRule::JustCreatedBoth => {
-            "both nodes are new and neither holds data yet: make the one whose data counts Primary with --force"
+            "both nodes are new and neither holds data: nothing is copied until one of them is made Primary with --force, \
+             or new-generation --clear-bitmap takes them for equal"
         }
         SyncRule::JustCreatedSelf => "this node is new: the peer fills it, every block",
         SyncRule::JustCreatedPeer => "the peer is new: this node fills it, every block",

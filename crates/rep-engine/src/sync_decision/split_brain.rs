@@ -15,6 +15,7 @@ use rep_types::ByBitmapOrFull::ByBitmap;
 use rep_types::SyncVerdict::{Refuse, Source, Target};
 use rep_types::{AfterOnePrimary, AfterZeroPrimaries, ByBitmapOrFull, Role, SyncDecision, SyncRefusal, SyncRule};
 use rep_wire::OperatorWord;
+use std::fmt;
 
 /// Whose data is given up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,24 +24,73 @@ enum Victim {
     Peers,
 }
 
+/// Why a split brain is left to the operator.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Unsettled {
+    /// The policy for these roles is `disconnect`.
+    NoPolicy,
+    /// The two nodes told different policies. A node that had found the split brain before tells `disconnect`.
+    PoliciesDiffer,
+    /// Both are Primary.
+    TwoPrimaries,
+    /// The policy can't tell the two apart: both wrote, or how much isn't known.
+    NoVictim,
+    /// A Primary's data would have to be given up.
+    VictimIsPrimary,
+    /// The operator said different things on the two nodes.
+    WordsContradict,
+}
+
+impl fmt::Display for Unsettled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoPolicy => "no-policy",
+            Self::PoliciesDiffer => "policies-differ",
+            Self::TwoPrimaries => "two-primaries",
+            Self::NoVictim => "no-victim",
+            Self::VictimIsPrimary => "victim-is-primary",
+            Self::WordsContradict => "words-contradict",
+        })
+    }
+}
+
 pub(super) fn split_brain(
     rule: SyncRule,
     extent: ByBitmapOrFull,
     mine: SyncSide<'_>,
     peer: SyncSide<'_>,
 ) -> SyncDecision {
-    let words = (on_split_brain(mine.view.word), on_split_brain(peer.view.word));
-    let victim = if words == (OperatorWord::None, OperatorWord::None) {
-        by_policy(extent, mine, peer)
-    } else {
-        by_word(words.0, words.1)
-    };
-    let verdict = match victim {
-        Some(Victim::Mine) if mine.role == Role::Secondary => Target(extent),
-        Some(Victim::Peers) if peer.role == Role::Secondary => Source(extent),
-        _ => Refuse(SyncRefusal::SplitBrain),
+    let verdict = match victim(extent, mine, peer) {
+        Ok(Victim::Mine) => Target(extent),
+        Ok(Victim::Peers) => Source(extent),
+        Err(_) => Refuse(SyncRefusal::SplitBrain),
     };
     decision(rule, verdict)
+}
+
+/// Why what [`decide_sync`](super::decide_sync) decided of the same two sides leaves a split brain to the operator; `None`: it
+/// isn't a split brain, or is settled. Both sides come to the same.
+pub fn unsettled(decided: SyncDecision, mine: SyncSide<'_>, peer: SyncSide<'_>) -> Option<Unsettled> {
+    let extent = match (decided.rule, decided.verdict) {
+        (SyncRule::SplitBrainBitmap, Refuse(SyncRefusal::SplitBrain)) => ByBitmap,
+        (SyncRule::SplitBrainHistory, Refuse(SyncRefusal::SplitBrain)) => ByBitmapOrFull::Full,
+        _ => return None,
+    };
+    victim(extent, mine, peer).err()
+}
+
+fn victim(extent: ByBitmapOrFull, mine: SyncSide<'_>, peer: SyncSide<'_>) -> Result<Victim, Unsettled> {
+    let words = (on_split_brain(mine.view.word), on_split_brain(peer.view.word));
+    let victim = if words == (OperatorWord::None, OperatorWord::None) {
+        by_policy(extent, mine, peer)?
+    } else {
+        by_word(words.0, words.1).ok_or(Unsettled::WordsContradict)?
+    };
+    let gives_way = match victim {
+        Victim::Mine => mine,
+        Victim::Peers => peer,
+    };
+    if gives_way.role == Role::Secondary { Ok(victim) } else { Err(Unsettled::VictimIsPrimary) }
 }
 
 /// What was said of a repair says nothing of a split brain.
@@ -60,20 +110,23 @@ fn by_word(mine: OperatorWord, peer: OperatorWord) -> Option<Victim> {
     }
 }
 
-fn by_policy(extent: ByBitmapOrFull, mine: SyncSide<'_>, peer: SyncSide<'_>) -> Option<Victim> {
-    if mine.policies != peer.policies {
-        return None;
-    }
-    let wanted = || after_0_primaries(mine.policies.after_0_primaries, extent, mine, peer);
+fn by_policy(extent: ByBitmapOrFull, mine: SyncSide<'_>, peer: SyncSide<'_>) -> Result<Victim, Unsettled> {
+    let wanted = || match mine.policies.after_0_primaries {
+        AfterZeroPrimaries::Disconnect => Err(Unsettled::NoPolicy),
+        policy => after_0_primaries(policy, extent, mine, peer).ok_or(Unsettled::NoVictim),
+    };
     match (mine.role, peer.role) {
+        // No policy goes so far, whichever it is.
+        (Role::Primary, Role::Primary) => Err(Unsettled::TwoPrimaries),
+        _ if mine.policies != peer.policies => Err(Unsettled::PoliciesDiffer),
         (Role::Secondary, Role::Secondary) => wanted(),
-        (Role::Primary, Role::Primary) => None,
         (role, _) => {
             let secondary = if role == Role::Secondary { Victim::Mine } else { Victim::Peers };
             match mine.policies.after_1_primary {
-                AfterOnePrimary::Disconnect => None,
-                AfterOnePrimary::DiscardSecondary => Some(secondary),
-                AfterOnePrimary::Consensus => wanted().filter(|victim| *victim == secondary),
+                AfterOnePrimary::Disconnect => Err(Unsettled::NoPolicy),
+                AfterOnePrimary::DiscardSecondary => Ok(secondary),
+                AfterOnePrimary::Consensus if wanted()? == secondary => Ok(secondary),
+                AfterOnePrimary::Consensus => Err(Unsettled::VictimIsPrimary),
             }
         }
     }

@@ -60,7 +60,7 @@ fn a_disk_that_comes_under_a_connection_waits_for_the_handshake() {
     assert!(pair.superblock(0, 0).peer_outdated);
     pair.command(0, Command::Demote);
     pair.run();
-    pair.command(0, Command::Detach { volume: VOLUME });
+    pair.command(0, Command::Detach { volume: VOLUME, force: false });
     pair.command(1, Command::Connect { discard_my_data: false });
     pair.run();
     pair.connect();
@@ -120,7 +120,7 @@ fn a_disk_that_was_away_while_the_peer_went_on_is_not_good_for_what_it_says_of_t
 #[test]
 fn a_write_during_the_handshake_for_a_disk_that_came_back_is_on_both() {
     let mut pair = Pair::in_sync(1);
-    pair.command(0, Command::Detach { volume: VolumeNumber(0) });
+    pair.command(0, Command::Detach { volume: VolumeNumber(0), force: false });
     pair.run();
     pair.command(0, Command::Promote { force: false });
     pair.run();
@@ -162,7 +162,7 @@ fn a_loss_of_power_before_the_first_generation_is_settled_by_it() {
 #[test]
 fn a_write_that_waits_for_the_log_counts_when_the_peer_brings_its_disk() {
     let mut pair = Pair::with_primary(1);
-    pair.command(0, Command::Detach { volume: VOLUME });
+    pair.command(0, Command::Detach { volume: VOLUME, force: false });
     pair.run();
     pair.hold(1, Kind::Meta, 0);
     let write = pair.write(0, 0, 5);
@@ -186,7 +186,7 @@ fn a_disk_just_attached_takes_no_write_meant_for_the_one_before() {
     pair.hold_wire(0);
     let write = pair.write(0, 0, 5);
     pair.run();
-    pair.command(1, Command::Detach { volume: VOLUME });
+    pair.command(1, Command::Detach { volume: VOLUME, force: false });
     pair.run();
     assert_eq!(pair.volume(1, 0).disk, DiskState::Diskless);
     assert_eq!(pair.answer(0, write), Some(Ok(())), "marked, and answered");

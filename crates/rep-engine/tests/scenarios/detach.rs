@@ -13,7 +13,7 @@ const VOLUME: VolumeNumber = VolumeNumber(0);
 fn a_disk_being_detached_is_never_told_as_being_there() {
     let mut pair = Pair::with_primary(2);
     pair.hold(1, Kind::Meta, 1);
-    pair.command(1, Command::Detach { volume: VolumeNumber(1) });
+    pair.command(1, Command::Detach { volume: VolumeNumber(1), force: false });
     pair.run();
     assert_eq!(pair.volume(0, 1).peer_disk, DiskState::Diskless);
     pair.hold(1, Kind::Data, 0);
@@ -37,7 +37,7 @@ fn a_disk_being_detached_is_never_told_as_being_there() {
 fn a_disk_being_detached_is_not_verified() {
     let mut pair = Pair::with_primary(1);
     pair.hold(1, Kind::Meta, 0);
-    pair.command(1, Command::Detach { volume: VOLUME });
+    pair.command(1, Command::Detach { volume: VOLUME, force: false });
     let verify = pair.command(1, Command::Verify { volume: VOLUME, repair_from: None });
     assert_eq!(pair.outcome(1, verify), Some(Err(CommandError::Refused(Refusal::Diskless))));
     pair.run();
@@ -50,7 +50,7 @@ fn a_disk_being_detached_is_not_verified_for_the_peer() {
     let mut pair = Pair::with_primary(1);
     pair.hold(1, Kind::Meta, 0);
     pair.hold_wire(1);
-    pair.command(1, Command::Detach { volume: VOLUME });
+    pair.command(1, Command::Detach { volume: VOLUME, force: false });
     pair.command(0, Command::Verify { volume: VOLUME, repair_from: None });
     pair.write(0, 0, 0);
     pair.run();
@@ -67,7 +67,7 @@ fn a_disk_being_detached_is_not_verified_for_the_peer() {
 fn a_clean_end_is_recorded_after_a_flush() {
     let mut pair = Pair::with_primary(1);
     pair.hold(1, Kind::Flush, 0);
-    let detach = pair.command(1, Command::Detach { volume: VOLUME });
+    let detach = pair.command(1, Command::Detach { volume: VOLUME, force: false });
     pair.run();
     assert_eq!(pair.outcome(1, detach), None);
     assert_ne!(pair.superblock(1, 0).attached_boot, BootId::NONE, "recorded as clean before the flush");
@@ -81,7 +81,7 @@ fn a_clean_end_is_recorded_after_a_flush() {
 fn a_detach_whose_flush_fails_is_no_clean_end() {
     let mut pair = Pair::with_primary(1);
     pair.hold(1, Kind::Flush, 0);
-    pair.command(1, Command::Detach { volume: VOLUME });
+    pair.command(1, Command::Detach { volume: VOLUME, force: false });
     pair.run();
     pair.fail_held(1, Kind::Flush, 0);
     assert_eq!(pair.volume(1, 0).disk, DiskState::Diskless);
@@ -94,7 +94,7 @@ fn a_detach_whose_flush_fails_is_no_clean_end() {
 #[test]
 fn a_word_to_start_for_a_disk_just_let_go_of_is_no_breach() {
     let mut pair = Pair::with_primary(1);
-    pair.command(0, Command::Detach { volume: VOLUME });
+    pair.command(0, Command::Detach { volume: VOLUME, force: false });
     pair.run();
     pair.hold(1, Kind::Flush, 0);
     pair.attach(0, 0);
@@ -102,7 +102,7 @@ fn a_word_to_start_for_a_disk_just_let_go_of_is_no_breach() {
     assert_eq!(pair.volume(0, 0).replication, ReplicationState::SyncTarget);
     pair.hold_wire(1);
     pair.let_go(1, Kind::Flush, 0);
-    pair.command(0, Command::Detach { volume: VOLUME });
+    pair.command(0, Command::Detach { volume: VOLUME, force: false });
     let write = pair.write(0, 0, 1);
     pair.run();
     assert_eq!(pair.volume(0, 0).disk, DiskState::Diskless);

@@ -225,7 +225,7 @@ fn answers_that_wait_become_errors_when_the_disk_goes_as_well() {
     pair.run();
     pair.cut();
     pair.hold(0, Kind::Flush, 0);
-    let other = pair.command(0, Command::Detach { volume: VOLUME });
+    let other = pair.command(0, Command::Detach { volume: VOLUME, force: false });
     assert_eq!(pair.outcome(0, other), Some(Err(CommandError::Refused(Refusal::OnlyGoodCopy))));
     pair.hold(0, Kind::Meta, 0);
     pair.fence_answers(0, FenceAnswer::PeerFenced);
@@ -250,7 +250,7 @@ fn who_has_said_that_it_leaves_a_primary_is_outdated_whatever_it_hears() {
 /// alpha, a Primary, has just been filled by beta; the word of that is on its way.
 fn primary_filled_unheard() -> Pair {
     let mut pair = with_primary(Fencing::ResourceAndStonith);
-    pair.command(0, Command::Detach { volume: VOLUME });
+    pair.command(0, Command::Detach { volume: VOLUME, force: false });
     pair.write(0, 0, 1);
     pair.run();
     pair.hold(0, Kind::Flush, 0);
@@ -371,7 +371,7 @@ fn a_generation_that_is_owed_waits_for_the_end_of_a_handshake() {
 fn a_target_that_is_primary_is_fenced_before_its_source_is_promoted() {
     let mut pair = with_primary(Fencing::ResourceAndStonith);
     pair.command(1, Command::PauseSync { volume: VOLUME, paused: true });
-    pair.command(0, Command::Detach { volume: VOLUME });
+    pair.command(0, Command::Detach { volume: VOLUME, force: false });
     pair.attach(0, 0);
     pair.run();
     assert_eq!((pair.volume(0, 0).disk, pair.snapshot(0).role), (DiskState::Inconsistent, Role::Primary));

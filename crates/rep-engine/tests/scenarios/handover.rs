@@ -1,4 +1,4 @@
-//! The role is handed over under an open device: what may go wrong on the way, and to requests that are forwarded (decision 27).
+//! The role is handed over under an open device: what may go wrong on the way, and to requests that are forwarded (decision 31).
 
 use crate::pair::{Kind, Pair};
 use rep_engine::{Command, CommandError, CommandOutcome, IoSuspension};
@@ -216,7 +216,7 @@ fn it_is_refused_where_it_cant_go_well() {
     };
     let mut pair = Pair::with_primary(1);
     refused(&mut pair, 1, Refusal::NotPrimary);
-    pair.command(1, Command::Detach { volume: rep_types::VolumeNumber(0) });
+    pair.command(1, Command::Detach { volume: rep_types::VolumeNumber(0), force: false });
     pair.run();
     refused(&mut pair, 0, Refusal::PeerNotUpToDate);
     pair.attach(1, 0);

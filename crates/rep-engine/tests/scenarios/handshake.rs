@@ -20,7 +20,7 @@ fn a_clean_end_after_a_crash_of_the_daemon_lost_nothing() {
     assert_eq!(pair.answer(0, write), Some(Ok(())));
     pair.kill(0);
     pair.reboot(1);
-    pair.command(0, Command::Detach { volume: VOLUME });
+    pair.command(0, Command::Detach { volume: VOLUME, force: false });
     pair.run();
     pair.attach(0, 0);
     pair.run();
@@ -138,10 +138,10 @@ fn a_word_in_the_middle_of_a_meeting_counts_at_the_next() {
 #[test]
 fn a_lost_disk_told_of_in_the_middle_of_a_handshake_counts_at_the_next() {
     let mut pair = Pair::with_primary(2);
-    pair.command(1, Command::Detach { volume: VolumeNumber(0) });
+    pair.command(1, Command::Detach { volume: VolumeNumber(0), force: false });
     pair.run();
     pair.hold_wire(0);
-    pair.command(0, Command::Detach { volume: VolumeNumber(1) });
+    pair.command(0, Command::Detach { volume: VolumeNumber(1), force: false });
     let write = pair.write(0, 1, 0);
     pair.run();
     pair.attach(0, 1);
@@ -221,10 +221,10 @@ fn gone_on_by_force() -> Pair {
 #[test]
 fn a_peers_disk_lost_in_the_middle_of_a_handshake_counts_at_the_next() {
     let mut pair = Pair::with_primary(2);
-    pair.command(0, Command::Detach { volume: VolumeNumber(0) });
+    pair.command(0, Command::Detach { volume: VolumeNumber(0), force: false });
     pair.run();
     (0..2).for_each(|node| pair.hold_wire(node));
-    pair.command(1, Command::Detach { volume: VolumeNumber(1) });
+    pair.command(1, Command::Detach { volume: VolumeNumber(1), force: false });
     let write = pair.write(0, 1, 0);
     pair.run();
     pair.attach(0, 0);
@@ -242,7 +242,7 @@ fn a_peers_disk_lost_in_the_middle_of_a_handshake_counts_at_the_next() {
 #[test]
 fn a_negative_answer_in_the_middle_of_a_handshake_counts_at_the_next() {
     let mut pair = Pair::with_primary(2);
-    pair.command(0, Command::Detach { volume: VolumeNumber(0) });
+    pair.command(0, Command::Detach { volume: VolumeNumber(0), force: false });
     pair.run();
     pair.hold(1, Kind::Data, 1);
     let write = pair.write(0, 1, 0);
@@ -273,7 +273,7 @@ fn assert_fills_peer(mut pair: Pair, write: u64) {
 #[test]
 fn a_generation_for_both_asked_for_in_the_middle_of_a_handshake_counts_at_the_next() {
     let mut pair = Pair::just_created(2);
-    pair.command(1, Command::Detach { volume: VolumeNumber(1) });
+    pair.command(1, Command::Detach { volume: VolumeNumber(1), force: false });
     pair.run();
     pair.hold_wire(1);
     pair.attach(1, 1);

@@ -26,7 +26,7 @@ fn primary(volumes: usize, options: EngineConfig) -> Pair {
 /// alpha, Primary, writes through beta because its own disk is gone; then the link goes.
 fn starved() -> Pair {
     let mut pair = suspending(Fencing::DontCare);
-    pair.command(0, Command::Detach { volume: VOLUME });
+    pair.command(0, Command::Detach { volume: VOLUME, force: false });
     pair.run();
     pair.cut();
     assert_eq!(pair.snapshot(0).io_suspended, Some(IoSuspension::NoData));
@@ -55,7 +55,7 @@ fn what_waits_is_done_when_the_peer_is_back() {
 #[test]
 fn a_write_under_way_when_the_last_data_go_is_done_again() {
     let mut pair = suspending(Fencing::DontCare);
-    pair.command(0, Command::Detach { volume: VOLUME });
+    pair.command(0, Command::Detach { volume: VOLUME, force: false });
     pair.run();
     pair.hold_wire(1);
     let write = pair.write(0, 0, 1);
@@ -183,7 +183,7 @@ fn an_answer_that_waits_for_the_fence_waits_for_data_when_the_disk_goes() {
 fn a_flush_after_the_only_cache_was_lost_says_so_once() {
     for on_no_data in [OnNoData::SuspendIo, OnNoData::IoError] {
         let mut pair = with_policy(1, on_no_data);
-        pair.command(0, Command::Detach { volume: VOLUME });
+        pair.command(0, Command::Detach { volume: VOLUME, force: false });
         pair.run();
         let write = pair.write(0, 0, 1);
         pair.run();
@@ -290,7 +290,7 @@ fn the_end_answers_what_waits() {
 #[test]
 fn without_the_policy_clients_get_errors() {
     let mut pair = Pair::with_primary(1);
-    pair.command(0, Command::Detach { volume: VOLUME });
+    pair.command(0, Command::Detach { volume: VOLUME, force: false });
     pair.run();
     pair.cut();
     let write = pair.write(0, 0, 1);

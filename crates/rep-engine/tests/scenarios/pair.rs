@@ -231,6 +231,11 @@ impl Pair {
 
     // ---- what the test does ----
 
+    /// A node's configuration from the next life of its daemon on.
+    pub fn configure(&mut self, node: usize, edit: impl FnOnce(&mut EngineConfig)) {
+        edit(&mut self.nodes[node].options);
+    }
+
     /// From now on the nodes offer each other nothing beyond the protocol's first version.
     pub fn without_features(&mut self) {
         self.features = 0;
@@ -290,6 +295,14 @@ impl Pair {
     pub fn reboot(&mut self, node: usize) {
         self.nodes[node].boot += 1;
         self.kill(node);
+    }
+
+    /// A node is installed anew: its disks are other ones, with metadata that know nothing.
+    pub fn reinstall(&mut self, node: usize) {
+        for volume in 0..self.volumes {
+            self.nodes[node].metas[volume] = fresh_metadata(node, volume);
+        }
+        self.reboot(node);
     }
 
     /// The daemon is killed and comes up again.
@@ -404,6 +417,23 @@ impl Pair {
     /// How many of these operations are held.
     pub fn held(&self, node: usize, kind: Kind, volume: usize) -> usize {
         self.nodes[node].ops.iter().filter(|op| (op.kind, op.volume) == (kind, volume)).count()
+    }
+
+    /// What is held waits for a buffer, as its engine is told.
+    pub fn queue_held(&mut self, node: usize) {
+        let ios: Vec<IoId> = self.nodes[node].ops.iter().map(|op| op.io).collect();
+        ios.into_iter().for_each(|io| self.feed(node, Event::DiskQueued { io }));
+    }
+
+    /// It has got one, and is with the disk.
+    pub fn begin_held(&mut self, node: usize) {
+        let ios: Vec<IoId> = self.nodes[node].ops.iter().map(|op| op.io).collect();
+        ios.into_iter().for_each(|io| self.feed(node, Event::DiskBegun { io }));
+    }
+
+    /// Bytes a node's volume 0 has got or given by resyncs.
+    pub fn copied(&self, node: usize) -> u64 {
+        self.volume(node, 0).counters.resynced_bytes
     }
 
     /// From now on nothing this node sends arrives.

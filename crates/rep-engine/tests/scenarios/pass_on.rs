@@ -170,7 +170,7 @@ fn a_block_that_can_t_be_read_keeps_the_resync_waiting() {
 #[test]
 fn a_peer_s_client_hears_of_it_too() {
     let mut pair = passing_on(OnNoData::IoError);
-    pair.command(0, Command::Detach { volume: rep_types::VolumeNumber(0) });
+    pair.command(0, Command::Detach { volume: rep_types::VolumeNumber(0), force: false });
     pair.run();
     pair.hold(1, Kind::Data, 0);
     let read = pair.read(0, 0, 3);

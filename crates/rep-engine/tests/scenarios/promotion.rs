@@ -133,7 +133,7 @@ fn who_has_granted_a_promotion_asks_for_none() {
 #[test]
 fn a_promotion_ends_when_the_peers_disk_it_needs_goes_while_it_is_recorded() {
     let mut pair = Pair::in_sync(2);
-    pair.command(1, Command::Detach { volume: VolumeNumber(0) });
+    pair.command(1, Command::Detach { volume: VolumeNumber(0), force: false });
     pair.run();
     pair.hold(1, Kind::Meta, 1);
     let promotion = pair.command(1, Command::Promote { force: false });

@@ -44,7 +44,7 @@ fn nothing_is_answered_before_the_loss_of_the_peer_is_durable() {
 #[test]
 fn a_flush_is_judged_by_the_volume_it_is_for() {
     let mut pair = Pair::with_primary(2);
-    pair.command(0, Command::Detach { volume: VolumeNumber(0) });
+    pair.command(0, Command::Detach { volume: VolumeNumber(0), force: false });
     pair.run();
     let write = pair.write(0, 0, 0);
     pair.run();
@@ -112,7 +112,7 @@ fn an_answer_held_for_one_volume_waits_for_the_loss_of_another() {
     pair.hold_wire(1);
     let write = pair.write(0, 1, 0);
     pair.run();
-    pair.command(0, Command::Detach { volume: VolumeNumber(0) });
+    pair.command(0, Command::Detach { volume: VolumeNumber(0), force: false });
     pair.hold(1, Kind::Meta, 0);
     pair.let_wire_go(1);
     assert_eq!(pair.answer(0, write), None, "held until beta has recorded that alpha's disk is gone");

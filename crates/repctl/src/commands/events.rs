@@ -37,7 +37,8 @@ mod tests {
 
     fn event(resource: &str, volume: Option<u16>, kind: &str) -> Event {
         let (from, to, reason, bytes) = (None, None, None, None);
-        Event { time: "T".into(), resource: resource.into(), volume, kind: kind.into(), from, to, reason, bytes }
+        let (time, resource, kind) = ("T".into(), resource.into(), kind.into());
+        Event { time, resource, volume, kind, from, to, reason, bytes, split_brain: None }
     }
 
     #[test]

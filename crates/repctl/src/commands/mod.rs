@@ -2,6 +2,7 @@
 
 pub mod adjust;
 pub mod config;
+pub mod device_name;
 pub mod documents;
 pub mod events;
 pub mod generations;

@@ -107,7 +107,7 @@ fn waits_for_operator(status: &ResourceStatus) -> Option<Refusal> {
 }
 
 /// Waits until both replicas are identical; gives up when nothing has moved for `--timeout`.
-fn follow(resource: &str, options: &Options) -> Result<(), ApiError> {
+pub fn follow(resource: &str, options: &Options) -> Result<(), ApiError> {
     let mut view = ProgressView::new("resync", options.json);
     let (mut moved, mut before) = (Instant::now(), None);
     loop {

@@ -4,10 +4,8 @@ use super::verb;
 use crate::Failure;
 use crate::cli::{Options, SplitBrainArguments, SplitBrainVerb};
 use crate::output::{print, print_json};
-use crate::terminal::bytes;
-use rep_control::api::{Detail, Verb, VerbRequest, VolumeDetail, format_time};
+use rep_control::api::{Detail, SplitBrainVolume, Verb, VerbRequest};
 use rep_types::{ConnectionState, Refusal};
-use std::time::{Duration, UNIX_EPOCH};
 
 pub fn run(arguments: &SplitBrainArguments, options: &Options) -> Result<(), Failure> {
     match &arguments.verb {
@@ -42,7 +40,8 @@ fn text(detail: &Detail) -> String {
     if detail.connection != ConnectionState::SplitBrain {
         return format!("{}: no split brain (connection: {})\n", detail.name, detail.connection);
     }
-    let volumes: String = detail.volumes.iter().map(|volume| volume_text(detail, volume)).collect();
+    let apart = detail.split_brain.as_ref().map(|apart| apart.volumes.as_slice()).unwrap_or_default();
+    let volumes: String = apart.iter().map(volume_text).collect();
     format!(
         "{0}: split brain: {1} and {2} went on apart\n{volumes}\
          To keep one node's data, run on either of them: repctl split-brain {0} resolve --keep NODE\n\
@@ -52,26 +51,8 @@ fn text(detail: &Detail) -> String {
     )
 }
 
-fn time(unix_ms: u64) -> String {
-    format_time(UNIX_EPOCH + Duration::from_millis(unix_ms))
-}
-
-fn volume_text(detail: &Detail, volume: &VolumeDetail) -> String {
-    let current = |generations: &Option<rep_control::api::GenerationsDetail>| {
-        generations.as_ref().map_or("unknown".to_owned(), |generations| generations.current.clone())
-    };
-    let rule = volume.last_decision.as_ref().map_or("unknown", |decision| decision.rule.as_str());
-    let side = |node: &str, wrote: u64, since: Option<u64>, generation: String| {
-        let since = since.map_or("a moment that isn't known".to_owned(), time);
-        format!("    {node}: wrote {} alone since {since}; newest generation {generation}\n", bytes(wrote))
-    };
-    let mine =
-        side(&detail.node, volume.out_of_sync_bytes, volume.diverged_since_unix_ms, current(&volume.generations));
-    let peers = side(
-        &detail.peer,
-        volume.peer_out_of_sync_bytes,
-        volume.peer_diverged_since_unix_ms,
-        current(&volume.peer_generations),
-    );
-    format!("  volume {}, by rule {rule}:\n{mine}{peers}", volume.number)
+fn volume_text(volume: &SplitBrainVolume) -> String {
+    let nodes: String = volume.nodes.iter().map(|node| format!("    {}\n", node.words())).collect();
+    let (number, rule, unsettled) = (volume.number, &volume.rule, &volume.unsettled);
+    format!("  volume {number}, by rule {rule}, left to you ({unsettled}):\n{nodes}")
 }

@@ -5,10 +5,15 @@
 //!   remove the links
 //!   unmount
 //!   secondary
+//!   stop the unit
 //!                                   primary
+//!                                   start the unit
 //!                                   mount
 //!                                   make the links
 //! ```
+//! The unit is `repd-primary@RESOURCE`, where systemd has it and it is active. Left active on a node that isn't Primary any more, it
+//! would be taken for done by whatever requires it, and the next `systemctl start` of a mount there would promote nothing.
+//!
 //! Every step can be done again without harm, and has an opposite. When one fails, the opposites of those that were done
 //! follow in reverse order: what was so is so again, or it is said what isn't. Nothing is begun before both nodes have
 //! answered and agree that it can go well.
@@ -25,6 +30,7 @@ pub use step::{link_error, links_of, run as run_step};
 use crate::Failure;
 use crate::cli::{Options, SwitchoverArguments};
 use crate::output::{print, print_json, tell};
+use crate::systemd::UnitState;
 use node::{Here, Node, There};
 use rep_control::api::{ApiError, ErrorKind, ResourceStatus, VolumeStatus};
 use rep_types::{ConnectionState, DiskState, Refusal, Role};
@@ -51,14 +57,9 @@ pub fn run(arguments: &SwitchoverArguments, options: &Options) -> Result<(), Fai
         (Role::Secondary, _) => return Err(nobody_is_primary(&status).into()),
     };
     refuse_unless_in_sync(&status)?;
-    let mut facts = [Facts::default(); 2];
-    if arguments.mount.is_some() {
-        facts = [from.facts()?, to.facts()?];
-        refuse_mounted(to, facts[1], arguments)?;
-    } else {
-        // Only whether it answers, before anything is taken from anybody.
-        there.status()?;
-    }
+    // Both answer, before anything is taken from anybody.
+    let facts = [from.facts()?, to.facts()?];
+    refuse_mounted(to, facts[1], arguments)?;
     let plan = Plan { nodes: [from, to], steps: steps(arguments, facts), interruption: Interruption::watch() };
     if !options.json {
         print(&format!("{}: {} gives, {} takes\n", status.name, from.name(), to.name()))?;
@@ -73,11 +74,14 @@ pub fn run(arguments: &SwitchoverArguments, options: &Options) -> Result<(), Fai
 /// What is to be done, and by whom: 0 gives, 1 takes.
 fn steps(arguments: &SwitchoverArguments, facts: [Facts; 2]) -> Vec<Step> {
     let mount = arguments.mount.is_some();
+    let unit = facts[0].unit == UnitState::Active;
     let wanted = [
         (0, Act::RemoveLinks, mount && facts[0].links > 0),
         (0, Act::Unmount, mount && facts[0].mounted),
         (0, Act::Secondary, true),
+        (0, Act::StopUnit, unit),
         (1, Act::Primary, true),
+        (1, Act::StartUnit, unit && facts[1].unit != UnitState::Absent),
         (1, Act::Mount, mount),
         (1, Act::MakeLinks, mount && facts[1].links > 0),
     ];
@@ -141,10 +145,17 @@ mod tests {
         assert_eq!(told(&[], none, none), [(0, Act::Secondary), (1, Act::Primary)]);
         let mount = ["--mount", "/vz"];
         assert_eq!(told(&mount, none, none), [(0, Act::Secondary), (1, Act::Primary), (1, Act::Mount)]);
-        let from = Facts { mounted: true, links: 2 };
-        let to = Facts { mounted: false, links: 2 };
+        let from = Facts { mounted: true, links: 2, unit: UnitState::Active };
+        let to = Facts { mounted: false, links: 2, unit: UnitState::Inactive };
         let all = told(&mount, from, to);
-        assert_eq!(all.len(), 6);
-        assert_eq!((all[0], all[5]), ((0, Act::RemoveLinks), (1, Act::MakeLinks)));
+        assert_eq!(all.len(), 8);
+        assert_eq!((all[0], all[7]), ((0, Act::RemoveLinks), (1, Act::MakeLinks)));
+        // The unit goes along where it is active, and where the other has it; one that stands idle stays as it is.
+        let unit = |unit| Facts { unit, ..none };
+        let (absent, idle, active) = (unit(UnitState::Absent), unit(UnitState::Inactive), unit(UnitState::Active));
+        let both = [(0, Act::Secondary), (0, Act::StopUnit), (1, Act::Primary), (1, Act::StartUnit)];
+        assert_eq!(told(&[], active, idle), both);
+        assert_eq!(told(&[], active, absent), both[..3]);
+        assert_eq!(told(&[], idle, active), [(0, Act::Secondary), (1, Act::Primary)]);
     }
 }

@@ -25,7 +25,7 @@ pub trait Node {
     fn name(&self) -> &str;
     /// The resource, as its daemon sees it.
     fn status(&self) -> Result<ResourceStatus, ApiError>;
-    /// How its mount and its links stand.
+    /// How its mount, its links and its unit stand.
     fn facts(&self) -> Result<Facts, ApiError>;
     /// Does something.
     fn act(&self, act: Act) -> Result<(), ApiError>;
@@ -44,13 +44,9 @@ impl<'a> Here<'a> {
         Ok(Here { name: status.node, arguments, options })
     }
 
-    fn place(&self) -> Option<Place<'_>> {
+    fn place(&self) -> Place<'_> {
         let SwitchoverArguments { target, mount, file, .. } = self.arguments;
-        mount.as_deref().map(|path| Place { target, path, file, options: self.options })
-    }
-
-    fn step(&self, word: StepWord) -> Result<(), ApiError> {
-        self.place().map_or(Ok(()), |place| place.take(word))
+        Place { target, path: mount.as_deref(), file, options: self.options }
     }
 
     fn ask(&self, verb: Verb) -> Result<(), ApiError> {
@@ -70,7 +66,7 @@ impl Node for Here<'_> {
     }
 
     fn facts(&self) -> Result<Facts, ApiError> {
-        self.place().map_or(Ok(Facts::default()), |place| place.facts())
+        self.place().facts()
     }
 
     fn act(&self, act: Act) -> Result<(), ApiError> {
@@ -80,10 +76,12 @@ impl Node for Here<'_> {
                 self.ask(Verb::Primary)?;
                 primary::wait_device(&self.arguments.target.resource, self.options)
             }
-            Act::Mount => self.step(StepWord::Mount),
-            Act::Unmount => self.step(StepWord::Unmount),
-            Act::MakeLinks => self.step(StepWord::MakeLinks),
-            Act::RemoveLinks => self.step(StepWord::RemoveLinks),
+            Act::StartUnit => self.place().take(StepWord::StartUnit),
+            Act::StopUnit => self.place().take(StepWord::StopUnit),
+            Act::Mount => self.place().take(StepWord::Mount),
+            Act::Unmount => self.place().take(StepWord::Unmount),
+            Act::MakeLinks => self.place().take(StepWord::MakeLinks),
+            Act::RemoveLinks => self.place().take(StepWord::RemoveLinks),
         }
     }
 }
@@ -142,9 +140,12 @@ impl<'a> There<'a> {
 
     fn step(&self, word: &str) -> Result<String, ApiError> {
         let target = self.arguments.target.to_string();
-        let path = self.arguments.mount.as_deref().unwrap_or(Path::new("/")).to_string_lossy();
         let config = self.arguments.file.config.to_string_lossy();
-        self.repctl(&["switchover-step", &target, word, "--mount", &path, "--config", &config])
+        let path = self.arguments.mount.as_deref().map(Path::to_string_lossy);
+        let mount = path.iter().flat_map(|path| ["--mount", path]);
+        let words: Vec<&str> =
+            ["switchover-step", &target, word, "--config", &config].into_iter().chain(mount).collect();
+        self.repctl(&words)
     }
 }
 
@@ -175,6 +176,8 @@ impl Node for There<'_> {
                 return Ok(());
             }
             Act::Primary => self.repctl(&["primary", resource, "--wait-device"]),
+            Act::StartUnit => self.step("start-unit"),
+            Act::StopUnit => self.step("stop-unit"),
             Act::Mount => self.step("mount"),
             Act::Unmount => self.step("unmount"),
             Act::MakeLinks => self.step("make-links"),

@@ -29,7 +29,9 @@ pub enum Act {
     RemoveLinks,
     Unmount,
     Secondary,
+    StopUnit,
     Primary,
+    StartUnit,
     Mount,
     MakeLinks,
 }
@@ -41,7 +43,9 @@ impl Act {
             Act::RemoveLinks => Act::MakeLinks,
             Act::Unmount => Act::Mount,
             Act::Secondary => Act::Primary,
+            Act::StopUnit => Act::StartUnit,
             Act::Primary => Act::Secondary,
+            Act::StartUnit => Act::StopUnit,
             Act::Mount => Act::Unmount,
             Act::MakeLinks => Act::RemoveLinks,
         }
@@ -52,7 +56,9 @@ impl Act {
             Act::RemoveLinks => "remove the links",
             Act::Unmount => "unmount",
             Act::Secondary => "secondary",
+            Act::StopUnit => "stop the unit",
             Act::Primary => "primary",
+            Act::StartUnit => "start the unit",
             Act::Mount => "mount",
             Act::MakeLinks => "make the links",
         }
@@ -179,30 +185,55 @@ mod tests {
     }
 
     fn carried_out(fails: Fails<'_>) -> (Vec<String>, Result<Vec<StepReport>, ApiError>, usize) {
-        use Act::*;
         let notes = RefCell::default();
         let node = |name| Noting { name, notes: &notes, fails };
         let (from, to) = (node("a"), node("b"));
-        let steps = [(0, RemoveLinks), (0, Unmount), (0, Secondary), (1, Primary), (1, Mount), (1, MakeLinks)];
-        let steps = steps.map(|(node, act)| Step { node, act }).to_vec();
+        let steps = ROW.map(|(node, act)| Step { node, act }).to_vec();
         let mut lines = 0;
         let result = Plan { nodes: [&from, &to], steps, interruption: Interruption(None) }.carry_out(|_| lines += 1);
         (notes.into_inner(), result, lines)
     }
 
-    const ALL: [&str; 6] = ["a RemoveLinks", "a Unmount", "a Secondary", "b Primary", "b Mount", "b MakeLinks"];
+    const ROW: [(usize, Act); 8] = [
+        (0, Act::RemoveLinks),
+        (0, Act::Unmount),
+        (0, Act::Secondary),
+        (0, Act::StopUnit),
+        (1, Act::Primary),
+        (1, Act::StartUnit),
+        (1, Act::Mount),
+        (1, Act::MakeLinks),
+    ];
+    const ALL: [&str; 8] = [
+        "a RemoveLinks",
+        "a Unmount",
+        "a Secondary",
+        "a StopUnit",
+        "b Primary",
+        "b StartUnit",
+        "b Mount",
+        "b MakeLinks",
+    ];
 
     #[test]
     fn every_step_is_taken_in_order_and_shown() {
         let (notes, result, lines) = carried_out(&|_, _| None);
-        assert_eq!((notes, result.unwrap().len(), lines), (ALL.map(str::to_owned).to_vec(), 6, 6));
+        assert_eq!((notes, result.unwrap().len(), lines), (ALL.map(str::to_owned).to_vec(), 8, 8));
     }
 
     #[test]
     fn wherever_it_fails_all_is_as_it_was() {
-        use Act::*;
-        let back = ["a MakeLinks", "a Mount", "a Primary", "b Secondary", "b Unmount", "b RemoveLinks"];
-        for (index, failing) in [RemoveLinks, Unmount, Secondary, Primary, Mount, MakeLinks].into_iter().enumerate() {
+        let back = [
+            "a MakeLinks",
+            "a Mount",
+            "a Primary",
+            "a StartUnit",
+            "b Secondary",
+            "b StopUnit",
+            "b Unmount",
+            "b RemoveLinks",
+        ];
+        for (index, (_, failing)) in ROW.into_iter().enumerate() {
             let refused = |_, nth: usize| (nth == index).then(|| ApiError::refused(Refusal::Busy, "vz"));
             let failed = |_, nth: usize| (nth == index).then(|| ApiError::failed("MountFailed", "no"));
             for (undone, fails) in [(index, &refused as Fails<'_>), (index + 1, &failed)] {

@@ -1,16 +1,18 @@
 //! The configuration read anew, and the difference to what runs told or applied: `repctl adjust`, SIGHUP.
 //!
-//! A resource whose settings changed goes down and comes up again; one that is Primary is left as it is and told, for
-//! that would take the device away from its clients. A configuration that doesn't hold changes nothing.
+//! Some settings change under way (`differences` says which). For the others a resource goes down and comes up again; one that
+//! is Primary is left as it is and told, for that would take the device away from its clients. A configuration that doesn't hold changes nothing.
 
-use super::Daemon;
 use super::resource::{Life, Report, Resource};
+use super::{Daemon, options};
 use rep_control::api::{
     AdjustAnswer, AdjustRequest, ApiError, ChangeKind, ErrorKind, ResourceChange, VERB_TIMEOUT_MS_DEFAULT,
     VERB_TIMEOUT_MS_MAX,
 };
 use rep_control::config::{self, ConfigErrors, ResourceConfig, StartMode, differences};
+use rep_engine::Command;
 use rep_types::{Refusal, Role};
+use repd::memory;
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -57,6 +59,10 @@ pub async fn run(daemon: &Arc<Daemon>, request: &AdjustRequest) -> Result<Adjust
     let _one_at_a_time = daemon.adjusting.lock().await;
     let timeout_ms = request.timeout_ms.unwrap_or(VERB_TIMEOUT_MS_DEFAULT).clamp(1, VERB_TIMEOUT_MS_MAX);
     let wanted = wanted(daemon).await?;
+    if !request.dry_run && wanted.values().any(ResourceConfig::has_kernel_devices) {
+        // As at the start; of the threads there are already, this one can be marked by itself alone.
+        let _ = memory::flusher();
+    }
     let mut changes = Vec::new();
     for step in steps(daemon, wanted) {
         let mut change = describe(daemon, &step);
@@ -143,7 +149,8 @@ impl Resource {
         let _turn = self.take_turn(deadline).await?;
         self.forget_ended();
         let comes_up = match self.life() {
-            Life::Up(_) if !restart => {
+            Life::Up(running) if !restart => {
+                running.command(Command::Tune(options::tunables(&config)), deadline, self.name()).await?;
                 self.set_config(config);
                 return Ok(());
             }

@@ -1,7 +1,8 @@
 //! Notices of the engine become events.
 
+use super::split_brain::{self, Names};
 use rep_control::api::{Event, format_time};
-use rep_engine::{Notice, Why};
+use rep_engine::{Notice, Why, explain};
 use rep_types::{ResourceName, VolumeNumber};
 use std::time::SystemTime;
 use tokio::sync::broadcast::{self, error::RecvError};
@@ -9,12 +10,13 @@ use tokio::sync::broadcast::{self, error::RecvError};
 /// Passes a resource's notices on until its data thread ends.
 pub async fn forward(
     resource: ResourceName,
+    names: Names,
     mut notices: broadcast::Receiver<Notice>,
     events: broadcast::Sender<Event>,
 ) {
     loop {
         let event = match notices.recv().await {
-            Ok(notice) => event(&resource, &notice),
+            Ok(notice) => event(&resource, &names, &notice),
             Err(RecvError::Lagged(missed)) => {
                 let mut event = blank(&resource, "missed");
                 event.reason = Some(format!("{missed} events came too fast to be told"));
@@ -37,11 +39,12 @@ fn blank(resource: &ResourceName, kind: &str) -> Event {
         to: None,
         reason: None,
         bytes: None,
+        split_brain: None,
     }
 }
 
 /// A notice as an event.
-fn event(resource: &ResourceName, notice: &Notice) -> Event {
+fn event(resource: &ResourceName, names: &Names, notice: &Notice) -> Event {
     let none = |role: &Option<rep_types::Role>| role.map_or("Unknown".to_owned(), |role| role.to_string());
     let change = |kind: &str, volume: Option<VolumeNumber>, from: String, to: String, why: &Why| Event {
         volume: volume.map(|volume| volume.0),
@@ -68,8 +71,16 @@ fn event(resource: &ResourceName, notice: &Notice) -> Event {
             change("replication", Some(*volume), from.to_string(), to.to_string(), why)
         }
         Notice::Decided { volume, decision, out_of_sync_bytes } => {
-            let words = format!("{}: {:?}", decision.rule, decision.verdict);
+            let words = format!("{}: {}", decision.rule, explain(*decision));
             told("decided", *volume, Some(words), Some(*out_of_sync_bytes))
+        }
+        Notice::Refused { volume, decision } => {
+            let words = format!("{}: {}", decision.rule, explain(*decision));
+            told("decided", *volume, Some(words), None)
+        }
+        Notice::SplitBrain { volume, facts } => {
+            let facts = split_brain::volume(*volume, facts, names);
+            Event { split_brain: Some(facts.clone()), ..told("split_brain", *volume, Some(facts.words()), None) }
         }
         Notice::DecisionMismatch { volume, mine, peer } => {
             let words = format!("mine {}: {:?}, peer's {}: {:?}", mine.rule, mine.verdict, peer.rule, peer.verdict);
@@ -86,8 +97,10 @@ fn event(resource: &ResourceName, notice: &Notice) -> Event {
             let equal = (*equal_bytes > 0).then(|| format!("{equal_bytes} bytes were equal and weren't copied"));
             told("resync_finished", *volume, equal, Some(*copied_bytes))
         }
-        Notice::VerifyFinished { volume, different_bytes } => {
-            told("verify_finished", *volume, None, Some(*different_bytes))
+        Notice::VerifyFinished { volume, different_bytes, marked_bytes } => {
+            let mended = different_bytes.saturating_sub(*marked_bytes);
+            let mended = (mended > 0).then(|| format!("{mended} bytes of that were made equal meanwhile"));
+            told("verify_finished", *volume, mended, Some(*different_bytes))
         }
         Notice::Grown { volume, from_bytes, to_bytes } => Event {
             from: Some(from_bytes.to_string()),
@@ -119,11 +132,12 @@ fn event(resource: &ResourceName, notice: &Notice) -> Event {
 }
 
 /// Why a state changed, in words.
-fn why_words(why: Why) -> String {
+pub fn why_words(why: Why) -> String {
     match why {
         Why::Operator => "operator".into(),
         Why::Attached => "attached".into(),
         Why::DiskError => "disk error".into(),
+        Why::DiskTimeout => "the disk didn't answer within disk-timeout".into(),
         Why::MetadataError => "metadata error".into(),
         Why::LinkUp => "link up".into(),
         Why::Handshake => "handshake".into(),

@@ -20,7 +20,8 @@ impl Resource {
     }
 
     /// Attaches every volume and wants a connection. If no volume could be attached, the resource stays down; if some
-    /// could, it is up without the others and that is told.
+    /// could, it is up without the others and that is told. A device that was left behind is taken over from here on, however late
+    /// this is and whoever asked for it.
     pub async fn up(&self, deadline: Duration) -> Result<(), ApiError> {
         let begun = Instant::now();
         let _turn = self.take_turn(deadline).await?;
@@ -47,6 +48,7 @@ impl Resource {
             self.end(&running, Some(error.sentence()), JOIN_DEADLINE).await;
             return Err(error.clone());
         }
+        self.begin_takeover(&running);
         let left = deadline.saturating_sub(begun.elapsed());
         running.command(Command::Connect { discard_my_data: false }, left, self.name()).await?;
         failed.map_or(Ok(()), Err)

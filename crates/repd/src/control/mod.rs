@@ -38,7 +38,9 @@ mod refusal;
 mod resource;
 mod runtime_dir;
 mod server;
+mod silence;
 mod sockets;
+mod split_brain;
 mod status;
 mod takeover;
 mod verbs;
@@ -135,12 +137,14 @@ pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Brings every resource up that is to be, side by side; then the service manager is told.
 async fn start_all(daemon: Arc<Daemon>) {
     let mut tasks = JoinSet::new();
-    for resource in daemon.resources().into_iter().filter(|resource| resource.config().start == StartMode::Up) {
+    for resource in daemon.resources() {
         tasks.spawn(async move {
-            if let Err(error) = resource.up(START_DEADLINE).await {
+            if resource.config().start == StartMode::Up
+                && let Err(error) = resource.up(START_DEADLINE).await
+            {
                 tracing::warn!(resource = resource.name(), "stays down: {}", error.sentence());
             }
-            tokio::spawn(resource.take_over());
+            resource.warn_of_what_waits().await;
         });
     }
     tasks.join_all().await;

@@ -4,7 +4,7 @@ use rep_control::api::ApiError;
 use rep_control::config::{
     self, ArchiveBlocks, Device, Durability, MetaDisk, NodeConfig, ResourceConfig, VolumeConfig,
 };
-use rep_engine::{ArchiveScope, EngineConfig};
+use rep_engine::{ArchiveScope, EngineConfig, Tunables};
 use rep_types::NodeName;
 use repd::resource::{DeviceOptions, MEMORY_BYTES_DEFAULT, MetaPlacement, ResourceOptions, Secret, VolumeOptions};
 use std::collections::BTreeMap;
@@ -34,6 +34,11 @@ pub fn options(
     })
 }
 
+/// What of the engine's configuration can change under way.
+pub fn tunables(config: &ResourceConfig) -> Tunables {
+    (&engine(config)).into()
+}
+
 fn engine(config: &ResourceConfig) -> EngineConfig {
     EngineConfig {
         timeout: config.net.timeout,
@@ -42,6 +47,7 @@ fn engine(config: &ResourceConfig) -> EngineConfig {
         ko_count: config.net.ko_count,
         stable: config.durability == Durability::Stable,
         resync_rate_max: config.resync.max_rate_bytes_per_s,
+        disk_timeout: config.disk_timeout,
         fencing: config.fencing.policy(),
         on_io_error: config.on_io_error.policy(),
         on_no_data: config.on_no_data.policy(),

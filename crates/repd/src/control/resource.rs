@@ -1,5 +1,6 @@
 //! One resource as the control thread holds it: down with a reason, or up with its data thread.
 
+use crate::control::takeover::Takeover;
 use crate::control::{attach_error, handlers, options};
 use rep_control::api::{ApiError, Event};
 use rep_control::config::ResourceConfig;
@@ -59,6 +60,8 @@ pub struct Running {
     handle: ResourceHandle,
     pub(super) thread: Mutex<Option<JoinHandle<()>>>,
     last: Mutex<Option<Arc<ResourceReport>>>,
+    /// How far it is with devices that were left behind.
+    pub(super) takeover: Mutex<Takeover>,
 }
 
 /// A report, or why there is none.
@@ -94,6 +97,11 @@ impl Resource {
             retired: AtomicBool::new(false),
             turn: tokio::sync::Mutex::new(()),
         })
+    }
+
+    /// For what goes on beside it.
+    pub(super) fn me(&self) -> Option<Arc<Resource>> {
+        self.me.upgrade()
     }
 
     /// As configured.
@@ -166,12 +174,14 @@ impl Resource {
         let started = started.await.unwrap_or_else(|error| Err(ApiError::failed("SpawnFailed", error.to_string())));
         match started {
             Ok((handle, thread)) => {
-                tokio::spawn(super::events::forward(self.name.clone(), handle.subscribe(), self.events.clone()));
+                let names = super::split_brain::Names::of(self);
+                tokio::spawn(super::events::forward(self.name.clone(), names, handle.subscribe(), self.events.clone()));
                 tokio::spawn(handlers::follow(self.me.clone(), handle.subscribe()));
                 let forwarding = handle.subscribe();
                 let questions = handle.take_fence_questions();
                 let resync_questions = handle.take_resync_questions();
-                let running = Arc::new(Running { handle, thread: Mutex::new(Some(thread)), last: Mutex::default() });
+                let (thread, last, takeover) = (Mutex::new(Some(thread)), Mutex::default(), Mutex::default());
+                let running = Arc::new(Running { handle, thread, last, takeover });
                 tokio::spawn(super::forwarding::watch(self.me.clone(), Arc::downgrade(&running), forwarding));
                 if let Some(questions) = questions {
                     tokio::spawn(handlers::fence(self.me.clone(), Arc::downgrade(&running), questions));

@@ -1,17 +1,19 @@
 //! What a data thread reports, in the contract's words.
 
+use super::events::why_words;
 use super::resource::{Life, Report, Resource};
-use super::{VERSION, holders, verdict};
+use super::{VERSION, holders, split_brain, verdict};
 use rep_control::api::{
-    ApiError, ComparedStatus, Detail, DriverStatus, ForwardingStatus, Histogram, Histograms, IoStatus, LatencyStatus,
-    PacingStatus, PeerStatus, ResourceStatus, ResyncRole, ResyncStatus, Status, VerifyStatus, VolumeDetail,
-    VolumeStatus,
+    ApiError, ComparedStatus, DecisionDetail, Detail, DriverStatus, ForwardingStatus, Histogram, Histograms, IoStatus,
+    LatencyStatus, PacingStatus, PeerStatus, ResourceStatus, ResyncRole, ResyncStatus, Status, VerifyRunDetail,
+    VerifyRunState, VerifyStatus, VolumeDetail, VolumeStatus,
 };
 use rep_control::config::{NodeConfig, VolumeConfig};
 use rep_engine::{
-    ForwardingSnapshot, IoSuspension, Latencies, PacingSnapshot, Timestamp, VerifySnapshot, VolumeSnapshot,
+    ForwardingSnapshot, IoSuspension, Latencies, PacingSnapshot, Timestamp, VerifyRun, VerifySnapshot, VerifyState,
+    VolumeSnapshot, Why, explain,
 };
-use rep_types::{ConnectionState, DiskState, NodeName, ReplicationState, Role};
+use rep_types::{ConnectionState, DiskState, NodeName, Refusal, ReplicationState, Role, SyncDecision};
 use repd::resource::{DriverReport, ResourceReport, VolumeReport};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -40,6 +42,8 @@ async fn resource_status(resource: &Resource) -> ResourceStatus {
     let peer = peer_config(resource);
     let mut volumes = volumes(resource, seen.report.as_deref());
     holders::mark_open(&mut volumes).await;
+    let refused = promotion_refused(&seen, resource.name());
+    let names = split_brain::Names::of(resource);
     ResourceStatus {
         name: resource.name().to_owned(),
         role,
@@ -50,12 +54,13 @@ async fn resource_status(resource: &Resource) -> ResourceStatus {
         },
         connection,
         verdict: verdict::sentence(&seen, resource),
-        safe_to_promote: seen.fresh
-            && seen.report.as_ref().is_some_and(|report| report.engine.promotion_refused.is_none()),
-        promotion_refused: promotion_refused(&seen, resource.name()),
+        safe_to_promote: refused.is_none(),
+        promotion_refused: refused,
+        device_left_behind: seen.device_waits,
         io_suspended: seen.report.as_ref().and_then(|report| report.engine.io_suspended).map(suspension_words),
         forwarding: seen.report.as_ref().and_then(|report| report.engine.forwarding).map(forwarding),
         peer_forwards: seen.report.as_ref().is_some_and(|report| report.engine.peer_forwards),
+        split_brain: seen.report.as_ref().and_then(|report| split_brain::status(&report.engine, &names)),
         latency: seen.report.as_deref().map(|report| in_short(&link_histograms(report))).unwrap_or_default(),
         volumes,
     }
@@ -75,18 +80,25 @@ pub struct Seen {
     pub down: Option<Option<String>>,
     /// Why volumes have no disk.
     pub problems: BTreeMap<u16, String>,
+    /// Whether requests to a device that was left behind wait.
+    pub device_waits: bool,
 }
 
 impl Seen {
     async fn of(resource: &Resource) -> Seen {
+        let device_waits = resource.device_waits().await;
         match resource.life() {
-            Life::Down(reason) => Seen { report: None, fresh: true, down: Some(reason), problems: BTreeMap::new() },
+            Life::Down(reason) => {
+                Seen { report: None, fresh: true, down: Some(reason), problems: BTreeMap::new(), device_waits }
+            }
             Life::Up(running) => {
                 let (report, fresh) = match running.report().await {
                     Report::Fresh(report) => (Some(report), true),
                     Report::Stale(report) => (report, false),
                 };
-                Seen { report, fresh, down: None, problems: resource.problems() }
+                // A Primary's is answered, or waits for what the rest of the status tells.
+                let device_waits = device_waits && report.as_ref().is_none_or(|seen| seen.engine.role != Role::Primary);
+                Seen { report, fresh, down: None, problems: resource.problems(), device_waits }
             }
         }
     }
@@ -100,10 +112,20 @@ fn peer_config(resource: &Resource) -> Option<NodeConfig> {
     resource.config().peer_of(resource.node.as_str()).cloned()
 }
 
-/// Why a promotion would be refused now, in words.
+/// Why a promotion would be refused now, in words; `None`: it is safe.
 fn promotion_refused(seen: &Seen, name: &str) -> Option<String> {
-    let report = seen.report.as_ref().filter(|_| seen.fresh)?;
-    report.engine.promotion_refused.map(|refusal| refusal.to_string().replace("RES", name))
+    let refusal = match &seen.report {
+        _ if seen.down.is_some() => Some(Refusal::ResourceIsDown),
+        Some(report) if seen.fresh => report.engine.promotion_refused,
+        // What was is no answer: meanwhile the peer may have gone on.
+        _ => return Some("its data thread doesn't answer, so nobody knows whether it may be promoted".to_owned()),
+    };
+    refusal.map(|refusal| refusal.to_string().replace("RES", name))
+}
+
+/// What a handshake decided, and why.
+fn decision(decision: &SyncDecision) -> DecisionDetail {
+    DecisionDetail::new(decision, explain(*decision))
 }
 
 /// Why client I/O waits, in words.
@@ -140,9 +162,12 @@ fn volume(config: &VolumeConfig, report: Option<&ResourceReport>) -> VolumeStatu
             can_grow_to_bytes: None,
             open: false,
             disk: DiskState::Diskless,
+            disk_unanswered_ms: None,
+            old_operations: 0,
             peer_disk: DiskState::DUnknown,
             replication: ReplicationState::Off,
             out_of_sync_bytes: 0,
+            last_decision: None,
             resync: None,
             verify: None,
             driver: None,
@@ -188,9 +213,12 @@ fn volume_status(
         can_grow_to_bytes: engine.can_grow_to_bytes(),
         open: engine.openers > 0,
         disk: engine.disk,
+        disk_unanswered_ms: engine.disk_unanswered.map(|silent| u64::try_from(silent.as_millis()).unwrap_or(u64::MAX)),
+        old_operations: engine.old_operations,
         peer_disk: engine.peer_disk,
         replication: engine.replication,
         out_of_sync_bytes: engine.out_of_sync_bytes,
+        last_decision: engine.last_decision.as_ref().map(decision),
         resync: resync(engine, pacing, now),
         verify: engine.verify.map(verify),
         driver: shell.and_then(|shell| shell.driver.as_ref()).map(driver),
@@ -233,7 +261,36 @@ fn verify(verify: VerifySnapshot) -> VerifyStatus {
         done_bytes: verify.done_bytes,
         different_bytes: verify.different_bytes,
         rate_bytes_per_s: verify.rate_bytes_per_s,
-        eta_s: left.checked_div(verify.rate_bytes_per_s),
+        eta_s: left.checked_div(verify.rate_bytes_per_s).filter(|_| verify.halted_by.is_none()),
+        halted: verify.halted_by.is_some(),
+    }
+}
+
+fn verify_run(run: &VerifyRun) -> VerifyRunDetail {
+    let (state, reason) = match run.state {
+        VerifyState::Running => (VerifyRunState::Running, None),
+        VerifyState::Completed => (VerifyRunState::Completed, None),
+        VerifyState::Stopped(why) => (VerifyRunState::Stopped, Some(stop_words(why))),
+    };
+    VerifyRunDetail {
+        run: run.run,
+        state,
+        reason,
+        compared_bytes: run.compared_bytes,
+        resumed_at_bytes: run.resumed_at_bytes,
+        different_bytes: run.different_bytes,
+        marked_bytes: run.marked_bytes,
+    }
+}
+
+/// What stopped a verify.
+fn stop_words(why: Why) -> String {
+    match why {
+        Why::Operator => "an operator stopped it".into(),
+        Why::Peer => "the peer no longer takes part, or leads one itself".into(),
+        Why::Handshake => "the nodes settled anew how their disks stand".into(),
+        Why::LinkLost(cause) => format!("the connection was lost: {cause}"),
+        other => why_words(other),
     }
 }
 
@@ -281,6 +338,7 @@ pub async fn detail(resource: &Resource) -> Result<Detail, ApiError> {
         connection: report.engine.connection,
         link_problem: report.link.problem.clone(),
         promotion_refused: report.engine.promotion_refused.map(|refusal| format!("{refusal:?}")),
+        split_brain: split_brain::status(&report.engine, &split_brain::Names::of(resource)),
         latencies: link_histograms(&report),
         volumes: report
             .engine
@@ -296,12 +354,13 @@ fn volume_detail(engine: &VolumeSnapshot, shell: Option<&VolumeReport>) -> Volum
         number: engine.number.0,
         generations: engine.generations.as_ref().map(Into::into),
         peer_generations: engine.peer_generations.as_ref().map(Into::into),
-        last_decision: engine.last_decision.as_ref().map(Into::into),
+        last_decision: engine.last_decision.as_ref().map(decision),
         out_of_sync_bytes: engine.out_of_sync_bytes,
         peer_out_of_sync_bytes: engine.peer_out_of_sync_bytes,
         diverged_since_unix_ms: since(engine.divergence),
         peer_diverged_since_unix_ms: since(engine.peer_divergence),
-        verify_found_bytes: engine.verify_found_bytes,
+        verify_found_bytes: engine.verify_run.map_or(0, |run| run.different_bytes),
+        verify_run: engine.verify_run.as_ref().map(verify_run),
         hot_extents: engine.hot_extents,
         hot_extents_max: engine.hot_extents_max,
         resynced_bytes: engine.counters.resynced_bytes,
@@ -311,5 +370,35 @@ fn volume_detail(engine: &VolumeSnapshot, shell: Option<&VolumeReport>) -> Volum
         export_problem: shell.and_then(|shell| shell.export_problem.clone()),
         direct_io: shell.and_then(|shell| shell.disk).map(|disk| disk.direct),
         latencies: shell.map(histograms).unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::fixture::{engine, volume};
+
+    #[test]
+    fn whether_it_may_be_promoted_has_a_reason_in_every_state() {
+        let report = |promotion_refused| {
+            let mut engine = engine(Role::Secondary, ConnectionState::Connecting, volume());
+            engine.promotion_refused = promotion_refused;
+            let (link, volumes, pool) = Default::default();
+            Some(Arc::new(ResourceReport { engine, now: Timestamp(0), link, volumes, pool }))
+        };
+        let seen = |report, fresh, down| Seen { report, fresh, down, problems: BTreeMap::new(), device_waits: false };
+        let refused = |seen: &Seen| promotion_refused(seen, "vz");
+        assert_eq!(refused(&seen(report(None), true, None)), None);
+        let split = refused(&seen(report(Some(Refusal::SplitBrain)), true, None));
+        assert_eq!(split.as_deref(), Some("the nodes diverged (split brain); see 'repctl split-brain vz show'"));
+        // What it said last may be past, and what it never said is nothing to go by.
+        for report in [report(None), None] {
+            let stale = refused(&seen(report, false, None)).expect("a reason");
+            assert!(stale.contains("doesn't answer"), "{stale}");
+        }
+        for why in [None, Some("no metadata".to_owned())] {
+            let down = refused(&seen(None, true, Some(why)));
+            assert_eq!(down.as_deref(), Some("the resource is down; run 'repctl up vz' first"));
+        }
     }
 }

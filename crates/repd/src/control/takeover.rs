@@ -4,9 +4,12 @@
 //! A daemon that finds a device of one of its volumes is, to whoever has that device open, the Primary it always was. So it
 //! becomes Primary again as soon as it may: when the peer has told that its data is good, or when this disk has all
 //! there is. Where neither is so, requests wait; none ever fails for it.
+//!
+//! That begins whenever the resource comes up, once for each data thread: with the daemon, or hours later by `repctl up`, when the disk
+//! wasn't there before, or `start = "down"`. Until then, and until it has ended, the status says that requests wait.
 
 use super::holders::holder;
-use super::resource::{Report, Resource, Running};
+use super::resource::{Life, Report, Resource, Running, lock};
 use rep_control::api::ApiError;
 use rep_control::config::{Device, Fencing};
 use rep_engine::{Command, Snapshot};
@@ -14,9 +17,10 @@ use rep_nbdk::Backend;
 use rep_types::{ConnectionState, DiskState, Refusal, Role, VolumeNumber};
 use rep_ublk::{Fingerprint, lifecycle};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 /// The pause between two looks at whether this node may be Primary.
 const LOOK_PAUSE: Duration = Duration::from_millis(50);
@@ -24,6 +28,34 @@ const LOOK_PAUSE: Duration = Duration::from_millis(50);
 const FENCE_PAUSE: Duration = Duration::from_secs(10);
 /// How long one promotion may take.
 const PROMOTION_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How long a status waits to be told of a device.
+const ASK_DEADLINE: Duration = Duration::from_millis(500);
+
+/// How far a data thread is with devices that were left behind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Takeover {
+    /// Its resource hasn't been up yet.
+    #[default]
+    NotBegun,
+    /// The kernel is asked for them.
+    Looking,
+    /// There is one, and its requests wait for this node to be Primary.
+    Waiting,
+    /// There is none, or they are answered.
+    Over,
+}
+
+impl Takeover {
+    /// Begins it. False when it had begun: it begins once.
+    fn begin(&mut self) -> bool {
+        let first = *self == Takeover::NotBegun;
+        if first {
+            *self = Takeover::Looking;
+        }
+        first
+    }
+}
 
 /// What is to be done about a device that was left behind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,7 +65,27 @@ enum Step {
     Promote { force: bool },
 }
 
-/// `alone`: the peer could have connected by now if it were there.
+/// Since when the connection stands as it does.
+struct Standing {
+    connection: ConnectionState,
+    since: Instant,
+}
+
+impl Standing {
+    fn begun(connection: ConnectionState, since: Instant) -> Self {
+        Standing { connection, since }
+    }
+
+    /// Whether the peer could have connected by now if it were there. One that is looked for anew has its chance anew.
+    fn is_alone(&mut self, connection: ConnectionState, now: Instant, patience: Duration) -> bool {
+        if connection != self.connection {
+            *self = Standing::begun(connection, now);
+        }
+        now.duration_since(self.since) >= patience
+    }
+}
+
+/// `alone`: see [`Standing::is_alone`].
 fn next_step(engine: &Snapshot, alone: bool, fencing: Fencing) -> Step {
     let whole = |disk: DiskState| matches!(disk, DiskState::Consistent | DiskState::UpToDate);
     match engine.promotion_refused {
@@ -62,7 +114,7 @@ impl Resource {
         let config = self.config();
         let node = config.node(self.node.as_str());
         let volumes = node.map(|node| node.volumes.as_slice()).unwrap_or_default();
-        let of_kernel = volumes.iter().filter(|volume| matches!(volume.device, Device::Ublk | Device::NbdKernel));
+        let of_kernel = volumes.iter().filter(|volume| volume.device.is_of_kernel());
         of_kernel.map(|volume| (volume.number, volume.device.clone())).collect()
     }
 
@@ -89,20 +141,39 @@ impl Resource {
             .with_hint("unmount it, or end what uses it, then try again"))
     }
 
-    /// Becomes Primary again if a daemon that died had been.
-    pub(super) async fn take_over(self: Arc<Self>) {
-        if !self.has_device_left_behind().await {
-            return;
+    /// Has this node become Primary again if a daemon that died had been. The resource comes up.
+    pub(super) fn begin_takeover(&self, running: &Arc<Running>) {
+        if let Some(me) = self.me()
+            && lock(&running.takeover).begin()
+        {
+            tokio::spawn(me.take_over(Arc::downgrade(running)));
         }
+    }
+
+    async fn take_over(self: Arc<Self>, running: Weak<Running>) {
+        let found = self.has_device_left_behind().await;
+        let set = |takeover| running.upgrade().into_iter().for_each(|running| *lock(&running.takeover) = takeover);
+        if found {
+            set(Takeover::Waiting);
+            self.wait_to_be_primary(&running).await;
+        }
+        set(Takeover::Over);
+    }
+
+    async fn wait_to_be_primary(&self, running: &Weak<Running>) {
         tracing::info!(
             resource = self.name(),
             "a device was left behind: its requests wait for this node to be Primary"
         );
-        let begun = Instant::now();
-        while let Ok(running) = self.running() {
-            let alone = begun.elapsed() >= self.config().net.timeout;
+        let mut standing = Standing::begun(ConnectionState::Connecting, Instant::now());
+        // Another data thread has a takeover of its own.
+        while let Some(running) = running.upgrade().filter(|running| !running.has_ended()) {
             let step = match running.report().await {
-                Report::Fresh(report) => next_step(&report.engine, alone, self.config().fencing),
+                Report::Fresh(report) => {
+                    let config = self.config();
+                    let alone = standing.is_alone(report.engine.connection, Instant::now(), config.net.timeout);
+                    next_step(&report.engine, alone, config.fencing)
+                }
                 Report::Stale(_) => Step::Wait,
             };
             match step {
@@ -117,6 +188,32 @@ impl Resource {
                 }
             }
             tokio::time::sleep(LOOK_PAUSE).await;
+        }
+    }
+
+    /// Whether requests to a device that was left behind wait, for this node to be Primary or for the resource to come up.
+    pub(super) async fn device_waits(&self) -> bool {
+        match self.life() {
+            Life::Up(running) if *lock(&running.takeover) != Takeover::NotBegun => {
+                *lock(&running.takeover) == Takeover::Waiting
+            }
+            // The name of one that was left behind stands. Without it the driver isn't asked each time.
+            _ if self.has_device_name() => timeout(ASK_DEADLINE, self.has_device_left_behind()).await.unwrap_or(false),
+            _ => false,
+        }
+    }
+
+    fn has_device_name(&self) -> bool {
+        self.kernel_volumes().iter().any(|(volume, _)| rep_control::device_link(self.name(), volume.0).exists())
+    }
+
+    /// Says of a resource that is down when the daemon has started what waits for it.
+    pub(super) async fn warn_of_what_waits(&self) {
+        if matches!(self.life(), Life::Down(_)) && self.device_waits().await {
+            tracing::warn!(
+                resource = self.name(),
+                "a device was left behind: its requests wait until the resource is up ('repctl up')"
+            );
         }
     }
 
@@ -150,6 +247,30 @@ mod tests {
         let volume = VolumeSnapshot { disk, ..fixture::volume() };
         let engine = fixture::engine(role, connection, volume);
         next_step(&Snapshot { promotion_refused: refused, ..engine }, alone, Fencing::DontCare)
+    }
+
+    #[test]
+    fn it_begins_once_for_each_data_thread_whenever_that_comes_up() {
+        let mut takeover = Takeover::default();
+        assert!(takeover.begin() && takeover == Takeover::Looking);
+        // 'up' again, of a resource that is up: whatever became of it, nobody is promoted a second time unasked.
+        for state in [Takeover::Looking, Takeover::Waiting, Takeover::Over] {
+            let mut takeover = state;
+            assert!(!takeover.begin() && takeover == state, "{state:?}");
+        }
+    }
+
+    #[test]
+    fn a_peer_that_is_looked_for_anew_has_its_chance_anew() {
+        use ConnectionState::{Connecting, StandAlone};
+        let begun = Instant::now();
+        let after = |seconds| begun + Duration::from_secs(seconds);
+        let mut standing = Standing::begun(Connecting, begun);
+        let mut alone = |connection, seconds| standing.is_alone(connection, after(seconds), Duration::from_secs(6));
+        assert!(!alone(Connecting, 5) && alone(Connecting, 6));
+        // The operator disconnects, and connects a minute later.
+        assert!(!alone(StandAlone, 7) && alone(StandAlone, 60));
+        assert!(!alone(Connecting, 61) && !alone(Connecting, 66) && alone(Connecting, 67));
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub async fn run(resource: &Resource, verb: Verb, request: &VerbRequest) -> Resu
 /// Options that the verb has no use for are a misunderstanding, not to be passed over.
 fn check_options(verb: Verb, request: &VerbRequest) -> Result<(), ApiError> {
     let misused = [
-        ("force", request.force, matches!(verb, Verb::Primary | Verb::Disconnect)),
+        ("force", request.force, matches!(verb, Verb::Primary | Verb::Disconnect | Verb::Detach)),
         ("discard_my_data", request.discard_my_data, verb == Verb::Connect),
         ("plan", request.plan, verb == Verb::Connect),
         ("full", request.full, verb == Verb::Resync),
@@ -107,7 +107,7 @@ impl Call<'_> {
             Verb::Primary => self.promote().await,
             Verb::Secondary => self.demote().await,
             Verb::Handover => self.hand_over().await,
-            Verb::Detach => self.each_if_up(|volume| Command::Detach { volume }).await,
+            Verb::Detach => self.detach(force).await,
             Verb::Resync if self.request.full => {
                 let from = self.side(self.request.from.as_deref())?;
                 self.each(|volume| Command::ResyncFull { volume, from }).await
@@ -223,6 +223,19 @@ impl Call<'_> {
         self.each(command).await
     }
 
+    /// Lets go of disks: of a Secondary's when they have come to rest, or when nobody waits for that any more.
+    async fn detach(&self, force: bool) -> Result<VerbAnswer, ApiError> {
+        let done = self.each_if_up(|volume| Command::Detach { volume, force }).await;
+        done.map_err(|error| match error.error {
+            ErrorKind::TimedOut => ApiError {
+                message: "the disk didn't come to rest in time; it was let go of as it is".to_owned(),
+                ..error
+            }
+            .with_hint(format!("see 'repctl status {}'; --force doesn't wait for it", self.resource.name())),
+            _ => error,
+        })
+    }
+
     /// Demotes, unless somebody has the device open.
     async fn demote(&self) -> Result<VerbAnswer, ApiError> {
         if let Ok(running) = self.resource.running() {
@@ -296,7 +309,8 @@ impl Call<'_> {
         let peer = peer.map_or("the peer", |peer| peer.name.as_str());
         let message =
             already.then(|| format!("already connected with {peer}: this is what the last handshake decided"));
-        Ok(VerbAnswer { message, plan: Some(plan.iter().map(|planned| plan::entry(planned, peer)).collect()) })
+        let plan = plan.iter().map(|planned| plan::entry(planned, peer)).collect();
+        Ok(VerbAnswer { message, plan: Some(plan), ..VerbAnswer::default() })
     }
 
     /// Has the engine meet the peer and tell the plan. A peer that can't be reached is told as soon as that is clear.

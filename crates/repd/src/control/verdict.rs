@@ -1,9 +1,11 @@
 //! How things stand, in one sentence an operator understands: the worst first.
 
 use super::resource::Resource;
+use super::silence;
+use super::split_brain;
 use super::status::{Seen, suspension_words};
 use rep_control::api::format_bytes;
-use rep_engine::{FenceSnapshot, IoSuspension, Snapshot, VolumeSnapshot};
+use rep_engine::{FenceSnapshot, IoSuspension, Side, Snapshot, SplitBrainFacts, VolumeSnapshot};
 use rep_types::{ConnectionState, DiskState, FenceAnswer, ReplicationState, Role, SyncRefusal, SyncVerdict};
 use repd::resource::ResourceReport;
 
@@ -27,6 +29,20 @@ pub fn sentence(seen: &Seen, resource: &Resource) -> String {
 }
 
 fn words(seen: &Seen, names: &Names<'_>) -> String {
+    let sentence = state_words(seen, names);
+    match (seen.device_waits, &seen.down) {
+        (false, _) => sentence,
+        (true, None) => {
+            format!("{sentence}; a device was left behind: its requests wait until this node may be Primary")
+        }
+        (true, Some(_)) => format!(
+            "{sentence}; a device was left behind: its requests wait until the resource is up, by 'repctl up {}'",
+            names.resource
+        ),
+    }
+}
+
+fn state_words(seen: &Seen, names: &Names<'_>) -> String {
     if let Some(reason) = &seen.down {
         return match reason {
             Some(reason) => reason.clone(),
@@ -37,6 +53,7 @@ fn words(seen: &Seen, names: &Names<'_>) -> String {
         return "its data thread doesn't answer; its disk may hang, look at the kernel's log".into();
     };
     let sentence = unsettled(report, names)
+        .or_else(|| silence::words(&report.engine, names.resource, names.peer))
         .or_else(|| no_data(&report.engine, names))
         .or_else(|| seen.problems.values().next().map(|problem| format!("no disk: {problem}")))
         .or_else(|| export_problem(report))
@@ -44,6 +61,7 @@ fn words(seen: &Seen, names: &Names<'_>) -> String {
         .or_else(|| forwarding(&report.engine, names))
         .or_else(|| report.engine.io_suspended.map(|why| format!("client I/O waits: {}", suspension_words(why))))
         .or_else(|| resync(&report.engine, names))
+        .or_else(|| verify(&report.engine, names))
         .unwrap_or_else(|| link(report, names));
     match size_problem(report, names) {
         Some(problem) => format!("{sentence}; {problem}"),
@@ -60,10 +78,7 @@ fn unsettled(report: &ResourceReport, names: &Names<'_>) -> Option<String> {
              make room or mend archive-dir, then 'repctl split-brain {name} resolve' again",
             archive_problem(report).unwrap_or_default()
         )),
-        ConnectionState::SplitBrain => Some(format!(
-            "split brain: this node and {peer} went on apart, {} differ; see 'repctl split-brain {name} show'",
-            format_bytes(out_of_sync(&report.engine))
-        )),
+        ConnectionState::SplitBrain => Some(went_apart(&report.engine, names)),
         ConnectionState::UnrelatedData => Some(format!(
             "unrelated data: {peer} holds data with no common past; on the node whose data may go, all of it, run 'repctl down \
              {name}', 'repctl create-md {name} --force', 'repctl up {name}', on the other 'repctl connect {name}'"
@@ -82,6 +97,20 @@ fn unsettled(report: &ResourceReport, names: &Names<'_>) -> Option<String> {
         }),
         _ => None,
     }
+}
+
+/// A split brain: how far each went, and why nobody has settled it.
+fn went_apart(engine: &Snapshot, names: &Names<'_>) -> String {
+    let (name, peer) = (names.resource, names.peer);
+    let facts = || engine.volumes.iter().filter_map(|volume| volume.split_brain);
+    let sum = |bytes: fn(&SplitBrainFacts) -> u64| facts().map(|of| bytes(&of)).fold(0, u64::saturating_add);
+    let (mine, theirs) = (sum(|of| of.mine.dirty_bytes), sum(|of| of.peer.dirty_bytes));
+    let why = facts().find_map(|of| split_brain::why(of.unsettled)).map_or(String::new(), |why| format!("; {why}"));
+    format!(
+        "split brain: this node and {peer} went on apart, {} changed here, {} on {peer}{why}; see 'repctl split-brain {name} show'",
+        format_bytes(mine),
+        format_bytes(theirs)
+    )
 }
 
 /// Why what a split brain's victim holds could not be saved.
@@ -214,6 +243,30 @@ fn resync(engine: &Snapshot, names: &Names<'_>) -> Option<String> {
     })
 }
 
+/// Disks that are being compared, on either node.
+fn verify(engine: &Snapshot, names: &Names<'_>) -> Option<String> {
+    let runs =
+        |volume: &&VolumeSnapshot| matches!(volume.replication, ReplicationState::VerifyS | ReplicationState::VerifyT);
+    let volume = engine.volumes.iter().find(runs)?;
+    let (name, peer) = (names.resource, names.peer);
+    let Some(verify) = volume.verify else { return Some(format!("comparing with {peer}")) };
+    let done = u128::from(verify.done_bytes.min(verify.total_bytes)) * 100;
+    let percent = done.checked_div(u128::from(verify.total_bytes)).unwrap_or(100);
+    let differ = match verify.different_bytes {
+        0 => String::new(),
+        different => format!(", {} differ so far", format_bytes(different)),
+    };
+    Some(match verify.halted_by {
+        None => format!("comparing with {peer}: {percent} %{differ}"),
+        Some(Side::Local) => {
+            format!("comparing with {peer} halted at {percent} %{differ}: run 'repctl resume-sync {name}'")
+        }
+        Some(Side::Peer) => {
+            format!("comparing with {peer} halted at {percent} %{differ}: run 'repctl resume-sync {name}' on {peer}")
+        }
+    })
+}
+
 fn percent(volume: &VolumeSnapshot) -> u64 {
     let resync = volume.resync.unwrap_or(rep_engine::ResyncSnapshot {
         total_bytes: 0,
@@ -237,7 +290,8 @@ fn link(report: &ResourceReport, names: &Names<'_>) -> String {
     match report.engine.connection {
         ConnectionState::Connected => connected(&report.engine, names),
         ConnectionState::Connecting if diskless(&report.engine) => {
-            format!("this node has no disk: run 'repctl attach {name}'; and no connection to {peer}")
+            let hints = bare(&report.engine).map(|volume| silence::attach_words(&report.engine, volume, name));
+            format!("this node has no disk: {}; and no connection to {peer}", hints.unwrap_or_default())
         }
         ConnectionState::Connecting => match &report.link.problem {
             Some(problem) => link_problem(problem, &behind, names),
@@ -249,8 +303,12 @@ fn link(report: &ResourceReport, names: &Names<'_>) -> String {
     }
 }
 
+fn bare(engine: &Snapshot) -> Option<&VolumeSnapshot> {
+    engine.volumes.iter().find(|volume| matches!(volume.disk, DiskState::Diskless | DiskState::Failed))
+}
+
 fn diskless(engine: &Snapshot) -> bool {
-    engine.volumes.iter().any(|volume| matches!(volume.disk, DiskState::Diskless | DiskState::Failed))
+    bare(engine).is_some()
 }
 
 /// Why there is no connection. What the system says of a failed dial is worded as operators know it from elsewhere.
@@ -285,7 +343,8 @@ fn connected(engine: &Snapshot, names: &Names<'_>) -> String {
             }
             (DiskState::Diskless | DiskState::Failed, _) => {
                 let on = if engine.role == Role::Primary { format!("; I/O goes to {peer}") } else { String::new() };
-                return format!("{part}this node has no disk{on}: run 'repctl attach {name}'");
+                let attach = silence::attach_words(engine, volume, name);
+                return format!("{part}this node has no disk{on}: {attach}");
             }
             (_, DiskState::Diskless | DiskState::Failed) => {
                 return format!("{part}{peer} has no disk: run 'repctl attach {name}' there");
@@ -316,8 +375,8 @@ fn out_of_sync(engine: &Snapshot) -> u64 {
 mod tests {
     use super::*;
     use crate::control::fixture::{engine, volume};
-    use rep_engine::{ComparedSnapshot, ResyncSnapshot, Timestamp};
-    use rep_types::{SyncDecision, SyncRule, VolumeNumber};
+    use rep_engine::{ApartSide, ComparedSnapshot, ResyncSnapshot, Timestamp, Unsettled, VerifySnapshot};
+    use rep_types::{GenerationId, SyncDecision, SyncRule, VolumeNumber};
     use repd::resource::VolumeReport;
     use std::collections::BTreeMap;
     use std::sync::Arc;
@@ -333,7 +392,13 @@ mod tests {
     }
 
     fn said(report: ResourceReport) -> String {
-        let seen = Seen { report: Some(Arc::new(report)), fresh: true, down: None, problems: BTreeMap::new() };
+        let seen = Seen {
+            report: Some(Arc::new(report)),
+            fresh: true,
+            down: None,
+            problems: BTreeMap::new(),
+            device_waits: false,
+        };
         said_of(&seen)
     }
 
@@ -393,6 +458,34 @@ mod tests {
     }
 
     #[test]
+    fn a_verify_says_how_far_on_both_nodes_and_when_it_is_halted() {
+        let verify = VerifySnapshot {
+            total_bytes: 1000,
+            done_bytes: 429,
+            different_bytes: 0,
+            rate_bytes_per_s: 1,
+            halted_by: None,
+        };
+        let told = |replication, verify| {
+            said(report(ConnectionState::Connected, VolumeSnapshot { replication, verify, ..volume() }))
+        };
+        assert_eq!(told(ReplicationState::VerifyS, Some(verify)), "comparing with beta: 42 %");
+        assert_eq!(told(ReplicationState::VerifyT, Some(verify)), "comparing with beta: 42 %");
+        assert_eq!(told(ReplicationState::VerifyT, None), "comparing with beta");
+        let found = VerifySnapshot { different_bytes: 4096, ..verify };
+        assert_eq!(told(ReplicationState::VerifyS, Some(found)), "comparing with beta: 42 %, 4.00 KiB differ so far");
+        let halted = |side| VerifySnapshot { halted_by: Some(side), ..verify };
+        assert_eq!(
+            told(ReplicationState::VerifyS, Some(halted(Side::Local))),
+            "comparing with beta halted at 42 %: run 'repctl resume-sync vz'"
+        );
+        assert_eq!(
+            told(ReplicationState::VerifyT, Some(halted(Side::Peer))),
+            "comparing with beta halted at 42 %: run 'repctl resume-sync vz' on beta"
+        );
+    }
+
+    #[test]
     fn an_unreachable_peer_is_named_with_the_reason() {
         let mut lost = report(ConnectionState::Connecting, VolumeSnapshot { out_of_sync_bytes: 3 << 20, ..volume() });
         lost.link.problem =
@@ -413,9 +506,24 @@ mod tests {
 
     #[test]
     fn split_brain_and_refusals_come_first() {
-        let mut split = report(ConnectionState::SplitBrain, VolumeSnapshot { out_of_sync_bytes: 4096, ..volume() });
-        split.link.problem = Some("whatever".into());
-        assert!(said(split).starts_with("split brain: this node and beta went on apart, 4.00 KiB differ"));
+        let side =
+            |dirty_bytes| ApartSide { since_unix_ms: 0, was_primary: false, dirty_bytes, generation: GenerationId(7) };
+        let (mine, peer) = (side(4096), side(8192));
+        let split = |unsettled| {
+            let facts = SplitBrainFacts { rule: SyncRule::SplitBrainBitmap, mine, peer, unsettled };
+            let volume = VolumeSnapshot { split_brain: Some(facts), ..volume() };
+            let mut split = report(ConnectionState::SplitBrain, volume);
+            split.link.problem = Some("whatever".into());
+            said(split)
+        };
+        assert_eq!(
+            split(Unsettled::NoPolicy),
+            "split brain: this node and beta went on apart, 4.00 KiB changed here, 8.00 KiB on beta; see 'repctl split-brain vz \
+             show'"
+        );
+        assert!(
+            split(Unsettled::PoliciesDiffer).contains("; no policy was applied, for the nodes told different ones")
+        );
         let verdict = SyncVerdict::Refuse(SyncRefusal::PeerDiskTooSmall);
         let decision = Some(SyncDecision { rule: SyncRule::JustCreatedPeer, verdict });
         let refused = report(ConnectionState::StandAlone, VolumeSnapshot { last_decision: decision, ..volume() });
@@ -462,16 +570,32 @@ mod tests {
     }
 
     #[test]
+    fn requests_that_wait_for_a_takeover_are_told() {
+        let waits = "a device was left behind: its requests wait until";
+        let seen = |down, report| Seen { report, fresh: true, down, problems: BTreeMap::new(), device_waits: true };
+        let down = said_of(&seen(Some(Some("no metadata".to_owned())), None));
+        assert_eq!(down, format!("no metadata; {waits} the resource is up, by 'repctl up vz'"));
+        let mut alone = report(ConnectionState::Connecting, volume());
+        alone.link.problem = Some("the peer knows another secret".into());
+        let up = said_of(&seen(None, Some(Arc::new(alone))));
+        assert_eq!(
+            up,
+            format!("no connection to beta: the peer knows another secret; {waits} this node may be Primary")
+        );
+    }
+
+    #[test]
     fn down_and_stuck_are_told() {
         let down = |reason: Option<&str>| Seen {
             report: None,
             fresh: true,
             down: Some(reason.map(str::to_owned)),
             problems: BTreeMap::new(),
+            device_waits: false,
         };
         assert_eq!(said_of(&down(None)), "down: run 'repctl up vz'");
         assert_eq!(said_of(&down(Some("no metadata"))), "no metadata");
-        let stuck = Seen { report: None, fresh: false, down: None, problems: BTreeMap::new() };
+        let stuck = Seen { report: None, fresh: false, down: None, problems: BTreeMap::new(), device_waits: false };
         assert!(said_of(&stuck).contains("doesn't answer"));
     }
 }

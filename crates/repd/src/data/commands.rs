@@ -5,7 +5,7 @@ use super::ending::Ending;
 use super::thread::DataThread;
 use crate::resource::{AttachError, ControlRequest};
 use rep_engine::{Command, CommandError, CommandOutcome, Event};
-use rep_types::{CommandId, VolumeNumber};
+use rep_types::{CommandId, Refusal, VolumeNumber};
 use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -143,6 +143,10 @@ impl DataThread {
             let Some(pending) = self.commands.take(id) else { continue };
             let Reply::Opening(_, reply) = pending.reply else { continue };
             match result {
+                // The lock is this thread's own: what the disk was asked for before it was let go of is still under way there.
+                Err(AttachError::Disk { source: rep_disk::OpenError::InUse, .. }) if self.disks.is_closing(volume) => {
+                    drop(reply.send(Err(AttachError::Refused(CommandError::Refused(Refusal::DiskHangs)))));
+                }
                 Err(error) => drop(reply.send(Err(error))),
                 Ok(attach::Attachable { data, meta, loaded, boot }) => {
                     let logical_block_bytes = data.facts.logical_block_bytes;

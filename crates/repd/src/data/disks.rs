@@ -6,6 +6,7 @@
 
 use super::buffers::Buffers;
 use super::io::{Io, Operation};
+use super::limits::READY_BATCH;
 use crate::resource::DiskReport;
 use rep_disk::{Buffer, Disk, DiskFacts, Kind, Progress, is_all_zero};
 use rep_engine::{DiskSuccess, Event, ReadInto};
@@ -51,6 +52,7 @@ pub(super) struct OpenDisk {
     pub data: Disk,
     /// `None`: the metadata lies on `data`.
     pub meta: Option<Disk>,
+    volume: VolumeNumber,
     in_flight: u32,
     closing: bool,
 }
@@ -71,11 +73,29 @@ enum Waiting {
     Meta { disk: Key, io: IoId, offset: u64, block: MetaBlock },
 }
 
+/// An operation in a queue, and whether the engine has been told that it waits there.
+struct Queued {
+    what: Waiting,
+    told: bool,
+}
+
+impl Queued {
+    fn new(what: Waiting) -> Self {
+        Queued { what, told: false }
+    }
+
+    fn io(&self) -> IoId {
+        match &self.what {
+            Waiting::Read { io, .. } | Waiting::Digest { io, .. } | Waiting::Meta { io, .. } => *io,
+        }
+    }
+}
+
 pub(super) struct Disks {
     open: Slab<OpenDisk>,
     volumes: Vec<(VolumeNumber, Option<Key>)>,
-    waiting_reads: VecDeque<Waiting>,
-    waiting_meta: VecDeque<Waiting>,
+    waiting_reads: VecDeque<Queued>,
+    waiting_meta: VecDeque<Queued>,
     /// Operations on disks in memory, in their order.
     ready: VecDeque<DiskOperation>,
 }
@@ -116,7 +136,7 @@ impl Disks {
     }
 
     pub fn put(&mut self, volume: VolumeNumber, data: Disk, meta: Option<Disk>) {
-        let key = self.open.insert(OpenDisk { data, meta, in_flight: 0, closing: false });
+        let key = self.open.insert(OpenDisk { data, meta, volume, in_flight: 0, closing: false });
         if let Some((_, place)) = self.volumes.iter_mut().find(|(number, _)| *number == volume) {
             *place = Some(key);
         }
@@ -183,7 +203,7 @@ impl Disks {
             }
             ReadInto::NewPayload => match self.key(volume) {
                 Some(disk) => {
-                    self.waiting_reads.push_back(Waiting::Read { disk, io, range });
+                    self.waiting_reads.push_back(Queued::new(Waiting::Read { disk, io, range }));
                     self.start_waiting(context);
                 }
                 None => context.events.push(Event::DiskDone { io, result: Err(IoError::Io) }),
@@ -201,7 +221,7 @@ impl Disks {
     ) {
         match self.key(volume) {
             Some(disk) => {
-                self.waiting_reads.push_back(Waiting::Digest { disk, io, range, key });
+                self.waiting_reads.push_back(Queued::new(Waiting::Digest { disk, io, range, key }));
                 self.start_waiting(context);
             }
             None => context.events.push(Event::Digested { io, result: Err(IoError::Io) }),
@@ -228,7 +248,7 @@ impl Disks {
     ) {
         match self.key(volume) {
             Some(disk) => {
-                self.waiting_meta.push_back(Waiting::Meta { disk, io, offset, block });
+                self.waiting_meta.push_back(Queued::new(Waiting::Meta { disk, io, offset, block }));
                 self.start_waiting(context);
             }
             None => context.events.push(Event::MetaDone { io, result: Err(IoError::Io) }),
@@ -237,21 +257,32 @@ impl Disks {
 
     /// Starts what waited for a buffer, in order, as far as there are buffers. Called when some may have come free.
     pub fn start_waiting(&mut self, context: &mut DiskContext<'_>) {
-        while let Some(Waiting::Meta { .. }) = self.waiting_meta.front() {
+        while let Some(Queued { what: Waiting::Meta { .. }, .. }) = self.waiting_meta.front() {
             let Some(slot) = context.buffers.pool.take(Zone::Meta, META_BLOCK_SIZE) else { break };
-            let Some(Waiting::Meta { disk, io, offset, block }) = self.waiting_meta.pop_front() else { break };
+            let Some(queued) = self.waiting_meta.pop_front() else { break };
+            let Waiting::Meta { disk, io, offset, block } = begins(queued, context.events) else { break };
             context.buffers.pool.write(slot, 0, &block.0[..]);
             let what = (Kind::Write { durable: true }, ByteRange::new(offset, META_BLOCK_SIZE as u32));
             self.start_on(disk, Target::Meta, io, what, Some(slot), Report::Meta, context);
         }
-        while let Some(Waiting::Read { range, .. } | Waiting::Digest { range, .. }) = self.waiting_reads.front() {
+        while let Some(Waiting::Read { range, .. } | Waiting::Digest { range, .. }) =
+            self.waiting_reads.front().map(|queued| &queued.what)
+        {
             let Some(slot) = context.buffers.pool.take(Zone::Local, range.length as usize) else { break };
-            let (disk, io, range, report) = match self.waiting_reads.pop_front() {
-                Some(Waiting::Read { disk, io, range }) => (disk, io, range, Report::DataInto(slot)),
-                Some(Waiting::Digest { disk, io, range, key }) => (disk, io, range, Report::Digests(slot, key)),
-                Some(Waiting::Meta { .. }) | None => break,
+            let Some(queued) = self.waiting_reads.pop_front() else { break };
+            let (disk, io, range, report) = match begins(queued, context.events) {
+                Waiting::Read { disk, io, range } => (disk, io, range, Report::DataInto(slot)),
+                Waiting::Digest { disk, io, range, key } => (disk, io, range, Report::Digests(slot, key)),
+                Waiting::Meta { .. } => break,
             };
             self.start_on(disk, Target::Data, io, (Kind::Read, range), Some(slot), report, context);
+        }
+        // Only what has just come hasn't been told.
+        for queue in [&mut self.waiting_reads, &mut self.waiting_meta] {
+            for queued in queue.iter_mut().rev().take_while(|queued| !queued.told) {
+                queued.told = true;
+                context.events.push(Event::DiskQueued { io: queued.io() });
+            }
         }
     }
 
@@ -310,9 +341,12 @@ impl Disks {
         !self.ready.is_empty()
     }
 
-    /// Does what is to be done on disks in memory.
+    /// Does some of what is to be done on disks in memory. Not all at once: what follows from these leaves while the
+    /// others are worked on.
     pub fn run_ready(&mut self, context: &mut DiskContext<'_>) {
-        while let Some(DiskOperation { disk, target, io, operation, holds, report }) = self.ready.pop_front() {
+        for _ in 0..READY_BATCH {
+            let Some(next) = self.ready.pop_front() else { return };
+            let DiskOperation { disk, target, io, operation, holds, report } = next;
             let Some(open) = self.open.get_mut(disk) else { continue };
             // SAFETY: the buffer is a slot in use, as long as the range; the engine has no other operation on it that
             // writes to it.
@@ -342,6 +376,11 @@ impl Disks {
         unsafe { context.io.ring.push(entry, completion.key) };
     }
 
+    /// Whether a disk of this volume has been let go of and is still open, because operations on it haven't come back.
+    pub fn is_closing(&self, volume: VolumeNumber) -> bool {
+        self.open.iter().any(|(_, disk)| disk.closing && disk.volume == volume)
+    }
+
     /// Whether no disk is open and nothing is in flight.
     pub fn is_idle(&self) -> bool {
         self.open.is_empty()
@@ -354,6 +393,14 @@ impl Disks {
         self.waiting_reads.clear();
         self.waiting_meta.clear();
     }
+}
+
+/// An operation has got its buffer.
+fn begins(queued: Queued, events: &mut Vec<Event>) -> Waiting {
+    if queued.told {
+        events.push(Event::DiskBegun { io: queued.io() });
+    }
+    queued.what
 }
 
 /// Reports an operation's end and lets go of its buffer.

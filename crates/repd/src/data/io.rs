@@ -19,8 +19,6 @@ pub(super) enum Operation {
 pub(super) struct Io {
     pub ring: Ring,
     pub operations: Slab<Operation>,
-    /// Something for the peer was pushed and isn't handed over.
-    pub peer_waits: bool,
 }
 
 impl Io {
@@ -37,11 +35,7 @@ impl Io {
 impl Submit<PeerOperation> for Io {
     unsafe fn submit(&mut self, entry: Entry, operation: PeerOperation) -> Key {
         // SAFETY: handed on.
-        let key = unsafe { self.push(entry, Operation::Peer(operation)) };
-        if matches!(operation, PeerOperation::Send(_)) {
-            self.peer_waits = true;
-        }
-        key
+        unsafe { self.push(entry, Operation::Peer(operation)) }
     }
 }
 

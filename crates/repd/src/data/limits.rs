@@ -40,3 +40,20 @@ pub const ALLOCATION_RUNS_MAX: usize = 256;
 pub const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 /// How long the end of a thread may wait for operations to come back. A disk that hangs longer is left behind.
 pub const END_TIME_MAX: Duration = Duration::from_millis(1500);
+
+/// How long a thread that waits for the peer looks for news before it sleeps.
+pub const LOOK_TIME_MAX: Duration = Duration::from_micros(300);
+/// A pause of a look this long means that the processor was taken away by somebody who has much to do.
+pub const LOOK_GAP: Duration = Duration::from_millis(1);
+/// How long there are no looks after that.
+pub const LOOK_REST_MIN: Duration = Duration::from_millis(10);
+/// The same, at most, when it happens again and again.
+pub const LOOK_REST_MAX: Duration = Duration::from_secs(1);
+/// Waits without a look after a few looks in vain.
+pub const LOOKS_SKIPPED_MIN: u32 = 16;
+/// Waits without a look after many looks in vain.
+pub const LOOKS_SKIPPED_MAX: u32 = 4096;
+/// Who had a payload of more bytes than this to move doesn't look.
+pub const LOOK_PAYLOAD_BYTES_MAX: usize = 32 << 10;
+/// Operations on a disk in memory that are done before what they bring about leaves.
+pub const READY_BATCH: usize = 8;

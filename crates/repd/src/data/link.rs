@@ -1,8 +1,15 @@
 //! The stable name of a device: `/dev/repd/by-res/RESOURCE/VOLUME`, a link to whatever number the kernel gave.
+//!
+//! The link is this daemon's alone, so that it holds without udev, and no rule can put it back or take it away. udev is told of it
+//! by an event: its rule (tools/packaging/udev) then has systemd know the device by that name, too.
 
 use rep_types::{ResourceName, VolumeNumber};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use tracing::info;
+
+/// Where the kernel takes an order to tell of a device anew.
+const BLOCK_DEVICES: &str = "/sys/block";
 
 /// The link of a volume.
 pub(super) fn path(resource: &ResourceName, volume: VolumeNumber) -> PathBuf {
@@ -28,6 +35,20 @@ pub(super) fn make(link: &Path, device: &str) -> io::Result<()> {
     std::fs::rename(&new, link)
 }
 
+/// Has the kernel tell udev of a device whose link was made. Whoever doesn't wait for systemd's unit of the device needs none of
+/// it; so it may fail.
+pub(super) fn announce(device: &str) {
+    if let Err(error) = announce_in(Path::new(BLOCK_DEVICES), device) {
+        info!("systemd may not learn the name of /dev/{device}: {BLOCK_DEVICES}/{device}/uevent: {error}");
+    }
+}
+
+fn announce_in(devices: &Path, device: &str) -> io::Result<()> {
+    // Not `fs::write`: that would make a file where there is none.
+    let mut file = std::fs::OpenOptions::new().write(true).open(devices.join(device).join("uevent"))?;
+    file.write_all(b"change")
+}
+
 /// Removes the link, if it is still this device's.
 pub(super) fn remove(link: &Path, device: &str) {
     if std::fs::read_link(link).is_ok_and(|to| to == target(device)) {
@@ -40,6 +61,18 @@ pub(super) fn remove(link: &Path, device: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_event_is_asked_for_where_the_device_is() {
+        let devices = tempfile::tempdir().expect("a directory");
+        std::fs::create_dir(devices.path().join("ublkb3")).expect("a device");
+        let uevent = devices.path().join("ublkb3/uevent");
+        std::fs::write(&uevent, "").expect("its file");
+        announce_in(devices.path(), "ublkb3").expect("the event");
+        assert_eq!(std::fs::read(&uevent).expect("what was asked"), b"change");
+        announce_in(devices.path(), "ublkb4").expect_err("there is none");
+        assert!(!devices.path().join("ublkb4").exists());
+    }
 
     #[test]
     fn a_link_is_replaced_and_only_its_own_is_removed() {

@@ -3,8 +3,9 @@
 //! ```text
 //!  completions ─► ports (disks, peer, nbd, ublk) ─► events ─► engine ─► actions ─► ports ─► entries ─► one system call
 //! ```
-//! A turn reaps everything that has completed, lets the engine decide, and hands everything that follows to the
-//! kernel together with the wait for more.
+//! A turn reaps everything that has completed, lets the engine decide, sends what sockets have room for, and hands everything
+//! else that follows to the kernel together with the wait for more; before a wait for the peer it may look for news
+//! ([`patience`]).
 //!
 //! Architecture invariants: no replication decision is made here; nothing here waits but the ring; nothing is allocated
 //! for a request once the tables have grown to their working size; every queue has a limit in `limits`, or one of the
@@ -19,9 +20,9 @@ mod ending;
 mod io;
 mod limits;
 mod link;
-mod memory;
 mod nbd;
 mod notices;
+mod patience;
 mod perform;
 mod report;
 mod thread;

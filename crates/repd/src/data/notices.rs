@@ -1,6 +1,6 @@
 //! Notices as log lines: exactly one a transition, at level info, and warnings for what should never be.
 
-use rep_engine::{Notice, Why};
+use rep_engine::{Notice, Why, explain};
 use rep_types::Role;
 use std::fmt;
 use tracing::{info, warn};
@@ -13,6 +13,7 @@ impl fmt::Display for Reason {
             Why::Operator => "operator",
             Why::Attached => "attached",
             Why::DiskError => "disk error",
+            Why::DiskTimeout => "the disk didn't answer within disk-timeout",
             Why::MetadataError => "metadata error",
             Why::LinkUp => "link up",
             Why::Handshake => "handshake",
@@ -49,7 +50,20 @@ pub(super) fn log(notice: &Notice) {
             info!(%volume, "replication: {from} -> {to} ({})", Reason(*why));
         }
         Notice::Decided { volume, decision, out_of_sync_bytes } => {
-            info!(%volume, out_of_sync_bytes, "handshake: {} ({:?})", decision.rule, decision.verdict);
+            info!(%volume, out_of_sync_bytes, "handshake: {}: {}", decision.rule, explain(*decision));
+        }
+        Notice::Refused { volume, decision } => {
+            info!(%volume, "handshake: {}: {}", decision.rule, explain(*decision));
+        }
+        Notice::SplitBrain { volume, facts } => {
+            warn!(
+                %volume,
+                rule = %facts.rule,
+                unsettled = %facts.unsettled,
+                dirty_bytes = facts.mine.dirty_bytes,
+                peer_dirty_bytes = facts.peer.dirty_bytes,
+                "split brain: both nodes went on apart; nothing is given up before somebody says whose data stay"
+            );
         }
         Notice::DecisionMismatch { volume, mine, peer } => {
             warn!(%volume, ?mine, ?peer, "the nodes' decisions contradict each other: refused");
@@ -69,9 +83,12 @@ pub(super) fn log(notice: &Notice) {
         Notice::ResyncFinished { volume, copied_bytes, equal_bytes } => {
             info!(%volume, copied_bytes, equal_bytes, "resync: finished");
         }
-        Notice::VerifyFinished { volume, different_bytes: 0 } => info!(%volume, "verify: finished, no difference"),
-        Notice::VerifyFinished { volume, different_bytes } => {
-            warn!(%volume, different_bytes, "verify: the disks differ; what does is marked out-of-sync");
+        Notice::VerifyFinished { volume, different_bytes: 0, .. } => info!(%volume, "verify: finished, no difference"),
+        Notice::VerifyFinished { volume, different_bytes, marked_bytes: 0 } => {
+            warn!(%volume, different_bytes, "verify: the disks differed; what did has been made equal meanwhile");
+        }
+        Notice::VerifyFinished { volume, different_bytes, marked_bytes } => {
+            warn!(%volume, different_bytes, marked_bytes, "verify: the disks differ; what does is marked out-of-sync");
         }
         Notice::Grown { volume, from_bytes, to_bytes } => info!(%volume, "size: {from_bytes} -> {to_bytes}"),
         Notice::FenceAnswered { answer } if answer.is_safe() => info!("fencing: {answer}, it can't go on"),

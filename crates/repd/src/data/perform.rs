@@ -37,7 +37,7 @@ impl DataThread {
                 self.peer.send(session, &message, slot, &mut self.buffers.pool);
             }
             Action::WantLink { wanted } => self.peer.want(wanted, self.now),
-            Action::CloseLink { session, cause: _ } => self.peer.close(session, self.now, &mut self.buffers.pool),
+            Action::CloseLink { session, cause } => self.peer.close(session, cause, self.now, &mut self.buffers.pool),
             Action::Complete { request, result, payload } if UblkPort::is_own(request) => {
                 self.ublk.complete(request, result, payload, &mut self.buffers.pool);
             }

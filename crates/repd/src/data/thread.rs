@@ -5,11 +5,12 @@ use super::archive::{ArchiveOptions, Archives};
 use super::attach::AttachResult;
 use super::buffers::Buffers;
 use super::commands::Commands;
-use super::disks::{DiskContext, Disks, payload_of};
+use super::disks::{DiskContext, Disks, payload_of, slot_of};
 use super::ending::Ending;
 use super::io::{Io, Operation};
-use super::limits::{PEER_QUEUE_BYTES_MAX, RING_ENTRIES};
+use super::limits::{LOOK_PAYLOAD_BYTES_MAX, PEER_QUEUE_BYTES_MAX, RING_ENTRIES};
 use super::nbd::{AllocationSource, NbdContext, NbdPort, PortalOptions};
+use super::patience::Patience;
 use super::ublk::{UblkContext, UblkPort};
 use crate::resource::{ControlRequest, DeviceOptions, MEMORY_BYTES_LEAST, MetaPlacement, ResourceOptions, SpawnError};
 use crate::waking::{self, WakingSender};
@@ -24,7 +25,7 @@ use std::io as std_io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::broadcast;
 use tracing::{error, info, trace};
 
@@ -67,6 +68,11 @@ pub(super) struct DataThread {
     pub sent: Latencies,
     pub events: Vec<Event>,
     pub actions: Vec<Action>,
+    patience: Patience,
+    /// Something was sent to the peer since the last wait.
+    sent_to_peer: bool,
+    /// There was a large payload since the last wait.
+    moved_much: bool,
     begun: Instant,
     batch: Vec<Event>,
     peer_events: Vec<PeerEvent>,
@@ -137,7 +143,7 @@ impl DataThread {
         let nbd = NbdPort::new(names, !options.engine.stable, portals.collect(), inbox.wake.clone());
         let now = Instant::now();
         Ok(DataThread {
-            io: Io { ring, operations: Slab::new(), peer_waits: false },
+            io: Io { ring, operations: Slab::new() },
             buffers,
             engine,
             disks: Disks::new(volumes.iter().map(|volume| volume.number)),
@@ -160,6 +166,9 @@ impl DataThread {
             sent: Latencies::default(),
             events: Vec::new(),
             actions: Vec::new(),
+            patience: Patience::default(),
+            sent_to_peer: false,
+            moved_much: false,
             begun: now,
             batch: Vec::new(),
             peer_events: Vec::new(),
@@ -191,8 +200,13 @@ impl DataThread {
 
     /// Hands over what is to be done and waits for what completes.
     fn wait(&mut self) {
-        self.io.peer_waits = false;
         let timeout = self.next_timeout().map(|at| at.saturating_duration_since(self.now));
+        let small = !std::mem::take(&mut self.moved_much);
+        if std::mem::take(&mut self.sent_to_peer) && small && self.patience.wants(self.now) {
+            survive(self.io.ring.hand_over());
+            let ring = &mut self.io.ring;
+            self.patience.look(timeout.unwrap_or(Duration::MAX), || ring.has_news());
+        }
         survive(self.io.ring.turn(timeout));
     }
 
@@ -210,23 +224,14 @@ impl DataThread {
     fn settle(&mut self) {
         loop {
             self.decide();
-            self.turn_ports();
-            if self.disks.has_ready() {
-                self.run_disks_in_memory();
-            }
-            if self.events.is_empty() {
+            // What goes to the peer has left before this node's own disk is worked on: both work at the same time.
+            let sent = self.turn_ports();
+            let mut context = DiskContext { io: &mut self.io, buffers: &mut self.buffers, events: &mut self.events };
+            self.disks.run_ready(&mut context);
+            if self.events.is_empty() && !self.disks.has_ready() && !sent {
                 return;
             }
         }
-    }
-
-    /// The peer begins before this node's own disk does: both work at the same time.
-    fn run_disks_in_memory(&mut self) {
-        if std::mem::take(&mut self.io.peer_waits) {
-            survive(self.io.ring.hand_over());
-        }
-        let mut context = DiskContext { io: &mut self.io, buffers: &mut self.buffers, events: &mut self.events };
-        self.disks.run_ready(&mut context);
     }
 
     fn decide(&mut self) {
@@ -237,6 +242,7 @@ impl DataThread {
             let mut batch = std::mem::replace(&mut self.events, std::mem::take(&mut self.batch));
             for event in batch.drain(..) {
                 trace!(?event);
+                self.moved_much |= payload_bytes(&event, &self.buffers) > LOOK_PAYLOAD_BYTES_MAX;
                 self.engine.handle(now, event, &mut self.actions);
             }
             self.batch = batch;
@@ -253,13 +259,15 @@ impl DataThread {
         self.actions = actions;
     }
 
-    fn turn_ports(&mut self) {
+    /// Has the ports do what follows. Whether something was sent at once: then there may be more to do.
+    fn turn_ports(&mut self) -> bool {
         self.disks.start_waiting(&mut DiskContext {
             io: &mut self.io,
             buffers: &mut self.buffers,
             events: &mut self.events,
         });
-        self.peer.turn(&mut self.io, self.now, &mut self.buffers.pool, &mut self.peer_events);
+        let mut sent = self.peer.turn(&mut self.io, self.now, &mut self.buffers.pool, &mut self.peer_events);
+        self.sent_to_peer |= sent;
         self.take_peer_events();
         self.peer.send_times().for_each(|took| self.sent.note(took));
         if let Some(problem) = self.peer.new_problem() {
@@ -273,13 +281,14 @@ impl DataThread {
             now: self.now,
             paused: self.peer.queued_bytes() > PEER_QUEUE_BYTES_MAX,
         };
-        self.nbd.turn(&mut self.io, &mut context);
+        sent |= self.nbd.turn(&mut self.io, &mut context);
         let mut context = UblkContext {
             pool: &mut self.buffers.pool,
             events: &mut self.events,
             paused: self.devices_left || self.peer.queued_bytes() > PEER_QUEUE_BYTES_MAX,
         };
         self.ublk.turn(&mut self.io, &mut context);
+        sent
     }
 
     fn take_peer_events(&mut self) {
@@ -360,10 +369,19 @@ impl DataThread {
     }
 
     fn next_timeout(&self) -> Option<Instant> {
-        let engine = self.engine.next_timeout().map(|at| self.begun + std::time::Duration::from_nanos(at.0));
+        let engine = self.engine.next_timeout().map(|at| self.begun + Duration::from_nanos(at.0));
         let ports = [engine, self.peer.next_timeout(), self.nbd.next_timeout()];
         let own = [self.commands.next_deadline(), self.ending.as_ref().map(Ending::deadline)];
         ports.into_iter().chain(own).flatten().min()
+    }
+}
+
+/// How much data an event brings or asks for.
+fn payload_bytes(event: &Event, buffers: &Buffers) -> usize {
+    match event {
+        Event::ClientWrite { range, .. } | Event::ClientRead { range, .. } => range.length as usize,
+        Event::PeerMessage { payload: Some(payload), .. } => buffers.pool.length(slot_of(*payload)),
+        _ => 0,
     }
 }
 

@@ -60,6 +60,46 @@ fn after_1_primary_means_what_it_says() {
     expect_policy(after(AfterOnePrimary::Consensus), mine_is_primary(apart(1, 9)), Refuse(SplitBrain));
 }
 
+/// Who is left to the operator is told why, and both nodes the same.
+#[track_caller]
+fn expect_unsettled(pair: (Node, Node), why: Unsettled) {
+    let (mine, peer) = (pair.0.side(), pair.1.side());
+    let decision = decide(&pair.0, &pair.1);
+    assert_eq!(decision.verdict, Refuse(SplitBrain));
+    assert_eq!(unsettled(decision, mine, peer), Some(why));
+    assert_eq!(unsettled(decision.mirrored(), peer, mine), Some(why));
+}
+
+#[test]
+fn what_no_policy_settled_says_why() {
+    use AfterZeroPrimaries::{DiscardLeastChanges, DiscardYoungerPrimary, DiscardZeroChanges, Disconnect};
+    let under = |zero, one, (mut mine, mut peer): (Node, Node)| {
+        (mine.policies, peer.policies) = (policies(zero, one), policies(zero, one));
+        (mine, peer)
+    };
+    let mine_is_primary = |(mine, peer): (Node, Node)| (mine.primary(), peer);
+    let says = |word, (mine, peer): (Node, Node)| (mine.with(|node| node.view.word = word), peer);
+    let (least, none) = (DiscardLeastChanges, AfterOnePrimary::Disconnect);
+    let consensus = AfterOnePrimary::Consensus;
+    expect_unsettled(under(Disconnect, none, apart(1, 9)), Unsettled::NoPolicy);
+    expect_unsettled(under(least, none, mine_is_primary(apart(9, 1))), Unsettled::NoPolicy);
+    expect_unsettled(under(Disconnect, consensus, mine_is_primary(apart(9, 1))), Unsettled::NoPolicy);
+    expect_unsettled(under(least, consensus, mine_is_primary(apart(1, 9))), Unsettled::VictimIsPrimary);
+    expect_unsettled(under(DiscardZeroChanges, none, apart(1, 9)), Unsettled::NoVictim);
+    let long_ago = (node(6, 0, &[4]), node(7, 5, &[4]).bits().first());
+    expect_unsettled(under(DiscardYoungerPrimary, none, long_ago), Unsettled::NoVictim);
+    let both = |(mine, peer): (Node, Node)| (mine.primary(), peer.primary());
+    expect_unsettled(under(least, AfterOnePrimary::DiscardSecondary, both(apart(1, 9))), Unsettled::TwoPrimaries);
+    let (mine, mut peer) = under(least, none, apart(1, 9));
+    peer.policies = policies(DiscardZeroChanges, none);
+    expect_unsettled((mine.clone(), peer.clone()), Unsettled::PoliciesDiffer);
+    expect_unsettled(both((mine, peer)), Unsettled::TwoPrimaries);
+    let discards = says(OperatorWord::DiscardMine, mine_is_primary(apart(1, 9)));
+    expect_unsettled(discards, Unsettled::VictimIsPrimary);
+    let (mine, peer) = says(OperatorWord::DiscardMine, apart(1, 9));
+    expect_unsettled((mine, peer.discards()), Unsettled::WordsContradict);
+}
+
 #[test]
 fn different_policies_decide_nothing() {
     let (mut mine, mut peer) = apart(1, 9);
@@ -104,7 +144,11 @@ fn nothing_is_discarded_without_a_word_or_a_policy() {
         (mine.view.word, peer.view.word) = words;
         mine.policies = policies(zero, one);
         peer.policies = if same { mine.policies } else { policies(zero, next(one)) };
-        let verdict = decide(&mine, &peer).verdict;
+        let decision = decide(&mine, &peer);
+        let verdict = decision.verdict;
+        let why = unsettled(decision, mine.side(), peer.side());
+        assert_eq!(why.is_some(), verdict == Refuse(SplitBrain), "{mine:?} {peer:?}");
+        assert_eq!(why, unsettled(decision.mirrored(), peer.side(), mine.side()), "{mine:?} {peer:?}");
         pairs += 1;
         let victim = match verdict {
             Target(_) => &mine,

@@ -195,14 +195,15 @@ async fn pick(mut notices: broadcast::Receiver<Notice>, calls: mpsc::Sender<Call
 fn called_for(notice: &Notice) -> Option<Call> {
     match notice {
         Notice::PeerRejoined => Some(("unfence-peer", None)),
-        Notice::Connection { to: ConnectionState::SplitBrain, .. } => Some(("split-brain", None)),
+        // A plan that ends in it found nothing new.
+        Notice::Connection { to: ConnectionState::SplitBrain, why: Why::Handshake, .. } => Some(("split-brain", None)),
         Notice::PrimaryIsBehind => Some(("pri-lost", None)),
         Notice::Disk { volume, to: DiskState::UpToDate, why: Why::ResyncDone, .. } => {
             Some(("after-resync-target", Some(*volume)))
         }
         Notice::Disk { volume, to: DiskState::Failed, .. } => Some(("local-io-error", Some(*volume))),
         Notice::ErrorPassedOn { volume, .. } => Some(("local-io-error", Some(*volume))),
-        Notice::VerifyFinished { volume, different_bytes } if *different_bytes > 0 => {
+        Notice::VerifyFinished { volume, different_bytes, .. } if *different_bytes > 0 => {
             Some(("out-of-sync", Some(*volume)))
         }
         _ => None,
@@ -238,7 +239,12 @@ mod tests {
         assert_eq!(called_for(&disk(DiskState::UpToDate, Why::ResyncDone)), Some(("after-resync-target", volume)));
         assert_eq!(called_for(&disk(DiskState::UpToDate, Why::Handshake)), None);
         assert_eq!(called_for(&Notice::PrimaryIsBehind), Some(("pri-lost", None)));
-        let verified = |different_bytes| Notice::VerifyFinished { volume: VolumeNumber(3), different_bytes };
+        let apart =
+            |why| Notice::Connection { from: ConnectionState::Connecting, to: ConnectionState::SplitBrain, why };
+        assert_eq!(called_for(&apart(Why::Handshake)), Some(("split-brain", None)));
+        assert_eq!(called_for(&apart(Why::Operator)), None, "what a plan left is as it was");
+        let verified =
+            |different_bytes| Notice::VerifyFinished { volume: VolumeNumber(3), different_bytes, marked_bytes: 0 };
         assert_eq!(called_for(&verified(4096)), Some(("out-of-sync", volume)));
         assert_eq!(called_for(&verified(0)), None);
     }

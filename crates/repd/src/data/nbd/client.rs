@@ -342,6 +342,20 @@ impl Client {
         }
     }
 
+    /// Sends what the socket has room for; whether it took anything.
+    pub fn send_now(&mut self, key: Key, shared: &mut Shared, context: &mut NbdContext<'_>) -> bool {
+        if matches!(self.phase, Phase::Dead) {
+            return false;
+        }
+        match self.outgoing.send_now(self.socket.as_raw_fd(), context.pool) {
+            Ok(false) => return false,
+            Ok(true) => self.progress = context.now,
+            Err(_) => self.kill(key, shared, context.pool),
+        }
+        true
+    }
+
+    /// The send of what the socket had no room for.
     pub fn next_send(&mut self, pool: &Pool) -> Option<Entry> {
         match self.phase {
             Phase::Dead => None,

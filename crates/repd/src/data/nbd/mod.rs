@@ -263,8 +263,10 @@ impl NbdPort {
         deadlines.chain(stalls).chain(self.listen_retry_at).min()
     }
 
-    /// Once a turn: what is due by the clock, what waited and can go on, then receives and sends.
-    pub fn turn(&mut self, io: &mut impl Submit<NbdOperation>, context: &mut NbdContext<'_>) {
+    /// Once a turn: what is due by the clock, what waited and can go on, then receives and sends. Whether something was
+    /// sent at once: what waits for room or for a buffer may go on.
+    pub fn turn(&mut self, io: &mut impl Submit<NbdOperation>, context: &mut NbdContext<'_>) -> bool {
+        let mut sent = false;
         if self.listen_retry_at.is_some_and(|at| at <= context.now) {
             self.listen_retry_at = None;
             self.listen(context.now);
@@ -278,10 +280,11 @@ impl NbdPort {
         for (n, key) in keys.drain(..).enumerate() {
             self.advance(key, context);
             if n >= waiting {
-                self.operate(key, io, context);
+                sent |= self.operate(key, io, context);
             }
         }
         self.keys = keys;
+        sent
     }
 
     fn turn_listeners(&mut self, io: &mut impl Submit<NbdOperation>) {
@@ -297,13 +300,15 @@ impl NbdPort {
         done.into_iter().for_each(|key| drop(self.listeners.remove(key)));
     }
 
-    fn operate(&mut self, key: Key, io: &mut impl Submit<NbdOperation>, context: &mut NbdContext<'_>) {
-        let Some(client) = self.clients.get_mut(key) else { return };
+    /// Sends to and receives from a client; whether something was sent at once.
+    fn operate(&mut self, key: Key, io: &mut impl Submit<NbdOperation>, context: &mut NbdContext<'_>) -> bool {
+        let Some(client) = self.clients.get_mut(key) else { return false };
         let contended = !self.shared.waiting.is_empty();
         let stalled = client.stalled_since().is_some_and(|since| since + CLIENT_STALL_TIME_MAX <= context.now);
         if client.deadline().is_some_and(|deadline| deadline <= context.now) || (contended && stalled) {
             client.kill(key, &mut self.shared, context.pool);
         }
+        let sent = client.send_now(key, &mut self.shared, context);
         if let Some(entry) = client.next_send(context.pool) {
             // SAFETY: the client and the slots it holds stay until the operation has ended.
             unsafe { io.submit(entry, NbdOperation::Send(key)) };
@@ -325,6 +330,7 @@ impl NbdPort {
             }
             self.tell_openers(volume, context.events);
         }
+        sent
     }
 
     /// Ends everything; operations with the kernel come back soon. True when none is left.

@@ -16,9 +16,10 @@
 mod job;
 mod serving;
 
-use super::{link, memory};
+use super::link;
 use crate::data::report::BlockDevice;
 use crate::data::worker::{WorkerChannel, WorkerResult, device_grown};
+use crate::memory;
 use crate::resource::DriverReport;
 use crate::waking;
 use job::{Job, Outcome};
@@ -256,6 +257,7 @@ impl UblkPort {
                 if let Err(error) = link::make(&volume.link, &node(serving.id())) {
                     warn!(volume = %volume.number, "{}: {error}", volume.link.display());
                 }
+                link::announce(&node(serving.id()));
                 State::Live(serving)
             }
             (state, Outcome::Grown(result)) => {

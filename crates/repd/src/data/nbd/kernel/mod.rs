@@ -17,9 +17,10 @@
 mod job;
 
 use crate::data::limits::REATTACH_PAUSE;
+use crate::data::link;
 use crate::data::report::BlockDevice;
 use crate::data::worker::{WorkerChannel, WorkerResult, device_grown};
-use crate::data::{link, memory};
+use crate::memory;
 use crate::resource::DriverReport;
 use crate::waking;
 use job::{Job, Outcome};
@@ -261,6 +262,7 @@ impl Volume {
         if let Err(error) = link::make(&self.link, &node(index)) {
             warn!(volume = %self.number, "{}: {error}", self.link.display());
         }
+        link::announce(&node(index));
         self.state = State::Live(index);
         socket
     }

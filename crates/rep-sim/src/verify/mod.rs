@@ -12,13 +12,16 @@
 //! What is planted and not found yet is legal wherever a client may read it, and excused in the other checks, as long
 //! as no answered write covers it. At a run's end a repair must have mended all of it.
 
+mod plan;
+
+pub(crate) use plan::add;
+pub use plan::{VerifyPlan, draw};
+
 use crate::counters::Sometimes;
 use crate::disk::Sectors;
 use crate::failure::Kind;
-use crate::plan::{Node, Step};
-use crate::rare::RareFault;
-use crate::rng::{Rng, mix};
-use crate::swarm::{MS, SECOND, Swarm};
+use crate::rng::mix;
+use crate::swarm::SECOND;
 use crate::truth::marks_bit;
 use crate::world::{Due, World};
 use rep_engine::{Command, Notice, Side, Why};
@@ -27,21 +30,10 @@ use rep_wire::{ControlMessage, Message};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-/// Per mille of seeds in which data are changed.
-const THEMED: u32 = 150;
 /// What nobody writes begins with this.
 const PLANTED: u32 = 0xa000_0000;
 /// Looks at the marks a verify left, before they count as overtaken by something else.
 const LOOKS_MAX: u32 = 20;
-
-/// Changes and verifies of a run.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct VerifyPlan {
-    /// Changes.
-    pub plants: u32,
-    /// Verifies asked for after each.
-    pub verifies: u32,
-}
 
 /// A range that is being compared, and what was read of it on either node.
 #[derive(Clone, Debug)]
@@ -86,57 +78,6 @@ impl Verifies {
     pub fn new(volumes: usize) -> Self {
         Verifies { known: vec![Known::default(); volumes], ..Verifies::default() }
     }
-}
-
-/// Gives a swarm such changes, if its seed is one of those. What other seeds draw stays as it was.
-pub fn draw(swarm: &mut Swarm) {
-    let rng = &mut Rng::new(swarm.seed).fork(22);
-    if !rng.chance(THEMED) || swarm.may_fork {
-        return;
-    }
-    swarm.verify = VerifyPlan { plants: rng.between(1, 4) as u32, verifies: rng.between(2, 6) as u32 };
-    // An image of old data would bring old changes back.
-    swarm.rare.rollback = 0;
-    if rng.chance(500) {
-        // A verify takes a while.
-        let whole = rng.span(100 * MS, 10 * SECOND) / MS;
-        swarm.resync_rate_max = (swarm.data_bytes * 1000 / whole).max(64 << 10);
-    }
-    if swarm.resync_rate_max > 0 {
-        // At the end all is verified, and copied, before the pair counts as stuck.
-        swarm.resync_rate_max = swarm.resync_rate_max.max(swarm.data_bytes / 20);
-    }
-}
-
-/// Puts a run's changes and verifies among its other steps.
-pub(crate) fn add(steps: &mut Vec<(u64, Step)>, swarm: &Swarm) {
-    let rng = &mut Rng::new(swarm.seed).fork(23);
-    let VerifyPlan { plants, verifies } = swarm.verify;
-    let times: Vec<u64> = steps.iter().map(|(at, _)| *at).collect();
-    for _ in 0..plants.min(times.len() as u32) {
-        let volume = rng.below(swarm.volumes as u64) as usize;
-        let first = rng.below(times.len() as u64);
-        let mut changed = times[first as usize];
-        for _ in 0..rng.between(1, 3) {
-            let fault = RareFault::Plant { node: rng.below(2) as Node, volume, draw: rng.bits() };
-            steps.push((changed, Step::Rare(fault)));
-            changed += rng.below(200 * MS);
-        }
-        for _ in 0..verifies {
-            let at = times[rng.between(first, times.len() as u64 - 1) as usize] + rng.below(MS);
-            let node = rng.below(2) as Node;
-            let repair = rng.pick(&[None, None, Some(Side::Local), Some(Side::Peer)]);
-            steps.push((at, Step::Rare(RareFault::Verify { node, volume, repair })));
-            if rng.chance(200) {
-                let stop = Step::StopVerify { node, volume };
-                steps.push((at + rng.below(SECOND), stop));
-            } else if rng.chance(200) {
-                let pause = Step::Pause { node, volume, for_ns: rng.span(10 * MS, 5 * SECOND) };
-                steps.push((at + rng.below(500 * MS), pause));
-            }
-        }
-    }
-    steps.sort_by_key(|(at, _)| *at);
 }
 
 fn sectors_of(block: u64) -> std::ops::Range<usize> {
@@ -262,6 +203,29 @@ impl World {
                 Err("said to differ, where nothing was changed".into())
             }
             _ => Ok(()),
+        }
+    }
+
+    /// What a verify says is still marked of what it found, when it comes to its end.
+    pub(crate) fn verify_marks(&mut self, node: usize, volume: usize, different_bytes: u64, marked_bytes: u64) {
+        let Some(shown) = self.snapshot(node).map(|shown| shown.volumes[volume].clone()) else { return };
+        let out_of_sync = shown.out_of_sync_bytes;
+        if marked_bytes > different_bytes || marked_bytes > out_of_sync {
+            let detail = format!(
+                "node {node} volume {volume}: of {different_bytes} bytes found to differ {marked_bytes} are said to be \
+                 marked, of {out_of_sync} marked in all"
+            );
+            self.fail(Kind::WrongData, "I-B9", detail);
+        }
+        if marked_bytes < different_bytes {
+            self.seen(Sometimes::VerifyMendedMeanwhile);
+        }
+    }
+
+    /// A node's disks are other ones now: nothing that was compared is said of them.
+    pub(crate) fn verify_meets_new_disks(&mut self) {
+        for known in &mut self.verifies.known {
+            known.passes.iter_mut().for_each(BTreeMap::clear);
         }
     }
 

@@ -17,7 +17,13 @@
 //! What differs is marked on both sides, and counted. Nothing is copied unless the operator named the node to repair
 //! from: a verify can't know which side is right.
 //!
-//! A verify ends early with the connection, a disk, or a new handshake; asked for again it goes on where it was.
+//! A verify ends early with the connection, a disk, or a new handshake; asked for again it goes on where it was (`record`).
+
+mod follower;
+mod record;
+
+pub(crate) use follower::Follows;
+pub(crate) use record::VerifyRecord;
 
 use crate::action::{Action, Notice, Why};
 use crate::command::{CommandError, CommandOutcome, Side};
@@ -30,7 +36,7 @@ use crate::volume::Volume;
 use crate::{Engine, limits};
 use rep_types::{
     BLOCK_SIZE, BlockRange, ByteRange, CommandId, DIGEST_LENGTH, DigestKey, DiskState, IoError, LinkCause, Refusal,
-    ReplicationState, Role, VolumeNumber, planted,
+    ReplicationState, Role, planted,
 };
 use rep_wire::{ControlMessage, TransferId};
 use std::collections::VecDeque;
@@ -48,7 +54,7 @@ pub(crate) struct Verify {
     window: VecDeque<VerifyRange>,
     /// Digests the peer sent, until ours are there.
     answers: Vec<(Key, Vec<u8>)>,
-    not_before: Timestamp,
+    pub(crate) not_before: Timestamp,
     started: Timestamp,
     /// Bytes compared since then.
     compared_bytes: u64,
@@ -65,28 +71,20 @@ struct VerifyRange {
     different: Option<u64>,
 }
 
-/// How the last verify of a volume stands, for operators and for going on with it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct VerifyRecord {
-    /// Where it was left, in bytes; 0: it came to the end, or there was none.
-    pub resume_at: u64,
-    /// Blocks found to differ so far.
-    pub different_blocks: u64,
-}
-
 impl Verify {
     /// The side whose data are right where a difference was found, if there was one and the operator has said it.
     fn good_side(&self) -> Option<Side> {
         self.repair_from.filter(|_| self.different_blocks > 0)
     }
 
-    pub(crate) fn snapshot(&self, size_bytes: u64, now: Timestamp) -> VerifySnapshot {
+    fn snapshot(&self, volume: &Volume, now: Timestamp) -> VerifySnapshot {
         let age = now.since(self.started).as_millis().max(1) as u64;
         VerifySnapshot {
-            total_bytes: size_bytes,
+            total_bytes: volume.size_bytes,
             done_bytes: self.first_open(),
             different_bytes: self.found_so_far() * BLOCK_SIZE,
             rate_bytes_per_s: self.compared_bytes * 1000 / age,
+            halted_by: halted_by(volume),
         }
     }
 
@@ -162,12 +160,12 @@ impl Engine {
         let (serial, now) = (self.next_serial(), self.now);
         let Some(key) = self.link.as_ref().map(|link| link.digest_key) else { return };
         let volume = &mut self.volumes[index];
-        let left = std::mem::take(&mut volume.last_verify);
-        let different_blocks = if left.resume_at > 0 { left.different_blocks } else { 0 };
+        let Some(local) = &mut volume.local else { return };
+        let (cursor, different_blocks) = local.verified.begin(serial);
         volume.verify = Some(Verify {
             serial,
             key,
-            cursor: left.resume_at,
+            cursor,
             window: VecDeque::with_capacity(limits::VERIFY_REQUESTS_MAX),
             answers: Vec::new(),
             not_before: now,
@@ -197,8 +195,9 @@ impl Engine {
         if let Some(verify) = volume.verify.take() {
             // What it has found so far a handshake may have copied: not the other way.
             volume.found_good_on = verify.good_side().or(volume.found_good_on);
-            volume.last_verify =
-                VerifyRecord { resume_at: verify.first_open(), different_blocks: verify.different_blocks };
+            if let Some(local) = &mut volume.local {
+                local.verified.stopped(why, verify.first_open(), verify.different_blocks);
+            }
         }
         self.end_verify_locks(index);
         self.leave_verify_state(index, why);
@@ -258,12 +257,16 @@ impl Engine {
         let size = volume.size_bytes;
         let ended = |verify: &mut Verify| verify.cursor >= size && verify.window.is_empty();
         let Some(verify) = volume.verify.take_if(ended) else { return false };
-        volume.last_verify = VerifyRecord { resume_at: 0, different_blocks: verify.different_blocks };
+        let mut marked_bytes = 0;
+        if let Some(local) = &mut volume.local {
+            local.verified.completed(size, verify.different_blocks);
+            marked_bytes = local.verified.marked_bytes();
+        }
         let number = volume.number;
         self.send(ControlMessage::Verify { volume: number, running: false }, None);
         self.leave_verify_state(index, Why::VerifyDone);
         let different_bytes = verify.different_blocks * BLOCK_SIZE;
-        self.notice(Notice::VerifyFinished { volume: number, different_bytes });
+        self.notice(Notice::VerifyFinished { volume: number, different_bytes, marked_bytes });
         if let Some(side) = verify.good_side() {
             let volume = &mut self.volumes[index];
             volume.repair_from = Some(side);
@@ -362,7 +365,7 @@ impl Engine {
         let op = *op;
         match op.kind {
             OperationKind::VerifyLead { serial } => self.compare(key, op, serial, &digests),
-            OperationKind::VerifyFollow { transfer, serial } if self.volumes[op.volume].follows == Some(serial) => {
+            OperationKind::VerifyFollow { transfer, serial } if self.volumes[op.volume].follows_by(serial) => {
                 self.send(ControlMessage::Digests { id: transfer, digests }, None);
                 if planted!("verify-unlocks-early") {
                     self.end_operation(key, Ok(()));
@@ -388,10 +391,21 @@ impl Engine {
         }
         verify.compared_bytes += u64::from(op.range.length);
         verify.note_compared(op.range.offset, different.len() as u64);
+        self.note_found(op, &different);
         self.mark_different(op, &different);
         self.epochs.touch(now);
         self.send(ControlMessage::DigestDone { id: TransferId(key.0), different }, None);
         self.end_operation(key, Ok(()));
+    }
+
+    /// For the record of what this node leads.
+    fn note_found(&mut self, op: Operation, different: &[u16]) {
+        let blocks = op.range.blocks_touched();
+        let Some(local) = &mut self.volumes[op.volume].local else { return };
+        local.verified.note_compared(blocks);
+        for block in different {
+            local.verified.note_different(BlockRange::new(blocks.first.0 + u64::from(*block), 1));
+        }
     }
 
     fn mark_different(&mut self, op: Operation, different: &[u16]) {
@@ -408,86 +422,6 @@ impl Engine {
             }
         }
     }
-
-    // ---- the peer's ranges ----
-
-    /// The peer leads a verify, or ends it.
-    pub(crate) fn peer_verifies(&mut self, number: VolumeNumber, running: bool) {
-        let Some(index) = self.volume_index(number) else { return };
-        let volume = &self.volumes[index];
-        let mirrored = volume.takes_local_writes() && volume.mirrors(self.is_connected());
-        match (running, volume.replication) {
-            // A disk on its way out doesn't get what is written meanwhile; asked for digests, this node tells none.
-            (true, _) if !mirrored => {}
-            (true, ReplicationState::Established) => self.follow_verify(index),
-            // Both began at the same moment: the node whose name sorts first leads.
-            (true, ReplicationState::VerifyS) if !self.config.sorts_first => {
-                self.stop_verify(index, Why::Peer);
-                self.follow_verify(index);
-            }
-            (false, ReplicationState::VerifyT) => self.stop_verify(index, Why::Peer),
-            _ => {}
-        }
-    }
-
-    fn follow_verify(&mut self, index: usize) {
-        self.volumes[index].follows = Some(self.next_serial());
-        self.set_replication(index, ReplicationState::VerifyT, Why::Peer);
-    }
-
-    /// The peer wants to compare a range.
-    pub(crate) fn digests_asked(&mut self, id: TransferId, number: VolumeNumber, range: ByteRange, key: DigestKey) {
-        let index = self.volume_index(number);
-        let following = index.and_then(|index| Some((index, self.volumes[index].follows?)));
-        let Some((index, serial)) = following else {
-            return self.send(ControlMessage::Digests { id, digests: Vec::new() }, None);
-        };
-        let aligned = range.offset.is_multiple_of(BLOCK_SIZE) && range.is_legal(self.volumes[index].size_bytes);
-        let open = self.ops.iter().filter(|(_, op)| matches!(op.kind, OperationKind::VerifyFollow { .. })).count();
-        if !aligned
-            || u64::from(range.length) > limits::VERIFY_LENGTH_MAX
-            || open >= limits::VERIFY_REQUESTS_ACCEPTED_MAX
-        {
-            return self.drop_link(LinkCause::Protocol);
-        }
-        self.volumes[index].verify_key = key;
-        self.insert_operation(
-            Requester::Nobody,
-            index,
-            range,
-            None,
-            OperationKind::VerifyFollow { transfer: id, serial },
-        );
-    }
-
-    /// The range the peer asked for is locked: read it.
-    pub(crate) fn verify_follow_locked(&mut self, key: Key, op: Operation) {
-        let now = self.now;
-        let volume = &self.volumes[op.volume];
-        let (digest_key, readable) = (volume.verify_key, volume.local.is_some());
-        if !readable {
-            return self.end_operation(key, Err(IoError::Io));
-        }
-        if let Some(op) = self.ops.get_mut(key) {
-            (op.local, op.peer, op.stage, op.started) = (Leg::Open, Leg::Open, Stage::UnderWay, now);
-        }
-        self.digest(op, IoPurpose::VerifyRead(key), digest_key);
-    }
-
-    /// The peer has compared a range.
-    pub(crate) fn digests_compared(&mut self, id: TransferId, different: &[u16]) {
-        let named = |kind| matches!(kind, OperationKind::VerifyFollow { transfer, .. } if transfer == id);
-        let awaited = |op: &Operation| named(op.kind) && op.local == Leg::Done;
-        let Some((key, op)) = self.ops.iter().find(|(_, op)| awaited(op)).map(|(key, op)| (key, *op)) else { return };
-        let blocks = op.range.blocks_touched().count;
-        if different.last().is_some_and(|last| u64::from(*last) >= blocks) {
-            return self.drop_link(LinkCause::Protocol);
-        }
-        if !planted!("verify-unmarked-by-follower") {
-            self.mark_different(op, different);
-        }
-        self.end_operation(key, Ok(()));
-    }
 }
 
 /// The blocks whose digests differ, by their distance from the first.
@@ -502,8 +436,26 @@ pub(crate) fn digests_length(range: ByteRange, size_bytes: u64) -> usize {
     range.blocks_touched().count as usize * DIGEST_LENGTH
 }
 
+/// The side whose operator has it halted, if one has.
+fn halted_by(volume: &Volume) -> Option<Side> {
+    match (volume.resync_paused_here, volume.resync_paused_there) {
+        (true, _) => Some(Side::Local),
+        (false, true) => Some(Side::Peer),
+        (false, false) => None,
+    }
+}
+
 impl Volume {
+    fn follows_by(&self, serial: u64) -> bool {
+        self.follows.as_ref().is_some_and(|follows| follows.serial == serial)
+    }
+
+    /// A verify under way, whichever node leads it.
     pub(crate) fn verify_snapshot(&self, now: Timestamp) -> Option<VerifySnapshot> {
-        self.verify.as_ref().map(|verify| verify.snapshot(self.size_bytes, now))
+        match (&self.verify, &self.follows) {
+            (Some(verify), _) => Some(verify.snapshot(self, now)),
+            (None, Some(follows)) => follows.snapshot(self, now),
+            (None, None) => None,
+        }
     }
 }
