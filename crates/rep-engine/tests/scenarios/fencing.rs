@@ -185,6 +185,35 @@ fn a_target_lost_in_the_middle_of_its_resync_needs_no_fencing() {
     assert_eq!(pair.snapshot(0).io_suspended, None);
 }
 
+/// ```text
+/// alpha  Secondary, SyncSource ── granted ─►    beta  SyncTarget, becomes Primary
+///                              ◄ ✂ State(Primary)
+/// ```
+/// A target that was granted a promotion may be Primary, whose clients wait for alpha: nobody has made sure that it isn't. Found by
+/// handing the role over while a target was promoted.
+#[test]
+fn a_target_that_may_have_become_primary_is_fenced_before_the_source_is_promoted() {
+    let mut pair = Pair::fenced(1, Fencing::ResourceAndStonith);
+    pair.command(0, Command::PauseSync { volume: VOLUME, paused: true });
+    pair.command(1, Command::Invalidate { volume: VOLUME });
+    pair.run();
+    assert_eq!(pair.volume(0, 0).peer_disk, DiskState::Inconsistent);
+    pair.hold(1, Kind::Meta, 0);
+    pair.command(1, Command::Promote { force: false });
+    pair.run();
+    pair.hold_wire(1);
+    pair.let_go(1, Kind::Meta, 0);
+    pair.run();
+    assert_eq!((pair.snapshot(1).role, pair.snapshot(0).peer_role), (Role::Primary, Some(Role::Secondary)));
+    pair.cut();
+    let promotion = pair.command(0, Command::Promote { force: false });
+    pair.run();
+    assert_eq!((pair.snapshot(0).role, pair.outcome(0, promotion)), (Role::Secondary, None));
+    assert!(pair.fence_asked(0).is_some(), "alpha can't know");
+    pair.fence_answers(0, FenceAnswer::PeerFenced);
+    assert_eq!(pair.snapshot(0).role, Role::Primary);
+}
+
 /// What was known of the peer is forgotten before it hears a decision: it may be good again without our hearing of it.
 #[test]
 fn a_peer_that_was_nearly_joined_is_fenced_anew() {
