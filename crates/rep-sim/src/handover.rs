@@ -11,15 +11,18 @@ use crate::history::WriteRef;
 use crate::plan::{ClientOp, LinkFault, Step};
 use crate::rng::Rng;
 use crate::swarm::{Beginning, MS, SECOND, Swarm, US, Weights};
-use crate::world::World;
-use rep_engine::{Command, IoSuspension, Notice};
-use rep_types::{ConnectionState, DiskState, IoError, Role};
+use crate::world::{Due, World};
+use rep_engine::{Command, CommandError, CommandOutcome, IoSuspension, Notice};
+use rep_types::{ConnectionState, DiskState, IoError, Refusal, Role};
 use rep_wire::{ControlMessage, Message};
 
 /// Per mille of the seeds that have it.
 const THEMED: u32 = 250;
 /// Requests around a moment at which something happens.
 const REQUESTS: u64 = 10;
+/// How long, and how often, an operator waits until a handover is possible.
+const LOOK_PAUSE: u64 = 10 * MS;
+const LOOKS_MAX: u32 = 1000;
 
 /// What forwarding has come to in a run.
 #[derive(Debug, Default)]
@@ -69,60 +72,115 @@ pub(crate) fn add(steps: &mut Vec<(u64, Step)>, swarm: &Swarm) {
     let times: Vec<u64> = steps.iter().map(|(at, _)| *at).collect();
     for _ in 0..rng.between(3, 25) {
         let at = rng.pick(&times);
-        if rng.chance(600) {
-            steps.push((at, Step::Handover));
-        }
-        // Something happens while it is under way, or while requests are forwarded.
-        let then = at + rng.span(MS, 500 * MS);
-        scene(steps, &mut rng, swarm, then);
+        let draw = rng.bits();
+        steps.push((at, if rng.chance(700) { Step::Handover { draw } } else { Step::WhileForwarding { draw } }));
     }
     steps.sort_by_key(|(at, _)| *at);
 }
 
-/// What happens at a moment, with requests around it on both nodes.
-fn scene(steps: &mut Vec<(u64, Step)>, rng: &mut Rng, swarm: &Swarm, then: u64) {
-    let trip = 2 * swarm.link_latency.1 + swarm.disk_latency.1;
-    let requests = |steps: &mut Vec<(u64, Step)>, rng: &mut Rng, from: u64, span: u64| {
-        for _ in 0..REQUESTS {
-            steps.push((from + rng.below(span.max(1)), request(rng, swarm)));
+/// What happens from a moment on, with requests around it on both nodes: times and steps.
+struct Scene<'a> {
+    steps: Vec<(u64, Step)>,
+    rng: Rng,
+    swarm: &'a Swarm,
+    /// A request's way to the peer and its disk and back, at most.
+    trip: u64,
+}
+
+impl Scene<'_> {
+    /// The scene a draw stands for, `hands_over` at its beginning or long after that.
+    fn drawn(draw: u64, swarm: &Swarm, hands_over: bool) -> Vec<(u64, Step)> {
+        let mut rng = Rng::new(draw);
+        let trip = 2 * swarm.link_latency.1 + swarm.disk_latency.1;
+        // In the middle of it, or while requests are forwarded.
+        let then = if hands_over && rng.chance(500) { rng.below(6 * trip) } else { rng.span(MS, 500 * MS) };
+        let mut scene = Scene { steps: Vec::new(), rng, swarm, trip };
+        if hands_over {
+            scene.requests(0, trip);
         }
-    };
-    requests(steps, rng, then.saturating_sub(trip), 2 * trip);
-    let for_ns = rng.span(MS, 3 * SECOND);
-    match rng.below(16) {
-        0..=2 => steps.push((then, Step::Link { fault: LinkFault::Reset, for_ns })),
-        3 => steps.push((then, Step::Link { fault: LinkFault::MuteFrom(rng.below(2) as usize), for_ns })),
-        4 | 5 => {
-            // The Primary dies, and who forwarded to it takes the role back; or it is there again soon, and takes it.
-            let (down_ns, power) = (rng.span(10 * MS, 4 * SECOND), rng.chance(400));
-            steps.push((then, Step::CrashPrimary { down_ns, power }));
-            let node = rng.below(2) as usize;
-            steps.push((then + rng.span(100 * MS, 6 * SECOND), Step::Promote { node }));
-        }
-        6 | 7 => {
-            // It goes on alone, and dies before they meet.
-            steps.push((then, Step::Link { fault: LinkFault::Reset, for_ns: SECOND }));
-            requests(steps, rng, then, 400 * MS);
-            let (down_ns, power) = (rng.span(10 * MS, SECOND), rng.chance(400));
-            steps.push((then + 600 * MS, Step::CrashPrimary { down_ns, power }));
-            for (node, after) in [(0, 3), (1, 4)] {
-                steps.push((then + after * SECOND, Step::Promote { node }));
-            }
-            requests(steps, rng, then + 3 * SECOND, 2 * SECOND);
-        }
-        8 => steps.push((then, if rng.chance(500) { Step::CloseForwarding } else { Step::GiveUpForwards })),
-        9..=14 => {
-            // A connection goes, and again while what the first took is sent again.
-            for again in 0..3 {
-                let at = then + again * (swarm.connect_interval + rng.below(2 * trip));
-                steps.push((at, Step::Link { fault: LinkFault::Reset, for_ns: rng.span(MS, 20 * MS) }));
-                requests(steps, rng, at.saturating_sub(trip / 2), trip);
-                requests(steps, rng, at, 2 * trip);
-            }
-        }
-        _ => {}
+        scene.play(then);
+        scene.steps
     }
-    requests(steps, rng, then + for_ns, 3 * trip);
+
+    fn push(&mut self, at: u64, step: Step) {
+        self.steps.push((at, step));
+    }
+
+    fn requests(&mut self, from: u64, span: u64) {
+        for _ in 0..REQUESTS {
+            let (at, request) = (from + self.rng.below(span.max(1)), request(&mut self.rng, self.swarm));
+            self.push(at, request);
+        }
+    }
+
+    fn play(&mut self, then: u64) {
+        let trip = self.trip;
+        self.requests(then.saturating_sub(trip), 2 * trip);
+        let for_ns = self.rng.span(MS, 3 * SECOND);
+        match self.rng.below(20) {
+            0..=2 => self.push(then, Step::Link { fault: LinkFault::Reset, for_ns }),
+            3 => {
+                let fault = LinkFault::MuteFrom(self.rng.below(2) as usize);
+                self.push(then, Step::Link { fault, for_ns });
+            }
+            4 | 5 => self.primary_dies(then),
+            6 | 7 => self.goes_on_alone_and_dies(then),
+            8 => {
+                let step = if self.rng.chance(500) { Step::CloseForwarding } else { Step::GiveUpForwards };
+                self.push(then, step);
+            }
+            9..=13 => self.link_goes_again_and_again(then),
+            14 => self.disk_is_serviced(then),
+            15 => {
+                // Who forwards dies, and its device with it.
+                let (down_ns, power) = (self.rng.span(10 * MS, 4 * SECOND), self.rng.chance(400));
+                self.push(then, Step::CrashForwarder { down_ns, power });
+            }
+            _ => {}
+        }
+        self.requests(then + for_ns, 3 * trip);
+    }
+
+    /// The Primary dies, and who forwarded to it takes the role back; or it is there again soon, and takes it.
+    fn primary_dies(&mut self, then: u64) {
+        let (down_ns, power) = (self.rng.span(10 * MS, 4 * SECOND), self.rng.chance(400));
+        self.push(then, Step::CrashPrimary { down_ns, power });
+        let node = self.rng.below(2) as usize;
+        let at = then + self.rng.span(100 * MS, 6 * SECOND);
+        self.push(at, Step::Promote { node });
+    }
+
+    /// It goes on alone, and dies before they meet.
+    fn goes_on_alone_and_dies(&mut self, then: u64) {
+        self.push(then, Step::Link { fault: LinkFault::Reset, for_ns: SECOND });
+        self.requests(then, 400 * MS);
+        let (down_ns, power) = (self.rng.span(10 * MS, SECOND), self.rng.chance(400));
+        self.push(then + 600 * MS, Step::CrashPrimary { down_ns, power });
+        for (node, after) in [(0, 3), (1, 4)] {
+            self.push(then + after * SECOND, Step::Promote { node });
+        }
+        self.requests(then + 3 * SECOND, 2 * SECOND);
+    }
+
+    /// A connection goes, and again while what the first took is sent again.
+    fn link_goes_again_and_again(&mut self, then: u64) {
+        let trip = self.trip;
+        for again in 0..3 {
+            let at = then + again * (self.swarm.connect_interval + self.rng.below(2 * trip));
+            let for_ns = self.rng.span(MS, 20 * MS);
+            self.push(at, Step::Link { fault: LinkFault::Reset, for_ns });
+            self.requests(at.saturating_sub(trip / 2), trip);
+            self.requests(at, 2 * trip);
+        }
+    }
+
+    /// The disk beside the open device is taken away, and comes back with a resync.
+    fn disk_is_serviced(&mut self, then: u64) {
+        let volume = self.rng.below(self.swarm.volumes as u64) as usize;
+        let for_ns = self.rng.span(10 * MS, SECOND);
+        self.push(then, Step::ServiceForwarder { volume, for_ns });
+        self.requests(then, for_ns);
+    }
 }
 
 fn request(rng: &mut Rng, swarm: &Swarm) -> Step {
@@ -151,15 +209,19 @@ impl World {
     /// The steps of this theme.
     pub(crate) fn handover_step(&mut self, step: Step) {
         let primary = (0..2).find(|node| self.role(*node) == Role::Primary);
-        match (step, primary) {
-            (Step::Handover, Some(node)) if !self.nodes[node].closing => self.command(node, Command::Handover),
-            (Step::CrashPrimary { down_ns, power }, Some(node)) => self.crash(node, power, down_ns),
-            (Step::CloseForwarding, _) => {
-                if let Some(node) = (0..2).find(|node| self.forwards(*node)) {
-                    self.demote(node, false);
-                }
+        let forwarder = (0..2).find(|node| self.forwards(*node));
+        match (step, primary, forwarder) {
+            (Step::Handover { draw }, ..) => self.hand_over_soon(draw, 0),
+            (Step::WhileForwarding { draw }, _, Some(_)) => self.play(draw, false),
+            (Step::CrashPrimary { down_ns, power }, Some(node), _) => self.crash(node, power, down_ns),
+            (Step::CrashForwarder { down_ns, power }, _, Some(node)) => self.crash(node, power, down_ns),
+            (Step::CloseForwarding, _, Some(node)) => self.demote(node, false),
+            (Step::ServiceForwarder { volume, for_ns }, _, Some(node)) if self.nodes[node].volumes[volume].attached => {
+                self.seen(Sometimes::ForwarderServiced);
+                self.command(node, Command::Detach { volume: Self::number(volume), force: false });
+                self.after(for_ns, Due::Attach { node, volume });
             }
-            (Step::GiveUpForwards, _) => {
+            (Step::GiveUpForwards, ..) => {
                 let waits = |node: &usize| {
                     self.snapshot(*node).is_some_and(|shown| shown.io_suspended == Some(IoSuspension::Forwarding))
                 };
@@ -169,6 +231,70 @@ impl World {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Hands the role over as soon as that would not be refused, as an operator does who looks at the status first; now and then
+    /// without a look. Nobody Primary: then somebody is to be.
+    pub(crate) fn hand_over_soon(&mut self, draw: u64, tries: u32) {
+        if self.operator.healing || tries > LOOKS_MAX {
+            return;
+        }
+        let primary = (0..2).find(|node| self.role(*node) == Role::Primary);
+        let unseen = draw.is_multiple_of(8);
+        if let Some(node) = primary.filter(|node| !self.nodes[*node].closing && (unseen || self.may_hand_over(*node))) {
+            self.command(node, Command::Handover);
+            return self.play(draw, true);
+        }
+        if primary.is_none() && tries % 20 == 19 {
+            self.promote(((draw >> 8) + u64::from(tries / 20)) as usize % 2);
+        }
+        self.after(LOOK_PAUSE, Due::Handover { draw, tries: tries + 1 });
+    }
+
+    fn may_hand_over(&self, node: usize) -> bool {
+        let idle = self.operator.pending.is_empty() && !self.nodes[1 - node].closing;
+        let ready = |shown: rep_engine::Snapshot| {
+            let mirrored = shown.volumes.iter().all(|volume| volume.peer_disk == DiskState::UpToDate);
+            shown.connection == ConnectionState::Connected && shown.io_suspended.is_none() && mirrored
+        };
+        idle && self.snapshot(node).is_some_and(ready)
+    }
+
+    /// Plays a scene from now on.
+    fn play(&mut self, draw: u64, hands_over: bool) {
+        for (after, step) in Scene::drawn(draw, &self.swarm, hands_over) {
+            self.after(after, Due::Scene(step));
+        }
+    }
+
+    /// A handover's command is answered.
+    pub(crate) fn handover_ended(&mut self, node: usize, result: &Result<CommandOutcome, CommandError>) {
+        let primary = self.role(node) == Role::Primary;
+        match result {
+            Ok(_) if self.role(1 - node) == Role::Primary => self.seen(Sometimes::HandedOver),
+            Ok(_) => {}
+            Err(CommandError::PeerLost) => self.seen(Sometimes::HandoverCutShort),
+            Err(CommandError::Refused(Refusal::PeerNotPromoted)) => self.seen(Sometimes::HandoverUndone),
+            Err(_) => {}
+        }
+        match primary {
+            true => self.seen(Sometimes::HandoverFailed),
+            false if self.role(1 - node) != Role::Primary => self.seen(Sometimes::HandoverUnknown),
+            false => {}
+        }
+    }
+
+    /// A daemon is about to die.
+    pub(crate) fn note_handover_dies(&mut self, node: usize) {
+        let hands_over = |of: usize| {
+            let mut pending = self.operator.pending.values();
+            pending.any(|pending| pending.node == of && pending.command == Some(Command::Handover))
+        };
+        if hands_over(node) {
+            self.seen(Sometimes::HandoverDied);
+        } else if hands_over(1 - node) && self.snapshot(node).is_some_and(|shown| shown.promoting) {
+            self.seen(Sometimes::HandoverTakenOverDied);
         }
     }
 
@@ -283,7 +409,11 @@ impl World {
     /// A request on a device that forwards is answered.
     pub(crate) fn check_forwarded_answer(&mut self, asked: &Outstanding, result: Result<(), IoError>) {
         let node = asked.node;
+        let writes = matches!(asked.op, ClientOp::Write { .. } | ClientOp::Zero { .. });
         if !self.forwards(node) {
+            if writes && result.is_ok() && self.forwards(1 - node) && !self.is_connected(node) {
+                self.seen(Sometimes::ForwardedPast);
+            }
             return;
         }
         if result.is_ok() {
@@ -297,6 +427,9 @@ impl World {
         let other = 1 - node;
         // The Primary's daemon has died since, or there may be no good data, or the operator wanted it.
         let died = self.peer_has_died(node);
+        if writes && died && self.is_connected(node) {
+            self.seen(Sometimes::ForwardInDoubt);
+        }
         let ends = self.nodes[node].closing || self.nodes[other].closing;
         let excused =
             self.operator.disks_failed || self.operator.handovers.data_taken || self.operator.handovers.given_up;

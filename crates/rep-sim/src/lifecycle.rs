@@ -63,6 +63,7 @@ impl World {
     fn bury(&mut self, node: usize, power: bool) {
         let told = !power;
         self.note_unsettled(node);
+        self.note_handover_dies(node);
         self.drop_connections(node, told);
         self.orphan_requests(node);
         self.forget_commands(node);

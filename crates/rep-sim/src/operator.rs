@@ -142,12 +142,8 @@ impl World {
             }
             _ => {}
         }
-        match (&pending.command, &result) {
-            (Some(Command::Handover), Ok(_)) => self.seen(Sometimes::HandedOver),
-            (Some(Command::Handover), Err(_)) if self.role(node) == Role::Primary => {
-                self.seen(Sometimes::HandoverFailed);
-            }
-            _ => {}
+        if pending.command == Some(Command::Handover) {
+            self.handover_ended(node, &result);
         }
         if let (Some(Command::Resize { .. }), Ok(_)) = (&pending.command, &result) {
             self.seen(Sometimes::Resized);
@@ -300,12 +296,15 @@ impl World {
     /// Does a step of the plan, if it makes sense now.
     pub(crate) fn step(&mut self, index: usize) {
         let step = self.steps[index].1;
-        if let Step::Client { volume, client, op } = step {
-            return self.client(volume, client, op);
+        if !matches!(step, Step::Client { .. }) {
+            self.line(|| format!("step {index}: {step:?}"));
         }
-        self.line(|| format!("step {index}: {step:?}"));
+        self.do_step(step);
+    }
+
+    pub(crate) fn do_step(&mut self, step: Step) {
         match step {
-            Step::Client { .. } => {}
+            Step::Client { volume, client, op } => self.client(volume, client, op),
             Step::Rare(fault) => self.rare(fault),
             Step::Promote { node } => self.promote(node),
             Step::ForcePromote { node } => self.force_promote(node),
@@ -336,9 +335,13 @@ impl World {
             }
             Step::Busy(step) => self.busy(step),
             Step::Crossed(step) => self.cross(step),
-            Step::Handover | Step::CloseForwarding | Step::GiveUpForwards | Step::CrashPrimary { .. } => {
-                self.handover_step(step);
-            }
+            Step::Handover { .. }
+            | Step::WhileForwarding { .. }
+            | Step::ServiceForwarder { .. }
+            | Step::CrashForwarder { .. }
+            | Step::CloseForwarding
+            | Step::GiveUpForwards
+            | Step::CrashPrimary { .. } => self.handover_step(step),
             Step::Link { fault, for_ns } => self.break_link(fault, for_ns),
             Step::Disk { node, volume, fault } => self.break_disk(node, volume, fault),
             Step::Suspend { node, for_ns } => {

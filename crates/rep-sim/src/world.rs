@@ -54,6 +54,8 @@ pub enum Due {
     FenceLooks { node: usize, life: u32, id: rep_engine::FenceId },
     ResyncAnswered { node: usize, life: u32, volume: usize, id: rep_engine::ResyncId },
     LookAtMarks { volume: usize, changes: u64, looks: u32 },
+    Handover { draw: u64, tries: u32 },
+    Scene(Step),
     Heal { round: u32 },
 }
 
@@ -252,6 +254,9 @@ impl World {
             Due::FenceLooks { node, life, id } => self.fence_looks(node, life, id),
             Due::ResyncAnswered { node, life, volume, id } => self.resync_answered(node, life, volume, id),
             Due::LookAtMarks { volume, changes, looks } => self.look_at_marks(volume, changes, looks),
+            Due::Handover { draw, tries } => self.hand_over_soon(draw, tries),
+            Due::Scene(step) if !self.operator.healing => self.do_step(step),
+            Due::Scene(_) => {}
             Due::Heal { round } => self.heal(round),
         }
     }
