@@ -167,6 +167,9 @@ impl Engine {
             self.release(payload);
             return self.answer(requester, None, Err(IoError::Invalid), None);
         }
+        if kind.is_client_write() && planted!("forwarded-answered-early") {
+            self.send(Message::ForwardAck { id, result: Ok(()) }, None);
+        }
         self.insert_operation(requester, index, range, payload, kind);
     }
 
@@ -198,7 +201,8 @@ impl Engine {
             State::UnderWay { reads } => reads,
             State::Unknown | State::Done(_) => None,
         };
-        slot.state = if reads.is_some() { State::Unknown } else { State::Done(result) };
+        let forgets = reads.is_some() || planted!("forwarded-again");
+        slot.state = if forgets { State::Unknown } else { State::Done(result) };
         match (serving && told, begun, reads) {
             // It is told with all the others when a connection has come about.
             (false, ..) | (true, false, Some(_)) => {}

@@ -16,6 +16,7 @@ use crate::command::{CommandError, CommandOutcome};
 use crate::operator::{Progress, Step, refused};
 use crate::role::{DemotionStage, PromotionStage};
 use crate::volume::Volume;
+use rep_types::planted;
 use rep_types::{CommandId, DiskState, Refusal, Role, SessionId};
 use rep_wire::{ControlMessage, HandoverRefusal, HandoverStep, features};
 
@@ -100,8 +101,8 @@ impl Engine {
                 self.keep_role(CommandError::Refused(Refusal::PeerNotUpToDate))
             }
             HandoverStage::Drain => match self.poll_drain() {
-                Progress::Done => Progress::Moved(Step::Handover(HandoverStage::Settle)),
-                waits => waits,
+                Progress::Waits if !planted!("handed-over-undrained") => Progress::Waits,
+                _ => Progress::Moved(Step::Handover(HandoverStage::Settle)),
             },
             HandoverStage::Settle => match self.poll_settle() {
                 // A view that was told says that this node is Primary.
@@ -139,7 +140,7 @@ impl Engine {
             self.ping();
             return Progress::Moved(Step::Handover(HandoverStage::Give { told: session }));
         }
-        if told.is_none() && self.link.is_none() {
+        if (told.is_none() || planted!("role-taken-back")) && self.link.is_none() {
             return self.take_role_back(CommandError::PeerLost);
         }
         if told.is_some() && abandoned { Progress::Done } else { Progress::Waits }

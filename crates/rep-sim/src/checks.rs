@@ -144,6 +144,10 @@ impl World {
                 let detail = format!("volume {volume} block {block}: answered, not on node {holder}, not marked");
                 self.fail(Kind::WrongData, "R14", detail);
             }
+            if self.forwards(node) {
+                // It only tells what its Primary has answered, and that was judged when it was.
+                continue;
+            }
             // A cache that died while the word that it had the write was on its way: nobody knows yet.
             let known = holder == node || self.nodes[holder].lost_cache_at <= asked_at;
             self.check_degraded(node, holder, volume, block, known);

@@ -6,6 +6,7 @@
 
 use crate::client::Outstanding;
 use crate::counters::Sometimes;
+use crate::disk::Sectors;
 use crate::failure::Kind;
 use crate::history::WriteRef;
 use crate::plan::{ClientOp, LinkFault, Step};
@@ -13,8 +14,9 @@ use crate::rng::Rng;
 use crate::swarm::{Beginning, MS, SECOND, Swarm, US, Weights};
 use crate::world::{Due, World};
 use rep_engine::{Command, CommandError, CommandOutcome, IoSuspension, Notice};
-use rep_types::{ConnectionState, DiskState, IoError, Refusal, Role};
+use rep_types::{ConnectionState, DiskState, IoError, Refusal, Role, SECTOR_SIZE};
 use rep_wire::{ControlMessage, Message};
+use std::collections::BTreeMap;
 
 /// Per mille of the seeds that have it.
 const THEMED: u32 = 250;
@@ -29,6 +31,8 @@ const LOOKS_MAX: u32 = 1000;
 pub struct Handovers {
     /// The highest number each node has sent under its lease.
     sent: [u64; 2],
+    /// The writes each node has sent under its lease: number, volume, where, and when first.
+    writes: [BTreeMap<u64, (usize, Sectors, u64)>; 2],
     /// Which life each node's peer was in when it began to forward.
     peer_life: [u32; 2],
     /// When each node took forwarded requests back whose Primary had died.
@@ -313,10 +317,15 @@ impl World {
     /// A node sends a message.
     pub(crate) fn note_forwarding(&mut self, node: usize, message: &Message) {
         let id = match message {
-            Message::ForwardWrite { id, .. }
-            | Message::ForwardZero { id, .. }
-            | Message::ForwardRead { id, .. }
-            | Message::ForwardFlush { id, .. } => id.0,
+            Message::ForwardWrite { id, volume, range, .. } | Message::ForwardZero { id, volume, range, .. } => {
+                let sector = |bytes: u64| (bytes / SECTOR_SIZE) as u32;
+                let sectors = Sectors { first: sector(range.offset), count: sector(u64::from(range.length)) };
+                let write = (volume.0 as usize, sectors, self.now);
+                self.operator.handovers.writes[node].entry(id.0).or_insert(write);
+                id.0
+            }
+            Message::ForwardRead { id, .. } | Message::ForwardFlush { id, .. } => id.0,
+            Message::ForwardAck { id, result: Ok(()) } => return self.judge_forwarded_answer(node, id.0),
             Message::Control(control) => return self.note_forwarding_control(node, control),
             _ => return,
         };
@@ -328,11 +337,23 @@ impl World {
         }
     }
 
+    /// A Primary tells that it has done a write: that is when each disk must have it, or be marked.
+    fn judge_forwarded_answer(&mut self, node: usize, id: u64) {
+        if let Some((volume, sectors, at)) = self.operator.handovers.writes[1 - node].remove(&id) {
+            self.check_answered(node, volume, sectors, at);
+        }
+    }
+
     fn note_forwarding_control(&mut self, node: usize, message: &ControlMessage) {
         match message {
             ControlMessage::ForwardReady { resumed: true, .. } => self.seen(Sometimes::ForwardResumed),
             ControlMessage::ForwardReady { resumed: false, .. } => {}
-            ControlMessage::ForwardDone { results, .. } if !results.is_empty() => self.seen(Sometimes::ForwardRecalled),
+            ControlMessage::ForwardDone { results, .. } if !results.is_empty() => {
+                self.seen(Sometimes::ForwardRecalled);
+                for (id, _) in results.iter().filter(|(_, result)| result.is_ok()) {
+                    self.judge_forwarded_answer(node, id.0);
+                }
+            }
             ControlMessage::ForwardEnd { .. } => self.seen(Sometimes::ForwardingClosed),
             ControlMessage::Handover { step: rep_wire::HandoverStep::Cancel } => {
                 self.seen(Sometimes::HandoverCancelled);
@@ -358,6 +379,7 @@ impl World {
             // Numbers begin anew with each lease.
             Notice::Forwarding { forwards: true } => {
                 self.operator.handovers.sent[node] = 0;
+                self.operator.handovers.writes[node].clear();
                 self.operator.handovers.peer_life[node] = self.nodes[1 - node].life;
             }
             Notice::Connection { to: ConnectionState::Connected, .. } => self.late_writes_are_done(1 - node),

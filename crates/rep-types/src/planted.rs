@@ -54,6 +54,10 @@ bugs! {
     // ---- a device whose requests are forwarded ----
     "forwarded-twice": "what a Primary that has forgotten may have done is done again",
     "forwarded-flush-not-done": "a forwarded FLUSH is answered when it comes",
+    "forwarded-again": "what became of a forwarded request isn't remembered: one that comes again is done again",
+    "forwarded-answered-early": "a forwarded write is answered when it comes, before either disk has it",
+    "handed-over-undrained": "the role is given with requests of its own clients under way",
+    "role-taken-back": "a role that was given is taken back when the link goes",
     // ---- losing a replica ----
     "open-writes-forgotten": "losing the peer doesn't mark what is under way",
     "told-finish-forgotten": "a source that never heard of its resync's end begins no generation",
