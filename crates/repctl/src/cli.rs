@@ -70,7 +70,10 @@ pub enum Command {
     /// Become Secondary; refused while the device is open
     Secondary(TargetArgument),
     /// Hand the Primary role over to the other node while the device stays open here: its requests are forwarded
-    Handover(TargetArgument),
+    ///
+    /// Begun where the role is. What it gives and what not is in docs/STATES.md, "A device without the role". Where systemd keeps this
+    /// node Primary, its unit goes along as with switchover; only for that the other node must be reached by a command.
+    Handover(HandoverArguments),
     /// Change the roles of the two nodes, and move a mounted file system along
     ///
     /// Each step is shown; when one fails, or Ctrl-C ends it, those before it are undone. It may be run on either node.
@@ -193,6 +196,21 @@ pub struct SwitchoverArguments {
 }
 
 #[derive(Args)]
+pub struct HandoverArguments {
+    /// RESOURCE
+    #[arg(value_name = "RESOURCE")]
+    pub target: Target,
+    /// The command that runs another on the other node, for its unit [default: "ssh NODE", without asking for passwords]
+    #[arg(long, value_name = "COMMAND", env = "REPD_VIA")]
+    pub via: Option<String>,
+    /// The other daemon's control socket
+    #[arg(long, value_name = "PATH", default_value = "/run/repd/control.sock")]
+    pub peer_socket: PathBuf,
+    #[command(flatten)]
+    pub file: ConfigFile,
+}
+
+#[derive(Args)]
 pub struct DeviceNameArguments {
     /// As the kernel calls it: ublkb0
     #[arg(value_name = "DEVICE")]
@@ -228,6 +246,8 @@ pub enum StepWord {
     StartUnit,
     /// Stop it
     StopUnit,
+    /// Hand the role over
+    Handover,
 }
 
 #[derive(Args)]
@@ -555,7 +575,6 @@ impl Command {
             Self::Detach(DetachArguments { target, force }) => forced(ForceArguments { target, force }, Verb::Detach),
             Self::Disconnect(argument) => forced(argument, Verb::Disconnect),
             Self::Secondary(argument) => plain(argument, Verb::Secondary),
-            Self::Handover(argument) => plain(argument, Verb::Handover),
             Self::PauseSync(argument) => plain(argument, Verb::PauseSync),
             Self::ResumeSync(argument) => plain(argument, Verb::ResumeSync),
             Self::SuspendIo(argument) => plain(argument, Verb::SuspendIo),

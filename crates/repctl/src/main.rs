@@ -64,6 +64,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Archive(archive) => archive::run(&archive, options),
         Command::Primary(primary) => commands::primary::run(&primary, options),
         Command::Switchover(switchover) => switchover::run(&switchover, options),
+        Command::Handover(handover) => switchover::run_handover(handover, options),
         Command::SwitchoverStep(step) => switchover::run_step(&step, options),
         Command::Links(links) => commands::links::run(&links, options),
         Command::DeviceName(device) => commands::device_name::run(&device),

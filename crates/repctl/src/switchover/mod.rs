@@ -21,10 +21,12 @@
 //! The other node is reached by a command in front of `repctl` (`--via`, by default ssh): there the very same program
 //! does that node's steps. Why not through the daemons: decision 22.
 
+mod handover;
 mod node;
 mod run;
 mod step;
 
+pub use handover::run as run_handover;
 pub use step::{link_error, links_of, run as run_step};
 
 use crate::Failure;

@@ -82,6 +82,7 @@ impl Node for Here<'_> {
             Act::Unmount => self.place().take(StepWord::Unmount),
             Act::MakeLinks => self.place().take(StepWord::MakeLinks),
             Act::RemoveLinks => self.place().take(StepWord::RemoveLinks),
+            Act::Handover => self.place().take(StepWord::Handover),
         }
     }
 }
@@ -182,6 +183,7 @@ impl Node for There<'_> {
             Act::Unmount => self.step("unmount"),
             Act::MakeLinks => self.step("make-links"),
             Act::RemoveLinks => self.step("remove-links"),
+            Act::Handover => self.step("handover"),
         };
         done.map(drop)
     }

@@ -34,6 +34,8 @@ pub enum Act {
     StartUnit,
     Mount,
     MakeLinks,
+    /// The role goes to the other node, the device stays.
+    Handover,
 }
 
 impl Act {
@@ -48,6 +50,7 @@ impl Act {
             Act::StartUnit => Act::StopUnit,
             Act::Mount => Act::Unmount,
             Act::MakeLinks => Act::RemoveLinks,
+            Act::Handover => Act::Handover,
         }
     }
 
@@ -61,6 +64,7 @@ impl Act {
             Act::StartUnit => "start the unit",
             Act::Mount => "mount",
             Act::MakeLinks => "make the links",
+            Act::Handover => "handover",
         }
     }
 }
@@ -72,6 +76,14 @@ pub struct Step {
     pub node: usize,
     /// What it does.
     pub act: Act,
+}
+
+impl Step {
+    /// What undoes it. A role that was handed over is handed back by the node that has it.
+    fn opposite(self) -> Step {
+        let node = if self.act == Act::Handover { 1 - self.node } else { self.node };
+        Step { node, act: self.act.opposite() }
+    }
 }
 
 /// What became of a step.
@@ -105,7 +117,7 @@ impl Plan<'_> {
                 Ok(report) => done.push(report),
                 Err(error) => {
                     // Where it isn't known how far it came, it is undone as well.
-                    let begun = usize::from(may_have_begun(&error));
+                    let begun = usize::from(may_have_begun(*step, &error));
                     let back: Vec<_> = self.steps[..index + begun].iter().rev().copied().collect();
                     return Err(self.go_back(*step, error, &back, &mut show));
                 }
@@ -130,10 +142,12 @@ impl Plan<'_> {
     fn go_back(&self, failed: Step, error: ApiError, steps: &[Step], show: &mut impl FnMut(&str)) -> ApiError {
         let what = format!("{} on {}: {}", failed.act.words(), self.nodes[failed.node].name(), error.message);
         if steps.is_empty() {
-            return ApiError { message: format!("{what}; nothing was changed"), ..error };
+            // What became of a handover, it has said itself.
+            let unchanged = if failed.act == Act::Handover { "" } else { "; nothing was changed" };
+            return ApiError { message: format!("{what}{unchanged}"), ..error };
         }
         show("  undone:");
-        let undone = |step: &Step| self.take(Step { act: step.act.opposite(), ..*step }, show).err();
+        let undone = |step: &Step| self.take(step.opposite(), show).err();
         let left: Vec<_> = steps.iter().filter_map(undone).map(|error| error.message).collect();
         if left.is_empty() {
             return ApiError { message: format!("{what}; all is as it was"), ..error };
@@ -143,9 +157,9 @@ impl Plan<'_> {
     }
 }
 
-/// Whether a step that failed may have changed something all the same.
-fn may_have_begun(error: &ApiError) -> bool {
-    !matches!(error.error, ErrorKind::Refused | ErrorKind::Usage | ErrorKind::Config)
+/// Whether a step that failed may have changed something all the same. A handover that failed has said itself how things stand.
+fn may_have_begun(step: Step, error: &ApiError) -> bool {
+    step.act != Act::Handover && !matches!(error.error, ErrorKind::Refused | ErrorKind::Usage | ErrorKind::Config)
 }
 
 #[cfg(test)]
@@ -245,6 +259,19 @@ mod tests {
                 assert!(error.message.contains(if undone == 0 { "nothing was changed" } else { "all is as it was" }));
             }
         }
+    }
+
+    /// The unit on the node that took the role doesn't start: that node hands the role back.
+    #[test]
+    fn a_role_that_was_handed_over_is_handed_back_by_who_has_it() {
+        let notes = RefCell::default();
+        let fails = |act, _: usize| (act == Act::StartUnit).then(|| ApiError::failed("UnitFailed", "no"));
+        let node = |name| Noting { name, notes: &notes, fails: &fails };
+        let (from, to) = (node("a"), node("b"));
+        let steps = vec![Step { node: 0, act: Act::Handover }, Step { node: 1, act: Act::StartUnit }];
+        let result = Plan { nodes: [&from, &to], steps, interruption: Interruption(None) }.carry_out(|_| {});
+        assert!(result.unwrap_err().message.contains("all is as it was"));
+        assert_eq!(notes.into_inner(), ["a Handover", "b StartUnit", "b StopUnit", "b Handover"]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::mounting::Mounting;
 use crate::output::print_json;
 use crate::systemd::{self, UnitState};
 use crate::target::Target;
-use rep_control::api::{ApiError, ErrorKind};
+use rep_control::api::{ApiError, ErrorKind, Verb, VerbRequest};
 use rep_control::config::{self, LinkConfig};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -65,9 +65,15 @@ impl Place<'_> {
             StepWord::Unmount => self.path.map_or(Ok(()), |path| self.mounting(path).unmount()),
             StepWord::StartUnit => self.unit("start"),
             StepWord::StopUnit => self.unit("stop"),
+            StepWord::Handover => self.hand_over(),
             StepWord::MakeLinks => links::make_all(&self.links()?).map_err(|error| link_error(&error)),
             StepWord::RemoveLinks => links::remove_all(&self.links()?).map_err(|error| link_error(&error)),
         }
+    }
+
+    fn hand_over(&self) -> Result<(), ApiError> {
+        let (options, resource) = (self.options, &self.target.resource);
+        options.client().verb(resource, Verb::Handover, &VerbRequest::default(), options.timeout).map(drop)
     }
 
     fn unit(&self, verb: &str) -> Result<(), ApiError> {

@@ -29,6 +29,7 @@ mod events;
 mod fixture;
 mod forwarding;
 mod handlers;
+mod handover;
 mod holders;
 mod lifecycle;
 pub mod log;

@@ -1,7 +1,7 @@
 //! A verb of the control interface becomes commands of the engine.
 
 use super::resource::{Report, Resource, Running};
-use super::{plan, refusal};
+use super::{handover, plan, refusal};
 use rep_control::api::{
     ApiError, ErrorKind, VERB_TIMEOUT_MS_DEFAULT, VERB_TIMEOUT_MS_MAX, Verb, VerbAnswer, VerbRequest,
 };
@@ -247,21 +247,18 @@ impl Call<'_> {
     /// Hands the role over, and tells what became of the device.
     async fn hand_over(&self) -> Result<VerbAnswer, ApiError> {
         let begun = Instant::now();
-        self.one(Command::Handover).await?;
-        let waited_ms = begun.elapsed().as_millis();
-        let running = self.resource.running()?;
-        let Report::Fresh(report) = running.report().await else { return Ok(VerbAnswer::default()) };
+        let done = self.one(Command::Handover).await;
+        let took = begun.elapsed();
+        let Report::Fresh(report) = self.resource.running()?.report().await else { return done };
         let config = self.resource.config();
         let peer = config.peer_of(self.resource.node.as_str());
-        let peer = peer.map_or("the peer", |peer| peer.name.as_str());
-        let message = match report.engine.forwarding {
-            Some(_) => format!(
-                "{peer} is Primary; the device stays open here and its requests are forwarded to it (they waited for \
-                 {waited_ms} ms at most)"
-            ),
-            None => format!("{peer} is Primary"),
-        };
-        Ok(VerbAnswer { message: Some(message), ..VerbAnswer::default() })
+        let names = (self.resource.name(), peer.map_or("the peer", |peer| peer.name.as_str()));
+        match done {
+            Ok(_) => {
+                Ok(VerbAnswer { message: Some(handover::words(names, &report.engine, took)), ..VerbAnswer::default() })
+            }
+            Err(error) => Err(handover::failed(error, names, &report.engine)),
+        }
     }
 
     /// Promotes, and returns when the device is usable.
