@@ -349,7 +349,12 @@ impl Engine {
                 if !self.on_each_disk(&tickets, |local, ticket| local.log_is_reset(*ticket)) {
                     return Progress::Waits;
                 }
-                let unmark = |superblock: &mut Superblock| superblock.primary = PrimaryMark::None;
+                // Who hands its role over is the last Primary no more from here on: the peer may be it as soon as it is told.
+                let hands_over = self.is_handing_over();
+                let unmark = move |superblock: &mut Superblock| {
+                    superblock.primary = PrimaryMark::None;
+                    superblock.last_primary &= !hands_over;
+                };
                 DemotionStage::Superblock(self.each_disk(|local| local.update_superblock(unmark)))
             }
             DemotionStage::Superblock(tickets) => {

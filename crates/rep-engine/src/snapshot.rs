@@ -65,6 +65,8 @@ pub struct Snapshot {
     pub resync_refused: bool,
     /// What is known of an absent peer; `None`: it isn't absent, or nothing and nobody was asked.
     pub fence: Option<FenceSnapshot>,
+    /// Whether this node was Primary last, as far as its metadata say: no other has gone on since that it knows of.
+    pub last_primary: bool,
     /// The device is open here, and its requests are forwarded to the peer.
     pub forwarding: Option<ForwardingSnapshot>,
     /// Becoming Primary, or handing the role over, is under way: who will have it isn't known yet.

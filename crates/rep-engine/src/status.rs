@@ -13,6 +13,12 @@ impl Engine {
         self.pacing.snapshot()
     }
 
+    /// Whether the metadata of every volume say that this node was Primary last.
+    fn was_primary_last(&self) -> bool {
+        let was = |volume: &Volume| volume.local.as_ref().is_some_and(|local| local.superblock().last_primary);
+        self.volumes.iter().all(was)
+    }
+
     /// The state as operators see it.
     pub fn snapshot(&self, now: Timestamp) -> Snapshot {
         let io_suspended = if self.suspended {
@@ -37,6 +43,7 @@ impl Engine {
             io_suspended,
             resync_refused: self.resync_refused,
             fence: self.fence_snapshot(),
+            last_primary: self.was_primary_last(),
             forwarding: self.forwarding_snapshot(),
             promoting: self.is_changing_role(),
             peer_forwards: self.role == Role::Primary && self.peer_forwards(),

@@ -186,6 +186,35 @@ fn a_role_that_was_given_is_not_taken_back_unasked() {
     assert_eq!(pair.answer(0, write), Some(Ok(())), "it was Primary, and takes it");
 }
 
+/// ```text
+/// alpha  Primary ── go ─ ✂ ►  beta
+/// alpha  its daemon dies, with the device open; the next one finds it, and beta out of reach
+/// ```
+/// A daemon that takes over what another left goes on alone if it was Primary last. From the moment beta may be told to be it, it wasn't.
+#[test]
+fn who_has_given_the_role_away_is_the_last_primary_no_more() {
+    let mut pair = Pair::with_primary(1);
+    assert!(pair.snapshot(0).last_primary);
+    pair.hold(0, Kind::Meta, 0);
+    pair.command(0, Command::Handover);
+    pair.run();
+    assert!(pair.snapshot(0).role == Role::Primary && pair.superblock(0, 0).last_primary, "not durable yet");
+    pair.hold_wire(0);
+    pair.let_go(0, Kind::Meta, 0);
+    pair.run();
+    assert_eq!((pair.snapshot(0).role, pair.snapshot(1).role), (Role::Secondary, Role::Secondary));
+    pair.cut();
+    pair.kill(0);
+    pair.run();
+    assert!(!pair.superblock(0, 0).last_primary && !pair.snapshot(0).last_primary);
+    // Whoever is made Primary is the last.
+    pair.let_wire_go(0);
+    pair.connect();
+    pair.command(0, Command::Promote { force: false });
+    pair.run();
+    assert!(pair.snapshot(0).last_primary && !pair.snapshot(1).last_primary);
+}
+
 /// The operator waits no longer while requests under way hang: the role stays.
 #[test]
 fn an_abandoned_handover_goes_back() {

@@ -47,6 +47,7 @@ pub fn engine(role: Role, connection: ConnectionState, volume: VolumeSnapshot) -
         io_suspended,
         resync_refused: false,
         fence: None,
+        last_primary: true,
         forwarding: None,
         promoting: false,
         peer_forwards: false,

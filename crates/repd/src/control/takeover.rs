@@ -95,9 +95,10 @@ fn next_step(engine: &Snapshot, alone: bool, fencing: Fencing) -> Step {
         Some(Refusal::PeerNotFenced) if alone => Step::Promote { force: false },
         // Every write that was ever answered is on this disk, for its daemon died and not its node. The peer isn't
         // there to say whether it went on; if it did, both will see it when they meet (I-G3). Who has fencing wants
-        // to know first: there only the peer or the operator ends the wait.
+        // to know first: there only the peer or the operator ends the wait. So it is where the role had been handed over: the peer did go on.
         Some(Refusal::NoUpToDateDisk)
             if alone
+                && engine.last_primary
                 && fencing == Fencing::DontCare
                 && engine.connection == ConnectionState::Connecting
                 && engine.volumes.iter().all(|volume| whole(volume.disk)) =>
@@ -299,6 +300,15 @@ mod tests {
             assert_eq!(found, expected, "{connection:?} {disk:?} {refused:?} {alone}");
         }
         assert_eq!(step(Role::Primary, Connected, UpToDate, None, false), Step::Done);
+    }
+
+    /// Its requests were forwarded: the peer is Primary, or was after this node.
+    #[test]
+    fn a_device_whose_role_was_handed_over_waits_for_the_peer_or_the_operator() {
+        let volume = VolumeSnapshot { disk: Consistent, ..fixture::volume() };
+        let engine = fixture::engine(Role::Secondary, ConnectionState::Connecting, volume);
+        let engine = Snapshot { promotion_refused: Some(Refusal::NoUpToDateDisk), last_primary: false, ..engine };
+        assert_eq!(next_step(&engine, true, Fencing::DontCare), Step::Wait);
     }
 
     #[test]
