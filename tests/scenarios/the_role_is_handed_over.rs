@@ -5,6 +5,8 @@
 //!   alpha Secondary =X= beta Primary       the link goes: requests wait, and go on
 //!   alpha Secondary === beta X SIGKILL     requests wait; repctl primary vz on alpha: they go on
 //!   alpha Primary ===== beta Secondary     handed back, or returned: the same, byte by byte
+//!
+//!   alpha Primary == ?  beta               beta falls silent, or dies, in the middle: told, and nothing fails
 //! ```
 
 use rep_tests::ledger::Lost;
@@ -33,7 +35,8 @@ fn roles(cluster: &Cluster) -> (String, String) {
 /// Hands over from alpha, whose device is open.
 fn hand_over(cluster: &Cluster) {
     let said = cluster.alpha.ok("handover");
-    assert!(said.contains("beta is Primary; the device stays open here"), "{said}");
+    assert!(said.contains("alpha gives, beta takes") && said.contains("handover          done in"), "{said}");
+    assert!(said.contains("beta is Primary; the device stays open on alpha"), "{said}");
     assert_eq!(roles(cluster), ("Secondary".to_owned(), "Primary".to_owned()));
     let alpha = cluster.alpha.resource();
     assert!(alpha.volume().open && alpha.forwarding.is_some(), "{}", alpha.line());
@@ -134,6 +137,111 @@ fn the_new_primary_dies_and_the_old_one_takes_the_role_back() {
     cluster.alpha.wait_in_sync();
     load.stop_untroubled();
     cluster.beta.wait_in_sync();
+    cluster.alpha.judge(&ledger, Lost::OneNode).assert_clean();
+    cluster.assert_identical();
+}
+
+#[test]
+fn a_peer_that_falls_silent_is_told_of_and_the_role_stays() {
+    let cluster = Cluster::with_primary(&ClusterOptions::default());
+    let (ledger, load) = load_on_alpha(&cluster, 16 * MIB);
+    cluster.beta.freeze();
+    let said = cluster.alpha.verb("handover");
+    cluster.beta.thaw();
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(said.stderr.contains("PeerLost") && said.stderr.contains("this node is Primary"), "{said:?}");
+    load.wait_for(300, SOON);
+    cluster.alpha.wait_in_sync();
+    assert_eq!(roles(&cluster), ("Primary".to_owned(), "Secondary".to_owned()));
+    hand_over(&cluster);
+    load.wait_for(300, SOON);
+    load.stop_untroubled();
+    cluster.beta.judge(&ledger, Lost::OneNode).assert_clean();
+    cluster.assert_identical();
+}
+
+/// Wherever in a handover the peer dies: alpha's clients go on, by themselves or when it is said that alpha shall be Primary.
+#[test]
+fn a_peer_that_dies_in_the_middle_costs_no_request() {
+    let mut cluster = Cluster::with_primary(&ClusterOptions::default());
+    let (ledger, load) = load_on_alpha(&cluster, 16 * MIB);
+    for round in 0..6 {
+        let pid = cluster.beta.pid().to_string();
+        let killer = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(8 * round));
+            std::process::Command::new("kill").args(["-KILL", &pid]).status()
+        });
+        let said = cluster.alpha.verb("handover --timeout 3s");
+        assert!(killer.join().expect("the killer").is_ok_and(|status| status.success()));
+        cluster.beta.kill9();
+        if said.code != 0 && cluster.alpha.resource().role == "Secondary" {
+            assert!(said.stderr.contains("requests of the device wait"), "{said:?}");
+        }
+        cluster.alpha.ok("primary");
+        load.wait_for(200, SOON);
+        cluster.beta.start();
+        cluster.alpha.wait_in_sync();
+    }
+    load.stop_untroubled();
+    cluster.alpha.judge(&ledger, Lost::OneNode).assert_clean();
+    cluster.assert_identical();
+}
+
+/// The link goes while the device on alpha is forwarded, and beta fences alpha as any peer that is out of reach: outdated, it waits, and
+/// isn't promoted, until it has met beta again.
+#[test]
+fn with_fencing_the_new_primary_goes_on_and_the_old_one_waits_outdated() {
+    if !root_or_not_run("cutting the link between two namespaces") {
+        return;
+    }
+    let lines = ["fencing = \"resource-and-stonith\"".to_owned()];
+    let options = ClusterOptions {
+        network: NetworkKind::Namespaces,
+        resource_lines: lines.to_vec(),
+        ..ClusterOptions::default()
+    };
+    let mut cluster = Cluster::prepare(&options);
+    let fence = format!(
+        "'{}' --socket '{}' outdate vz && exit 4; exit 5",
+        rep_tests::binaries::repctl().display(),
+        cluster.alpha.control_socket().display()
+    );
+    cluster.config.resource_lines.push(format!("handlers = {{ fence-peer = [\"/bin/sh\", \"-c\", \"{fence}\"] }}"));
+    cluster.write_config();
+    cluster.bring_in_sync();
+    cluster.alpha.ok("primary");
+    let (ledger, load) = load_on_alpha(&cluster, 16 * MIB);
+    hand_over(&cluster);
+    cluster.network.cut(Cut::Reset);
+    cluster.alpha.wait_until("outdated", SOON, |resource| resource.volume().disk == "Outdated");
+    cluster.beta.write(20 * MIB, &[7; 4096]);
+    cluster.alpha.refused("primary", "NoUpToDateDisk");
+    cluster.network.heal();
+    load.wait_for(300, SOON);
+    cluster.beta.wait_in_sync();
+    cluster.beta.ok("handover");
+    load.wait_for(100, SOON);
+    load.stop_untroubled();
+    cluster.alpha.judge(&ledger, Lost::OneNode).assert_clean();
+    assert_eq!(cluster.alpha.read(20 * MIB, 4096), [7; 4096]);
+    cluster.assert_identical();
+}
+
+#[test]
+fn all_volumes_go_over_together() {
+    let cluster = Cluster::with_primary(&ClusterOptions { volumes: 2, ..ClusterOptions::default() });
+    let (ledger, load) = load_on_alpha(&cluster, 16 * MIB);
+    let second = Arc::new(Ledger::new(16 * MIB));
+    let address = rep_tests::nbd::Address::Unix(cluster.alpha.socket_of(1));
+    let other = Load::start(&second, &address, "vz/1", &LoadOptions::default());
+    for _ in 0..2 {
+        hand_over(&cluster);
+        [&load, &other].into_iter().for_each(|load| load.wait_for(300, SOON));
+        cluster.beta.ok("handover");
+        [&load, &other].into_iter().for_each(|load| load.wait_for(300, SOON));
+    }
+    load.stop_untroubled();
+    other.stop_untroubled();
     cluster.alpha.judge(&ledger, Lost::OneNode).assert_clean();
     cluster.assert_identical();
 }

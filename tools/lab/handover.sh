@@ -1,6 +1,7 @@
 #!/bin/bash
 # The role is handed over under a mounted, written file system, to and fro: no error, no unmount. The old node's disk is taken
-# away and comes back meanwhile; the new Primary is killed, and the old one takes the role back.
+# away and comes back meanwhile; the new Primary is killed, and the old one takes the role back; the daemon of the node that forwards
+# is killed, and ended, with the new Primary out of reach: the next one doesn't go on alone, and the mount goes on with the role.
 #
 #   cargo xtask guest -d 512M -d 512M -e DEVICE=nbd tools/lab/handover.sh
 #
@@ -58,6 +59,26 @@ goes_on
 start beta; ready $B; in_sync
 [ "$(role $A)" = Primary ] || fail "alpha isn't Primary"
 goes_on
+
+for signal in KILL TERM; do
+  say "the daemon that forwards gets SIG$signal, and the next one can't reach the new Primary"
+  on $A handover vz || fail "handover"
+  are Secondary Primary
+  goes_on
+  kill -STOP $beta
+  kill -$signal $alpha; wait $alpha 2>/dev/null
+  start alpha; ready $A
+  # Longer than it waits for a peer before it goes on alone with a device that another daemon left behind (net.timeout).
+  sleep 9
+  [ "$(role $A)" = Secondary ] || fail "alpha is Primary by itself, and so is beta"
+  on $A status --json | grep -q '"device_left_behind":true' || fail "nothing tells that requests wait"
+  kill -CONT $beta
+  in_sync
+  [ "$(role $B)" = Primary ] || fail "beta isn't Primary any more"
+  on $B handover vz || fail "handover back"
+  are Primary Secondary
+  goes_on
+done
 
 say "the end: the device is closed where it was opened"
 on $A handover vz || fail "handover"
