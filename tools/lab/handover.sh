@@ -87,7 +87,8 @@ grep -q 'err= 0' /tmp/fio.txt || fail "fio saw an error"
 sync && umount /vz || fail "umount"
 for ((n = 0; n < 60; n++)); do [ -b "$dev" ] || break; sleep 1; done
 [ ! -b "$dev" ] || fail "alpha's device is still there"
-there=$(device); [ -b "$there" ] && fsck.ext4 -fn "$there" >/tmp/fsck.txt 2>&1 || { fail "fsck on beta"; cat /tmp/fsck.txt; }
+# The link by-res went with alpha's device, whose it was last.
+there=$(on $B status --json | sed 's/.*"device":"\([^"]*\)".*/\1/'); [ -b "$there" ] && fsck.ext4 -fn "$there" >/tmp/fsck.txt 2>&1 || { fail "fsck on beta's $there"; cat /tmp/fsck.txt; }
 on $B secondary vz || fail "secondary"
 on $A down vz && on $B down vz || fail "down"
 kill $alpha $beta; wait $alpha $beta
