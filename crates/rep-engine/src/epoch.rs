@@ -117,7 +117,7 @@ impl Engine {
         if !good_here && !good_there {
             return self.flush_without_data(requester, index, self.epochs.current);
         }
-        if self.volumes[index].starved.owes_flush_error {
+        if self.volumes[index].starved.owes(requester) {
             return self.fail_flush(requester, index, self.epochs.current);
         }
         let volume = &self.volumes[index];

@@ -98,6 +98,7 @@ impl Engine {
         let resumed = self.forwarded.as_ref().is_some_and(|forwarded| forwarded.lease == lease);
         if !resumed {
             self.forwarded = Some(Forwarded::new(lease));
+            self.volumes.iter_mut().for_each(|volume| volume.starved.owes_nothing_there());
         }
         if let Some(forwarded) = &mut self.forwarded {
             (forwarded.begun_on, forwarded.told_on) = (Some(session), Some(session));

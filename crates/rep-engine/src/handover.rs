@@ -8,8 +8,11 @@
 //! ```
 //!
 //! - H1 the peer is told to be Primary only once this node's not being it is durable: at no moment could both be;
-//! - H2 this node takes the role back by itself only if the peer was never told, or says that it isn't Primary. Told, and gone,
-//!   nobody knows: then the operator decides, and requests wait.
+//! - H2 this node takes the role back by itself only if the peer was never told, or says on the connection on which it was that it isn't
+//!   Primary. Told, and gone, nobody knows: then the operator decides, and requests wait;
+//! - H3 a peer that was told, and has been gone since, may have been Primary, gone on alone, and died. It is told again, or the role taken back,
+//!   only where its disks are as good as ours: then what it wrote is here, too. One that comes back without its disk may have had
+//!   the only copy.
 
 use crate::Engine;
 use crate::command::{CommandError, CommandOutcome};
@@ -30,7 +33,16 @@ pub(crate) enum HandoverStage {
     /// Both disks are flushed.
     Settle,
     /// This node is Secondary; the peer is told, on this connection, and becomes Primary.
-    Give { told: Option<SessionId> },
+    Give { told: Option<Told> },
+}
+
+/// When the peer was told to be Primary.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Told {
+    /// On which connection, last.
+    session: SessionId,
+    /// On an earlier one, too (H3).
+    before: bool,
 }
 
 type Answer = Result<CommandOutcome, CommandError>;
@@ -107,7 +119,7 @@ impl Engine {
             HandoverStage::Settle => match self.poll_settle() {
                 // A view that was told says that this node is Primary.
                 Progress::Done if self.handshake_under_way() => Progress::Waits,
-                Progress::Done if self.volumes.iter().any(|volume| volume.starved.owes_flush_error) => {
+                Progress::Done if self.owes_a_word() => {
                     // Its clients are to be told here, where that is known.
                     self.keep_role(CommandError::DiskFailed)
                 }
@@ -115,6 +127,13 @@ impl Engine {
             },
             HandoverStage::Give { told } => self.poll_give(told),
         }
+    }
+
+    /// Whether clients that live on are to be told of a loss that only this node knows of (N2).
+    fn owes_a_word(&self) -> bool {
+        let forwards = self.peer_forwards();
+        let owes = |volume: &Volume| volume.starved.owes_here() || forwards && volume.starved.owes_there();
+        self.volumes.iter().any(owes)
     }
 
     /// Nothing has been given away yet: what waited goes on here.
@@ -126,24 +145,31 @@ impl Engine {
         Progress::Failed(error)
     }
 
-    fn poll_give(&mut self, told: Option<SessionId>) -> Progress {
+    fn poll_give(&mut self, told: Option<Told>) -> Progress {
         let session = self.link.as_ref().map(|link| link.session);
         let abandoned = self.transition.as_ref().is_some_and(|transition| transition.abandoned);
         if self.role == Role::Primary || (self.is_connected() && self.peer_role == Some(Role::Primary)) {
             return Progress::Done;
         }
-        if self.is_connected() && !self.handshake_under_way() {
-            if told == session {
-                return if abandoned { Progress::Done } else { Progress::Waits };
-            }
+        let here = session.filter(|_| self.is_connected() && !self.handshake_under_way());
+        if let Some(session) = here
+            && told.is_none_or(|told| told.session != session && self.peer_has_what_we_have())
+        {
             self.send(ControlMessage::Handover { step: HandoverStep::Go }, None);
             self.ping();
-            return Progress::Moved(Step::Handover(HandoverStage::Give { told: session }));
+            let told = Some(Told { session, before: told.is_some() });
+            return Progress::Moved(Step::Handover(HandoverStage::Give { told }));
         }
         if (told.is_none() || planted!("role-taken-back")) && self.link.is_none() {
             return self.take_role_back(CommandError::PeerLost);
         }
         if told.is_some() && abandoned { Progress::Done } else { Progress::Waits }
+    }
+
+    /// Whether whatever the peer may have written as Primary is here, too (H3).
+    fn peer_has_what_we_have(&self) -> bool {
+        let as_good = |volume: &Volume| volume.is_good() && volume.peer_disk == DiskState::UpToDate;
+        self.volumes.iter().all(as_good) || planted!("told-again-unseen")
     }
 
     /// The peer isn't Primary and won't be: this node is, again (H2).
@@ -157,7 +183,7 @@ impl Engine {
 
     fn take_role_back_unasked(&mut self) {
         let nobody = self.role == Role::Secondary && self.peer_role == Some(Role::Secondary);
-        if nobody && self.transition.is_none() {
+        if nobody && self.transition.is_none() && self.peer_has_what_we_have() {
             self.promotion_granted_until = None;
             self.begin_transition(CommandId(0), [Step::Promote(ASK)]);
             self.nobody_waits();
@@ -243,10 +269,16 @@ impl Engine {
 
     /// The peer's answer: to whether it could be Primary, or that it can't be.
     pub(crate) fn handover_answered(&mut self, refused: Option<HandoverRefusal>) {
+        let has_all = self.peer_has_what_we_have();
         let front = self.transition.as_mut().and_then(|transition| transition.steps.front_mut());
         match (front, refused) {
             (Some(Step::Handover(HandoverStage::Ask { asked: true, agreed })), None) => *agreed = true,
             (Some(Step::Handover(HandoverStage::Ask { .. })), Some(refusal)) => {
+                self.end_transition(Some(CommandError::Refused(of_the_peer(refusal))));
+            }
+            (Some(Step::Handover(HandoverStage::Give { told: Some(told) })), Some(refusal))
+                if told.before && !has_all =>
+            {
                 self.end_transition(Some(CommandError::Refused(of_the_peer(refusal))));
             }
             (Some(Step::Handover(HandoverStage::Give { told: Some(_) })), Some(refusal)) => {

@@ -17,7 +17,8 @@
 //! Invariants:
 //! - N1 nothing waits on a volume that has good data, once an event has been handled;
 //! - N2 a FLUSH ends well only if nothing it covers was lost: no flush failed under it, which is final (R32), and the copy
-//!   clients go on with, when there had been none, lost no cache. The next FLUSH of a client is told, whichever that is.
+//!   clients go on with, when there had been none, lost no cache. The next FLUSH of a client is told, whichever that is; and
+//!   where the peer forwards, the next of a client there as well: nobody there hears what is told here, nor the other way round.
 
 use crate::Engine;
 use crate::engine::Held;
@@ -36,22 +37,76 @@ pub(crate) struct Starved {
     flushes: Vec<Requester>,
     /// The operator had what waited fail, and what comes until there is data again fails too.
     waived: bool,
-    /// What was to be made stable is lost, with no other good copy in reach, and no client has been told.
-    pub owes_flush_error: bool,
-    /// The epoch of the newest write that was answered and that no flush which counts has covered.
+    /// What clients here are owed.
+    here: Word,
+    /// What clients of the peer's device are, which forwards.
+    there: Word,
+}
+
+/// What clients are owed: whichever of them flushes next is told.
+#[derive(Clone, Copy, Debug, Default)]
+struct Word {
+    /// What was to be made stable is lost, with no other good copy in reach, and none of them has been told.
+    owed: bool,
+    /// The epoch of the newest write that was answered, to whomever, and that no flush which counts has covered.
     unstable_since: Option<EpochNumber>,
+}
+
+impl Word {
+    fn is_flushed(&mut self, epoch: EpochNumber) {
+        self.unstable_since = self.unstable_since.filter(|since| *since > epoch);
+    }
 }
 
 impl Starved {
     /// Clients come who were answered nothing yet.
     pub fn owes_nothing(&mut self) {
-        (self.owes_flush_error, self.unstable_since) = (false, None);
+        (self.here, self.there) = (Word::default(), Word::default());
+    }
+
+    /// The same, of those whose requests the peer forwards.
+    pub fn owes_nothing_there(&mut self) {
+        self.there = Word::default();
+    }
+
+    fn word(&mut self, requester: Requester) -> &mut Word {
+        if matches!(requester, Requester::Peer(_)) && !planted!("told-once-for-both") {
+            &mut self.there
+        } else {
+            &mut self.here
+        }
+    }
+
+    fn words(&mut self) -> [&mut Word; 2] {
+        [&mut self.here, &mut self.there]
+    }
+
+    /// Whether who asks is to be told that something is lost.
+    pub fn owes(&mut self, requester: Requester) -> bool {
+        self.word(requester).owed
+    }
+
+    /// Whether clients here are to be told.
+    pub fn owes_here(&self) -> bool {
+        self.here.owed
+    }
+
+    /// Whether clients of the peer's device are to be told.
+    pub fn owes_there(&self) -> bool {
+        self.there.owed
+    }
+
+    /// Clients here are to be told.
+    pub fn owe_here(&mut self) {
+        self.here.owed = true;
     }
 
     /// The copy clients go on with has lost its cache, and what was in it only: one of them is owed that word (N2).
     pub fn cache_lost(&mut self) {
-        if self.unstable_since.take().is_some() && !planted!("lost-cache-untold") {
-            self.owes_flush_error = true;
+        for word in self.words() {
+            if word.unstable_since.take().is_some() && !planted!("lost-cache-untold") {
+                word.owed = true;
+            }
         }
     }
 
@@ -109,7 +164,7 @@ impl Engine {
 
     /// A FLUSH of what was written up to an epoch, which no disk that counts has done.
     pub(crate) fn flush_without_data(&mut self, requester: Requester, index: usize, epoch: EpochNumber) {
-        if self.volumes[index].starved.owes_flush_error || !self.waits_for_data(index) {
+        if self.volumes[index].starved.owes(requester) || !self.waits_for_data(index) {
             return self.fail_flush(requester, index, epoch);
         }
         self.volumes[index].starved.flushes.push(requester);
@@ -117,8 +172,9 @@ impl Engine {
 
     /// A FLUSH is an error: whatever becomes of what was written up to an epoch, its clients have been told.
     pub(crate) fn fail_flush(&mut self, requester: Requester, index: usize, epoch: EpochNumber) {
-        self.volumes[index].starved.owes_flush_error = false;
-        self.note_flushed(index, epoch);
+        let word = self.volumes[index].starved.word(requester);
+        word.owed = false;
+        word.is_flushed(epoch);
         self.answer(requester, Some(index), Err(IoError::Io), None);
     }
 
@@ -127,19 +183,19 @@ impl Engine {
         let volume = &self.volumes[index];
         let elsewhere = self.is_connected() && volume.peer_disk == DiskState::UpToDate;
         if self.waits_for_data(index) && !elsewhere {
-            self.volumes[index].starved.owes_flush_error = true;
+            self.volumes[index].starved.words().into_iter().for_each(|word| word.owed = true);
         }
     }
 
     /// A client's write is on a good disk, and will be answered.
     pub(crate) fn note_unstable(&mut self, index: usize) {
-        self.volumes[index].starved.unstable_since = Some(self.epochs.current);
+        let since = Some(self.epochs.current);
+        self.volumes[index].starved.words().into_iter().for_each(|word| word.unstable_since = since);
     }
 
-    /// What was written up to an epoch has been covered by a flush that counts, or its clients told of one that failed.
+    /// What was written up to an epoch has been covered by a flush that counts.
     pub(crate) fn note_flushed(&mut self, index: usize, epoch: EpochNumber) {
-        let unstable = &mut self.volumes[index].starved.unstable_since;
-        *unstable = unstable.filter(|since| *since > epoch);
+        self.volumes[index].starved.words().into_iter().for_each(|word| word.is_flushed(epoch));
     }
 
     /// The peer is about to be told that it joins us. Where clients had no good disk, the copy they go on with is decided; if

@@ -9,7 +9,7 @@ use crate::counters::Sometimes;
 use crate::disk::Sectors;
 use crate::failure::Kind;
 use crate::history::WriteRef;
-use crate::plan::{ClientOp, LinkFault, Step};
+use crate::plan::{ClientOp, DiskFault, LinkFault, Step};
 use crate::rng::Rng;
 use crate::swarm::{Beginning, MS, SECOND, Swarm, US, Weights};
 use crate::world::{Due, World};
@@ -140,6 +140,15 @@ impl Scene<'_> {
                 let (down_ns, power) = (self.rng.span(10 * MS, 4 * SECOND), self.rng.chance(400));
                 self.push(then, Step::CrashForwarder { down_ns, power });
             }
+            16 | 17 => {
+                // Who is about to take the role dies, or a disk fails on which that is being recorded.
+                let at = self.rng.below(6 * trip);
+                let (down_ns, power) = (self.rng.span(10 * MS, 4 * SECOND), self.rng.chance(400));
+                let (node, volume) = (self.rng.below(2) as usize, self.rng.below(self.swarm.volumes as u64) as usize);
+                let fails = Step::Disk { node, volume, fault: DiskFault::MetaOnce };
+                let step = if self.rng.chance(500) { Step::CrashTaker { down_ns, power } } else { fails };
+                self.push(at, step);
+            }
             _ => {}
         }
         self.requests(then + for_ns, 3 * trip);
@@ -219,6 +228,14 @@ impl World {
             (Step::WhileForwarding { draw }, _, Some(_)) => self.play(draw, false),
             (Step::CrashPrimary { down_ns, power }, Some(node), _) => self.crash(node, power, down_ns),
             (Step::CrashForwarder { down_ns, power }, _, Some(node)) => self.crash(node, power, down_ns),
+            (Step::CrashTaker { down_ns, power }, ..) => {
+                let mut pending = self.operator.pending.values();
+                let gives =
+                    pending.find(|pending| pending.command == Some(Command::Handover)).map(|pending| pending.node);
+                if let Some(node) = gives {
+                    self.crash(1 - node, power, down_ns);
+                }
+            }
             (Step::CloseForwarding, _, Some(node)) => self.demote(node, false),
             (Step::ServiceForwarder { volume, for_ns }, _, Some(node)) if self.nodes[node].volumes[volume].attached => {
                 self.seen(Sometimes::ForwarderServiced);

@@ -338,6 +338,7 @@ impl World {
             Step::Handover { .. }
             | Step::WhileForwarding { .. }
             | Step::ServiceForwarder { .. }
+            | Step::CrashTaker { .. }
             | Step::CrashForwarder { .. }
             | Step::CloseForwarding
             | Step::GiveUpForwards

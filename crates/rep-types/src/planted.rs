@@ -57,6 +57,8 @@ bugs! {
     "forwarded-again": "what became of a forwarded request isn't remembered: one that comes again is done again",
     "forwarded-answered-early": "a forwarded write is answered when it comes, before either disk has it",
     "handed-over-undrained": "the role is given with requests of its own clients under way",
+    "told-once-for-both": "that writes are lost is told one client, of this node or of the peer that forwards",
+    "told-again-unseen": "a peer that may have gone on alone and lost its disk is told again to be Primary",
     "role-taken-back": "a role that was given is taken back when the link goes",
     // ---- losing a replica ----
     "open-writes-forgotten": "losing the peer doesn't mark what is under way",

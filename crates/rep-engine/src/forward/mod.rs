@@ -56,7 +56,9 @@ impl Engine {
         for index in 0..self.volumes.len() {
             let debt = forwarding.debts[index];
             let unstable = debt.answered > debt.stable;
-            self.volumes[index].starved.owes_flush_error |= debt.owes_flush_error || unstable && forwarding.parted;
+            if debt.owes_flush_error || unstable && forwarding.parted {
+                self.volumes[index].starved.owe_here();
+            }
             if unstable {
                 self.note_unstable(index);
             }
@@ -153,7 +155,7 @@ impl Engine {
     pub(crate) fn forwarding_takes_debts(&mut self) {
         let Some(forwarding) = &mut self.forwarding else { return };
         for (debt, volume) in forwarding.debts.iter_mut().zip(&self.volumes) {
-            debt.owes_flush_error |= volume.starved.owes_flush_error;
+            debt.owes_flush_error |= volume.starved.owes_here();
         }
     }
 

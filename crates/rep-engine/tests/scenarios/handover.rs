@@ -2,7 +2,7 @@
 
 use crate::pair::{Kind, Pair};
 use rep_engine::{Command, CommandError, CommandOutcome, IoSuspension};
-use rep_types::{IoError, Refusal, Role};
+use rep_types::{DiskState, IoError, Refusal, Role};
 use std::time::Duration;
 
 fn handed_over() -> Pair {
@@ -215,6 +215,39 @@ fn who_has_given_the_role_away_is_the_last_primary_no_more() {
     assert!(pair.snapshot(0).last_primary && !pair.snapshot(1).last_primary);
 }
 
+/// ```text
+/// alpha  told beta ── ✂ ──  beta  Primary, goes on alone; dies, and its disk with it
+/// alpha  UpToDate ════════  beta  Diskless, Secondary
+/// ```
+/// What beta had written alone is nowhere else: it isn't told again to be Primary, on what alpha has, nor is alpha by itself (H3). Found by
+/// seed 404.
+#[test]
+fn a_peer_that_comes_back_without_its_disk_is_not_told_again() {
+    let mut pair = Pair::with_primary(1);
+    pair.hold_wire(1);
+    let handover = pair.command(0, Command::Handover);
+    // It is asked, and agrees, and asks for its promotion, whose end alpha doesn't hear of.
+    while pair.snapshot(1).role == Role::Secondary {
+        pair.run();
+        assert!(pair.deliver_one(1), "beta becomes Primary");
+    }
+    pair.cut();
+    let alone = pair.write(1, 0, 1);
+    pair.run();
+    assert_eq!(pair.answer(1, alone), Some(Ok(())));
+    pair.kill(1);
+    pair.command(1, Command::Detach { volume: rep_types::VolumeNumber(0), force: true });
+    pair.run();
+    pair.let_wire_go(1);
+    pair.connect();
+    pair.pass_time(Duration::from_secs(1));
+    assert_eq!((pair.snapshot(0).role, pair.snapshot(1).role), (Role::Secondary, Role::Secondary));
+    assert_eq!(pair.outcome(0, handover), None, "the operator is still waiting");
+    pair.abandon(0, handover);
+    assert_eq!(pair.outcome(0, handover), Some(Err(CommandError::TimedOut)));
+    assert_eq!(pair.snapshot(0).io_suspended, Some(IoSuspension::Forwarding));
+}
+
 /// The operator waits no longer while requests under way hang: the role stays.
 #[test]
 fn an_abandoned_handover_goes_back() {
@@ -298,4 +331,41 @@ fn requests_that_wait_fail_by_the_operators_word() {
     let write = pair.write(0, 0, 1);
     pair.run();
     assert_eq!(pair.answer(0, write), Some(Ok(())));
+}
+
+/// beta, Primary, has lost its disk; alpha's, the only one, loses its cache with what clients of both nodes were answered. What is told
+/// a client of one node nobody on the other hears: a FLUSH of either fails, once. Found by seed 1862.
+///
+/// ```text
+/// alpha  UpToDate, forwards    write ✓ ─ ⚡ ─── flush ✗ ── flush ✓
+/// beta   Primary, Diskless     write ✓ ─────── flush ✗ ── flush ✓
+/// ```
+#[test]
+fn a_lost_cache_is_told_the_clients_of_each_node() {
+    let volume = rep_types::VolumeNumber(0);
+    let mut pair = handed_over();
+    pair.command(1, Command::Detach { volume, force: false });
+    pair.run();
+    let writes = [(0, pair.write(0, 0, 1)), (1, pair.write(1, 0, 2))];
+    pair.run();
+    for (node, write) in writes {
+        assert_eq!(pair.answer(node, write), Some(Ok(())));
+    }
+    pair.hold(0, Kind::Flush, 0);
+    pair.pass_time(Duration::from_secs(10));
+    pair.fail_held(0, Kind::Flush, 0);
+    pair.let_go(0, Kind::Flush, 0);
+    assert_eq!(pair.volume(0, 0).disk, DiskState::Diskless);
+    pair.attach(0, 0);
+    pair.attach(1, 0);
+    pair.run();
+    assert!(pair.is_in_sync());
+    for node in [0, 1] {
+        let lost = pair.flush(node, 0);
+        pair.run();
+        let next = pair.flush(node, 0);
+        pair.run();
+        assert_eq!(pair.answer(node, lost), Some(Err(IoError::Io)), "node {node}");
+        assert_eq!(pair.answer(node, next), Some(Ok(())), "node {node}: told once");
+    }
 }
