@@ -43,6 +43,7 @@ mod relocation;
 mod resize;
 mod resync;
 mod role;
+mod shutdown;
 mod slab;
 mod snapshot;
 mod split_brain;

@@ -586,22 +586,4 @@ impl Engine {
         }
         self.drop_link(LinkCause::Operator);
     }
-
-    // ---- the end ----
-
-    fn shutdown(&mut self, id: CommandId) -> Option<Answer> {
-        let mut steps = Vec::new();
-        if self.forwarding.is_some() {
-            steps.push(Step::StopForwarding);
-        }
-        if self.role == Role::Primary {
-            self.stop_serving();
-            steps.extend([Step::Drain, Step::Settle, Step::Demote(crate::role::DemotionStage::Begin)]);
-        }
-        steps.push(Step::Leave { asked: false, force: false });
-        for index in 0..self.volumes.len() {
-            steps.push(Step::Detach { index, stage: crate::attach::DetachStage::Begin });
-        }
-        self.begin_transition(id, steps)
-    }
 }

@@ -1,6 +1,6 @@
-//! What an operator is told of a handover: what came of it, and what to do where it failed.
+//! What an operator is told of a handover, and of the device it leaves behind: what came of it, and what to do.
 
-use rep_control::api::{ApiError, ErrorKind};
+use rep_control::api::{ApiError, ErrorKind, format_bytes};
 use rep_engine::Snapshot;
 use rep_types::{ConnectionState, Role};
 use std::time::Duration;
@@ -46,6 +46,39 @@ pub fn failed(error: ApiError, (name, peer): Names<'_>, engine: &Snapshot) -> Ap
     };
     let message = format!("{}; {stands}", error.message);
     ApiError { message, ..error }.with_hint(next)
+}
+
+/// A device that is open where the role isn't, and what it waits for.
+pub fn verdict((name, peer): Names<'_>, engine: &Snapshot) -> Option<String> {
+    if engine.peer_forwards && engine.io_suspended.is_none() {
+        let how = engine.volumes.iter().map(|volume| volume.out_of_sync_bytes).sum::<u64>();
+        let marked = if how > 0 { format!(", {} aren't in sync", format_bytes(how)) } else { String::new() };
+        return Some(format!(
+            "serves {peer}'s device too, which is open there{marked}; 'repctl handover {name}' hands the role back"
+        ));
+    }
+    let forwarding = engine.forwarding?;
+    if engine.role == Role::Primary || engine.promoting {
+        return Some(format!(
+            "the role is being handed over; requests of the device wait for that ({})",
+            forwarding.requests
+        ));
+    }
+    if !forwarding.waits {
+        return Some(format!("the device is open here, and its requests are forwarded to {peer}, which is Primary"));
+    }
+    let waits = format!("the device is open here and its requests wait ({}): ", forwarding.requests);
+    Some(match (engine.connection, engine.peer_role) {
+        (ConnectionState::Connected, Some(Role::Primary)) => format!("{waits}{peer} is about to take them"),
+        (ConnectionState::Connected, _) => {
+            format!("{waits}neither node is Primary; run 'repctl primary {name}' on either")
+        }
+        (ConnectionState::StandAlone, _) => format!("{waits}run 'repctl connect {name}'"),
+        _ => format!(
+            "{waits}they go on when {peer} is back; if you are certain that it is down, run 'repctl primary {name}' here; to \
+             have them fail instead, 'repctl resume-io {name}'"
+        ),
+    })
 }
 
 #[cfg(test)]

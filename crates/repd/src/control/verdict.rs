@@ -1,5 +1,6 @@
 //! How things stand, in one sentence an operator understands: the worst first.
 
+use super::handover;
 use super::resource::Resource;
 use super::silence;
 use super::split_brain;
@@ -58,7 +59,7 @@ fn state_words(seen: &Seen, names: &Names<'_>) -> String {
         .or_else(|| seen.problems.values().next().map(|problem| format!("no disk: {problem}")))
         .or_else(|| export_problem(report))
         .or_else(|| fencing(&report.engine, names))
-        .or_else(|| forwarding(&report.engine, names))
+        .or_else(|| handover::verdict((names.resource, names.peer), &report.engine))
         .or_else(|| report.engine.io_suspended.map(|why| format!("client I/O waits: {}", suspension_words(why))))
         .or_else(|| resync(&report.engine, names))
         .or_else(|| verify(&report.engine, names))
@@ -162,40 +163,6 @@ fn fencing(engine: &Snapshot, names: &Names<'_>) -> Option<String> {
         ),
         _ => format!(
             "client I/O waits: {peer} is lost, the fence-peer handler makes sure that it doesn't go on; {way_out}"
-        ),
-    })
-}
-
-/// A device that is open where the role isn't, and what it waits for.
-fn forwarding(engine: &Snapshot, names: &Names<'_>) -> Option<String> {
-    let (name, peer) = (names.resource, names.peer);
-    if engine.peer_forwards && engine.io_suspended.is_none() {
-        let how = out_of_sync(engine);
-        let marked = if how > 0 { format!(", {} aren't in sync", format_bytes(how)) } else { String::new() };
-        return Some(format!(
-            "serves {peer}'s device too, which is open there{marked}; 'repctl handover {name}' hands the role back"
-        ));
-    }
-    let forwarding = engine.forwarding?;
-    if engine.role == Role::Primary || engine.promoting {
-        return Some(format!(
-            "the role is being handed over; requests of the device wait for that ({})",
-            forwarding.requests
-        ));
-    }
-    if !forwarding.waits {
-        return Some(format!("the device is open here, and its requests are forwarded to {peer}, which is Primary"));
-    }
-    let waits = format!("the device is open here and its requests wait ({}): ", forwarding.requests);
-    Some(match (engine.connection, engine.peer_role) {
-        (ConnectionState::Connected, Some(Role::Primary)) => format!("{waits}{peer} is about to take them"),
-        (ConnectionState::Connected, _) => {
-            format!("{waits}neither node is Primary; run 'repctl primary {name}' on either")
-        }
-        (ConnectionState::StandAlone, _) => format!("{waits}run 'repctl connect {name}'"),
-        _ => format!(
-            "{waits}they go on when {peer} is back; if you are certain that it is down, run 'repctl primary {name}' here; to \
-             have them fail instead, 'repctl resume-io {name}'"
         ),
     })
 }

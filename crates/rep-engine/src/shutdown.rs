@@ -1,0 +1,24 @@
+//! The daemon ends: what is under way is answered, and everything left cleanly, in this order.
+
+use crate::Engine;
+use crate::command::{CommandError, CommandOutcome};
+use crate::operator::Step;
+use rep_types::{CommandId, Role};
+
+impl Engine {
+    pub(crate) fn shutdown(&mut self, id: CommandId) -> Option<Result<CommandOutcome, CommandError>> {
+        let mut steps = Vec::new();
+        if self.forwarding.is_some() {
+            steps.push(Step::StopForwarding);
+        }
+        if self.role == Role::Primary {
+            self.stop_serving();
+            steps.extend([Step::Drain, Step::Settle, Step::Demote(crate::role::DemotionStage::Begin)]);
+        }
+        steps.push(Step::Leave { asked: false, force: false });
+        for index in 0..self.volumes.len() {
+            steps.push(Step::Detach { index, stage: crate::attach::DetachStage::Begin });
+        }
+        self.begin_transition(id, steps)
+    }
+}
