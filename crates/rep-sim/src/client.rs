@@ -282,6 +282,7 @@ impl World {
 
     /// A daemon died: its clients will never know.
     pub(crate) fn orphan_requests(&mut self, node: usize) {
+        self.operator.handovers.forget_asked(1 - node);
         self.late_writes_are_done(1 - node);
         let orphans: Vec<u64> =
             self.clients.outstanding.iter().filter(|(_, asked)| asked.node == node).map(|(id, _)| *id).collect();

@@ -43,6 +43,13 @@ pub struct Handovers {
     data_taken: bool,
 }
 
+impl Handovers {
+    /// The Primary that a node's requests went to has died: it does none of them any more.
+    pub(crate) fn forget_asked(&mut self, node: usize) {
+        self.writes[node].clear();
+    }
+}
+
 fn has(swarm: &Swarm) -> Option<Rng> {
     let mut rng = Rng::new(swarm.seed).fork(51);
     rng.chance(THEMED).then_some(rng)
@@ -342,7 +349,7 @@ impl World {
                 id.0
             }
             Message::ForwardRead { id, .. } | Message::ForwardFlush { id, .. } => id.0,
-            Message::ForwardAck { id, result: Ok(()) } => return self.judge_forwarded_answer(node, id.0),
+            Message::ForwardAck { id, result } => return self.judge_forwarded_answer(node, id.0, result.is_ok()),
             Message::Control(control) => return self.note_forwarding_control(node, control),
             _ => return,
         };
@@ -355,9 +362,14 @@ impl World {
     }
 
     /// A Primary tells that it has done a write: that is when each disk must have it, or be marked.
-    fn judge_forwarded_answer(&mut self, node: usize, id: u64) {
+    fn judge_forwarded_answer(&mut self, node: usize, id: u64, well: bool) {
         if let Some((volume, sectors, at)) = self.operator.handovers.writes[1 - node].remove(&id) {
-            self.check_answered(node, volume, sectors, at);
+            if well {
+                self.check_answered(node, volume, sectors, at);
+            }
+            if self.clients.late.iter().any(|(of, _)| *of != node) {
+                self.late_writes_are_done(1 - node);
+            }
         }
     }
 
@@ -367,8 +379,8 @@ impl World {
             ControlMessage::ForwardReady { resumed: false, .. } => {}
             ControlMessage::ForwardDone { results, .. } if !results.is_empty() => {
                 self.seen(Sometimes::ForwardRecalled);
-                for (id, _) in results.iter().filter(|(_, result)| result.is_ok()) {
-                    self.judge_forwarded_answer(node, id.0);
+                for (id, result) in results {
+                    self.judge_forwarded_answer(node, id.0, result.is_ok());
                 }
             }
             ControlMessage::ForwardEnd { .. } => self.seen(Sometimes::ForwardingClosed),
@@ -434,10 +446,13 @@ impl World {
         }
     }
 
-    /// What was on its way from a node has come, or never will.
+    /// What was on its way from a node has come, or never will; but its Primary may have it still to do.
     pub(crate) fn late_writes_are_done(&mut self, node: usize) {
         for (of, write) in std::mem::take(&mut self.clients.late) {
-            if of == node {
+            let sectors = Sectors { first: write.first, count: write.count };
+            let mut asked = self.operator.handovers.writes[of].values();
+            let undone = asked.any(|(volume, at, _)| (*volume, *at) == (write.volume, sectors));
+            if of == node && !undone {
                 self.history.abandon_write(write);
             } else {
                 self.clients.late.push((of, write));
