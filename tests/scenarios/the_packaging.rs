@@ -2,7 +2,7 @@
 
 use rep_tests::binaries::{self, workspace_root};
 use rep_tests::scratch::{Place, Scratch};
-use rep_tests::tools::{self, not_run};
+use rep_tests::tools::{self, not_run_here};
 use std::path::Path;
 use std::time::Duration;
 
@@ -66,7 +66,7 @@ fn udev_takes_the_rule() {
     let device =
         ["loop0", "vda", "sda", "nvme0n1"].into_iter().find(|name| Path::new("/sys/block").join(name).exists());
     let Some(device) = device.filter(|_| udevadm) else {
-        return not_run("udev's rule by udev itself: there is no udevadm here, or no block device");
+        return not_run_here("udev's rule by udev itself: there is no udevadm here, or no block device");
     };
     if !tools::root_or_not_run("a /run of udev's own") {
         return;
