@@ -36,6 +36,7 @@ impl Engine {
             resync_refused: self.resync_refused,
             fence: self.fence_snapshot(),
             promotion_refused,
+            apart_from: self.peer_met.filter(|_| self.apart),
             pacing: (self.role == Role::Primary).then(|| self.pacing.snapshot()),
             volumes: (0..self.volumes.len())
                 .map(|index| VolumeSnapshot {

@@ -63,6 +63,7 @@ impl World {
     fn bury(&mut self, node: usize, power: bool) {
         let told = !power;
         self.note_unsettled(node);
+        self.apart_ends(node);
         self.drop_connections(node, told);
         self.orphan_requests(node);
         self.forget_commands(node);
@@ -155,6 +156,7 @@ impl World {
         }
         self.verify_meets_new_disks();
         self.spoil_image(node);
+        self.apart_forgotten(node);
         self.nodes[node].boot = new_boot(&mut self.dice.life);
         self.nodes[node].down_until = self.now + down_ns;
         self.after(down_ns.max(SECOND / 100), Due::Restart { node });

@@ -48,6 +48,7 @@ pub fn engine(role: Role, connection: ConnectionState, volume: VolumeSnapshot) -
         resync_refused: false,
         fence: None,
         promotion_refused,
+        apart_from: None,
         pacing: None,
         volumes: vec![volume],
     }
