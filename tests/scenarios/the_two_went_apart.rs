@@ -447,7 +447,8 @@ fn nobody_in_split_brain_is_promoted_without_force() {
                 "{word}: {reason} | {said} | {shown}"
             );
         }
-        let json: Value = serde_json::from_str(&node.verb("primary --json").failed_with(10)).expect("JSON");
+        let json = node.verb("primary --json").stdout;
+        let json: Value = serde_json::from_str(&json).unwrap_or_else(|e| panic!("{e}: {json}"));
         assert_eq!(json["reason"], "SplitBrain", "{json}");
         assert_eq!(node.resource().role, "Secondary");
     };
