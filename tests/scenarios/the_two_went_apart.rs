@@ -410,3 +410,97 @@ fn discard_secondary_keeps_the_primary() {
 fn two_primaries_are_settled_by_no_policy() {
     policy_leaves("discard-older-primary", "discard-secondary", MIB / 2, Meet::Primaries, Stays::Both);
 }
+
+/// ```text
+///   alpha Primary       beta Secondary     split brain: beta's disk is UpToDate, and alpha's clients write
+///   alpha Primary       beta Secondary     'primary' on beta is refused, told why and what to do; status says the same
+///   alpha Secondary     beta Secondary     the same on both, also when nobody is Primary: either may be, a moment later
+///   alpha Primary       beta Secondary     by force, on the operator's word
+/// ```
+/// DRBD promotes such a node: two data sets with clients on both, of which one will be given up.
+#[test]
+fn nobody_in_split_brain_is_promoted_without_force() {
+    let Apart { cluster, .. } = apart(&ClusterOptions::default());
+    let (alpha, beta) = (&cluster.alpha, &cluster.beta);
+    beta.wait_until("closed", SOON, |vz| !vz.volume().open);
+    beta.ok("secondary");
+    assert!(beta.resource().safe_to_promote, "they haven't met: nobody knows yet");
+    let events = Events::of(beta, &cluster.path("beta.events"), || {
+        beta.ok("connect");
+        beta.ok("disconnect");
+    });
+    alpha.ok("connect");
+    beta.ok("connect");
+    let met = beta.wait_until("they meet", SOON, |vz| vz.connection == "SplitBrain");
+    alpha.wait_connection("SplitBrain");
+    assert_eq!((met.role.as_str(), met.volume().disk.as_str()), ("Secondary", "UpToDate"));
+
+    let refused = |node: &Node, words: &str| {
+        let vz = node.resource();
+        assert!(!vz.safe_to_promote, "{} in {}", node.name(), vz.connection);
+        let reason = vz.promotion_refused.expect("a reason");
+        let said = node.verb("primary").failed_with(10);
+        let shown = node.ok("status");
+        for word in [words, "split-brain vz resolve --keep NODE", "--force"] {
+            assert!(
+                reason.contains(word) && said.contains(word) && shown.contains(word),
+                "{word}: {reason} | {said} | {shown}"
+            );
+        }
+        let json = node.verb("primary --json").stdout;
+        let json: Value = serde_json::from_str(&json).unwrap_or_else(|e| panic!("{e}: {json}"));
+        assert_eq!(json["reason"], "SplitBrain", "{json}");
+        assert_eq!(node.resource().role, "Secondary");
+    };
+    refused(beta, "the peer was Primary when they met last");
+    // Neither leaving the peer nor looking for it anew settles anything.
+    beta.ok("disconnect");
+    refused(beta, "the peer was Primary when they met last");
+    beta.ok("connect");
+    beta.wait_connection("SplitBrain");
+    refused(beta, "the peer was Primary when they met last");
+    assert_eq!(alpha.resource().role, "Primary", "who is Primary stays it");
+    alpha.write(MIB, &[7; 4096]);
+    assert!(events.of_kind("role").is_empty(), "nobody heard of another role of beta's");
+
+    alpha.wait_until("closed", SOON, |vz| !vz.volume().open);
+    alpha.ok("secondary");
+    beta.wait_until("they meet again", SOON, |vz| {
+        vz.promotion_refused.as_ref().is_some_and(|why| why.contains("the peer may be Primary by now"))
+    });
+    for node in [alpha, beta] {
+        refused(node, "the peer may be Primary by now");
+    }
+    alpha.ok("primary --force");
+    assert_eq!(alpha.read(MIB, 4096), [7; 4096]);
+    refused(beta, "split brain");
+
+    alpha.ok("split-brain resolve --keep alpha");
+    for node in [alpha, beta] {
+        node.wait_in_sync();
+    }
+    cluster.assert_identical();
+    alpha.wait_until("closed", SOON, |vz| !vz.volume().open);
+    alpha.ok("secondary");
+    beta.wait_until("settled", SOON, |vz| vz.safe_to_promote);
+    beta.ok("primary");
+}
+
+/// A node that finds a split brain and restarts isn't promoted for what its metadata said of the other before: that it had left.
+#[test]
+fn a_restart_makes_nobody_in_split_brain_safe_to_promote() {
+    let Apart { mut cluster, .. } = apart(&ClusterOptions::default());
+    cluster.alpha.wait_until("closed", SOON, |vz| !vz.volume().open);
+    cluster.alpha.ok("secondary");
+    assert!(cluster.alpha.ok("dump-md").contains("peer-outdated     true"), "beta left, as far as alpha knows");
+    cluster.alpha.ok("connect");
+    cluster.beta.ok("connect");
+    cluster.alpha.wait_connection("SplitBrain");
+    cluster.alpha.ok("disconnect");
+    cluster.beta.stop();
+    cluster.alpha.stop();
+    cluster.alpha.start();
+    let vz = cluster.alpha.wait_until("attached", SOON, |vz| vz.volume().disk == "Consistent");
+    assert!(!vz.safe_to_promote, "{:?}", vz.verdict);
+    cluster.alpha.refused("primary", "NoUpToDateDisk");
+}

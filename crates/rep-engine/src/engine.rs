@@ -83,6 +83,10 @@ pub struct Engine {
     pub(crate) promotion_granted_until: Option<Timestamp>,
     /// Became Primary without the peer, and hasn't met it since.
     pub(crate) promoted_alone: bool,
+    /// The nodes were found to have gone on apart, and haven't joined since, whatever became of the connection.
+    pub(crate) apart: bool,
+    /// The peer's role as it told it when the nodes met last.
+    pub(crate) peer_met: Option<Role>,
     /// Being demoted: no client request is taken any more.
     pub(crate) demoting: bool,
     /// A split brain's resolution came to nothing because this node's data could not be archived.
@@ -142,6 +146,8 @@ impl Engine {
             next_measure: Timestamp(0),
             promotion_granted_until: None,
             promoted_alone: false,
+            apart: false,
+            peer_met: None,
             demoting: false,
             archive_refused: false,
             resync_refused: false,
@@ -330,6 +336,7 @@ impl Engine {
 
     pub(crate) fn set_connection(&mut self, to: ConnectionState, why: Why) {
         let from = std::mem::replace(&mut self.connection, to);
+        self.follow_apart();
         if from != to {
             self.notice(Notice::Connection { from, to, why });
         }

@@ -256,10 +256,20 @@ impl Engine {
         self.fence_said = None;
     }
 
+    /// What was known of the peer turned out to be wrong.
+    pub(crate) fn fence_unsettles(&mut self) {
+        if matches!(self.fence, Fence::Settled | Fence::Waived) {
+            self.fence = Fence::Apart;
+        }
+    }
+
     /// This node is Secondary from now on.
     pub(crate) fn fence_demoted(&mut self) {
         if matches!(self.fence, Fence::Waived | Fence::Failed { .. } | Fence::Due { .. }) {
             self.fence = Fence::Apart;
+        }
+        if self.apart {
+            self.fence_unsettles();
         }
         if self.fence_held {
             // What waited for the peer was never promised, and now nobody is left to promise it.

@@ -219,7 +219,9 @@ impl Engine {
         let Some(peer) = &handshake.peer else { return false };
         handshake.my_decisions = Some(decisions.clone());
         let told: Vec<_> = peer.volumes.iter().map(PeerTold::from).collect();
+        let peer_role = peer.role;
         let compared = handshake.mine.as_ref().map(|mine| comparisons(mine, peer, &decisions)).unwrap_or_default();
+        self.peer_met = Some(peer_role);
         if !plans {
             self.note_decisions(&decisions, compared);
             let asked = self.connection != ConnectionState::SplitBrain;

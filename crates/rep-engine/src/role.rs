@@ -1,6 +1,6 @@
 //! Becoming Primary, ceasing to be it, and starting a generation on both nodes.
 //!
-//! Promote (R29): UpToDate data in reach, no Primary peer, no handshake under way. A connected peer is asked first, so
+//! Promote (R29): UpToDate data in reach, no Primary peer, no handshake under way, no split brain. A connected peer is asked first, so
 //! that two nodes that promote at the same moment don't both succeed; when both ask, the one whose name sorts first
 //! wins. It is asked even when it was Primary by its last word, with a ping: one that is gone is found out within
 //! `ping-timeout`, not at the next regular ping, since this is what takes over from a dead node. The Primary mark is durable before the device is offered (I-D8).
@@ -68,6 +68,10 @@ impl Engine {
     pub(crate) fn promotion_refusal(&self, force: bool) -> Option<Refusal> {
         if self.peer_role == Some(Role::Primary) || self.promotion_granted_until.is_some_and(|until| until > self.now) {
             return Some(Refusal::PeerIsPrimary);
+        }
+        // Before the next: nodes in split brain meet all the time, and that isn't what stands in the way.
+        if let Some(refusal) = self.apart_refusal(force) {
+            return Some(refusal);
         }
         if self.handshake_under_way() {
             return Some(Refusal::HandshakeUnderWay);
@@ -351,9 +355,12 @@ impl Engine {
                 }
                 // Who hands its role over is the last Primary no more from here on: the peer may be it as soon as it is told.
                 let hands_over = self.is_handing_over();
+                let apart = self.apart;
                 let unmark = move |superblock: &mut Superblock| {
                     superblock.primary = PrimaryMark::None;
                     superblock.last_primary &= !hands_over;
+                    // As for a Secondary that finds a split brain: nothing is to be known of the peer any more.
+                    superblock.peer_outdated &= !apart;
                 };
                 DemotionStage::Superblock(self.each_disk(|local| local.update_superblock(unmark)))
             }

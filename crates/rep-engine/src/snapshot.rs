@@ -75,6 +75,8 @@ pub struct Snapshot {
     pub peer_forwards: bool,
     /// Why a promotion without force would be refused now; `None`: it is safe (R29).
     pub promotion_refused: Option<Refusal>,
+    /// The nodes went on apart and haven't joined since: the role the peer told when they met last.
+    pub apart_from: Option<Role>,
     /// How resyncs yield to this node's clients; `None`: it is Secondary and has none.
     pub pacing: Option<PacingSnapshot>,
     /// The volumes.

@@ -1,13 +1,17 @@
 //! A split brain as operators see it: who went on since when, how much each wrote, and why no policy settled it (R38).
 //!
-//! Nothing is decided here: that is `sync_decision`'s. What it decided, and what each side told of itself in that handshake,
-//! is kept and shown until the nodes have joined.
+//! Who gives way isn't decided here: that is `sync_decision`'s. What it decided, and what each side told of itself in that
+//! handshake, is kept and shown until the nodes have joined. Until then nobody is promoted without force (decision 33).
 
 use crate::Engine;
 use crate::action::Notice;
 use crate::sync_decision::Unsettled;
 use crate::volume::Volume;
-use rep_types::{BLOCK_SIZE, GenerationId, SyncDecision, SyncRefusal, SyncRule, SyncVerdict, VolumeNumber};
+use rep_types::planted;
+use rep_types::{
+    BLOCK_SIZE, ConnectionState, GenerationId, Refusal, Role, SyncDecision, SyncRefusal, SyncRule, SyncVerdict,
+    VolumeNumber,
+};
 
 /// One of two nodes that went on apart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -65,6 +69,41 @@ impl Volume {
 }
 
 impl Engine {
+    /// The connection's state has changed. That the nodes went apart holds until they have joined: who disconnects, or
+    /// looks for the peer anew, has settled nothing by that.
+    pub(crate) fn follow_apart(&mut self) {
+        match self.connection {
+            ConnectionState::SplitBrain if !self.apart => {
+                self.apart = true;
+                if self.role == Role::Secondary {
+                    self.peer_went_on();
+                }
+            }
+            ConnectionState::Connected => self.apart = false,
+            _ => {}
+        }
+    }
+
+    /// Why nobody is promoted without force: either copy lacks what the other's clients were told is safe, and the peer may be
+    /// Primary at this moment. Who is Primary stays it.
+    pub(crate) fn apart_refusal(&self, force: bool) -> Option<Refusal> {
+        let refused = self.apart && !force && !planted!("split-brain-promotes");
+        refused.then_some(Refusal::SplitBrain)
+    }
+
+    /// Whatever was known of the peer, it did go on: after a restart it must not make this disk pass for the newest (R28), nor
+    /// stand for an answer of the fence-peer handler.
+    ///
+    /// A Primary keeps it: its clients go on with what they have, also over a restart of its daemon (R35).
+    pub(crate) fn peer_went_on(&mut self) {
+        for local in self.volumes.iter_mut().filter_map(|volume| volume.local.as_mut()) {
+            if local.superblock().peer_outdated {
+                local.update_superblock(|superblock| superblock.peer_outdated = false);
+            }
+        }
+        self.fence_unsettles();
+    }
+
     /// Keeps why volumes are left in split brain, as of the handshake that found it: the later meetings of nodes that know of
     /// it ask no policy.
     pub(crate) fn note_unsettled(&mut self, unsettled: &[(VolumeNumber, Option<Unsettled>)], asked: bool) {

@@ -48,6 +48,7 @@ impl Engine {
             promoting: self.is_changing_role(),
             peer_forwards: self.role == Role::Primary && self.peer_forwards(),
             promotion_refused,
+            apart_from: self.peer_met.filter(|_| self.apart),
             pacing: (self.role == Role::Primary).then(|| self.pacing.snapshot()),
             volumes: (0..self.volumes.len())
                 .map(|index| VolumeSnapshot {

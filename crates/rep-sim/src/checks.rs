@@ -347,6 +347,7 @@ impl World {
             .values()
             .any(|pending| pending.node == node && pending.command == Some(Command::Promote { force: true }));
         self.check_promoted_alone(node, forced);
+        self.check_promoted_apart(node, forced);
         let Some(mine) = self.snapshot(node) else { return };
         for volume in &mine.volumes {
             let peer = mine.connection == ConnectionState::Connected && volume.peer_disk == DiskState::UpToDate;

@@ -70,6 +70,7 @@ sometimes! {
     PrimaryWasTarget = "Primary while resync target",
     Reinstalled = "node reinstalled",
     PromoteRefused = "promotion refused",
+    PromoteRefusedApart = "promotion refused in a split brain",
     CommandRefused = "command refused",
     CommandAbandoned = "command abandoned",
     Outdated = "outdated by the operator",

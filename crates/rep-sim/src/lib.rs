@@ -6,6 +6,7 @@
 //!
 //! It is not a test of the real shell, of sockets or of the kernel: the torture of the real daemons is.
 
+pub mod apart;
 mod archive;
 mod checks;
 mod client;

@@ -64,6 +64,7 @@ impl World {
         let told = !power;
         self.note_unsettled(node);
         self.note_handover_dies(node);
+        self.apart_ends(node);
         self.drop_connections(node, told);
         self.orphan_requests(node);
         self.forget_commands(node);
@@ -156,6 +157,7 @@ impl World {
         }
         self.verify_meets_new_disks();
         self.spoil_image(node);
+        self.apart_forgotten(node);
         self.nodes[node].boot = new_boot(&mut self.dice.life);
         self.nodes[node].down_until = self.now + down_ns;
         self.after(down_ns.max(SECOND / 100), Due::Restart { node });

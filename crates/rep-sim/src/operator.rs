@@ -131,7 +131,7 @@ impl World {
                 (Refusal::DiskNotGrown | Refusal::PeerDiskNotGrown | Refusal::DisksNotGrown, _) => {
                     self.seen(Sometimes::NotGrown);
                 }
-                (_, Some(Command::Promote { .. })) => self.seen(Sometimes::PromoteRefused),
+                (refusal, Some(Command::Promote { .. })) => self.count_refused_promotion(refusal),
                 _ => {}
             }
         }
@@ -399,6 +399,9 @@ impl World {
     }
 
     pub(crate) fn promote(&mut self, node: usize) {
+        if self.promote_apart(node) {
+            return;
+        }
         if self.may_promote(node) {
             if self.role(1 - node) == Role::Primary && !self.is_guarded() {
                 (self.operator.forced, self.history.forked) = (true, true);

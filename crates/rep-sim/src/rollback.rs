@@ -68,6 +68,7 @@ impl World {
             return;
         }
         self.crash(node, false, down_ns);
+        self.apart_forgotten(node);
         let Some(age) = self.age_of_image(node) else { return };
         let Some(image) = self.rollback.images[node].take() else { return };
         let with_data = age == Age::ByHistory && crate::rng::mix(self.now) & 1 == 1;

@@ -92,6 +92,7 @@ impl World {
     pub(crate) fn rot_at_rest(&mut self, node: usize, volume: usize, rot: MetaRot, power: bool, down_ns: u64) {
         self.nodes[node].volumes[volume].rot.pending = Some(rot);
         self.crash(node, power, down_ns);
+        self.apart_forgotten(node);
     }
 
     /// A volume's disk is let go of: whether its superblock's copies may differ.
@@ -245,6 +246,7 @@ impl World {
         (disk.meta, disk.rot) = (meta, RotState::default());
         self.truth_reset(node, volume);
         self.spoil_image(node);
+        self.apart_forgotten(node);
         self.knows_less(node, volume);
     }
 }

@@ -126,6 +126,7 @@ impl World {
     fn notice(&mut self, node: usize, notice: Notice) {
         self.line(|| format!("node {node} notice {notice:?}"));
         self.fence_notice(node, &notice);
+        self.apart_notice(node, &notice);
         self.note_timed_out(node, &notice);
         self.verify_notice(node, &notice);
         self.note_starved(node, &notice);

@@ -125,6 +125,8 @@ pub struct World {
     pub verifies: crate::verify::Verifies,
     /// Old images of metadata.
     pub rollback: crate::rollback::Rollback,
+    /// Who knows of a split brain.
+    pub apart: crate::apart::Apart,
     /// The operator.
     pub operator: Operator,
     /// Rare states.
@@ -184,6 +186,7 @@ impl World {
             victims: [vec![None; swarm.volumes], vec![None; swarm.volumes]],
             verifies: crate::verify::Verifies::new(swarm.volumes),
             rollback: crate::rollback::Rollback::default(),
+            apart: crate::apart::Apart::default(),
             operator: Operator::default(),
             counters: Counters::default(),
             trace: Trace::new(trace),

@@ -77,6 +77,7 @@ bugs! {
     "node-crash-for-daemon-crash": "a crash of the node is taken for one of the daemon",
     "generation-in-handshake": "losing the peer's disk starts a generation in the middle of a handshake",
     "promote-inconsistent": "any disk will do to be promoted",
+    "split-brain-promotes": "a node in split brain is promoted without force",
     // ---- growing ----
     "grown-area-unmarked": "the new area of a volume that grew isn't marked",
     "grown-before-marked": "the new size is remembered before the marks of the new area are durable",

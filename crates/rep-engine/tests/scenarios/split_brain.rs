@@ -1,8 +1,13 @@
 //! What is known of a split brain, and why it was left to the operator.
 
 use crate::pair::Pair;
-use rep_engine::{ApartSide, Command, Notice, SplitBrainFacts, Unsettled};
-use rep_types::{AfterZeroPrimaries, BLOCK_SIZE, ConnectionState, SyncRule, SyncVerdict, VolumeNumber};
+use rep_engine::{
+    ApartSide, Command, CommandError, CommandOutcome, FenceSnapshot, Notice, Side, SplitBrainFacts, Unsettled,
+};
+use rep_types::{
+    AfterZeroPrimaries, BLOCK_SIZE, ConnectionState, DiskState, FenceAnswer, Fencing, Refusal, Role, SyncRule,
+    SyncVerdict, VolumeNumber,
+};
 
 /// Both went on apart: alpha, the Primary, wrote one block, beta, promoted by force, two. Both are Secondary again, and want
 /// to meet.
@@ -103,4 +108,162 @@ fn a_plan_is_no_decision() {
     pair.run();
     pair.connect();
     assert_eq!([0, 1].map(|node| pair.volume(node, 0).last_decision), before);
+}
+
+/// ```text
+/// alpha Primary    ── link ──    beta Secondary
+/// alpha Primary       ✂          beta Primary      promoted without force, as after a failure of alpha; both write
+/// alpha Primary                  beta Secondary    demoted again
+/// alpha SplitBrain ── link ──    beta SplitBrain   its disk is UpToDate, and alpha may be Primary at any moment
+/// ```
+/// `roles` they meet in.
+fn met_apart(roles: [Role; 2]) -> Pair {
+    let mut pair = Pair::with_primary(1);
+    pair.cut();
+    pair.command(1, Command::Promote { force: false });
+    pair.run();
+    assert_eq!(pair.snapshot(1).role, Role::Primary, "nobody knows yet of what alpha writes");
+    for (node, role) in roles.into_iter().enumerate() {
+        pair.write(node, 0, node as u64);
+        pair.run();
+        if role == Role::Secondary {
+            pair.command(node, Command::Demote);
+            pair.run();
+        }
+    }
+    pair.connect();
+    for node in 0..2 {
+        let seen = pair.snapshot(node);
+        assert_eq!((seen.connection, seen.role), (ConnectionState::SplitBrain, roles[node]));
+        assert_eq!(pair.volume(node, 0).disk, DiskState::UpToDate);
+        assert_eq!(seen.apart_from, Some(roles[1 - node]));
+    }
+    pair
+}
+
+fn promote(pair: &mut Pair, node: usize, force: bool) -> Option<Result<CommandOutcome, CommandError>> {
+    let promotion = pair.command(node, Command::Promote { force });
+    pair.run();
+    pair.outcome(node, promotion)
+}
+
+const REFUSED: Option<Result<CommandOutcome, CommandError>> = Some(Err(CommandError::Refused(Refusal::SplitBrain)));
+
+/// Whatever the peer was when they met last, it may be Primary now: they have no connection to ask through. What status
+/// tells and what a promotion is told are the same.
+#[test]
+fn nobody_in_split_brain_is_promoted_without_force() {
+    use Role::{Primary, Secondary};
+    for roles in [[Primary, Secondary], [Secondary, Secondary]] {
+        let mut pair = met_apart(roles);
+        assert_eq!(pair.snapshot(1).promotion_refused, Some(Refusal::SplitBrain), "{roles:?}");
+        assert_eq!(promote(&mut pair, 1, false), REFUSED, "{roles:?}");
+        assert_eq!(promote(&mut pair, 1, true), Some(Ok(CommandOutcome::Done)), "{roles:?}");
+        assert_eq!(pair.snapshot(1).promotion_refused, None, "a Primary is what it is");
+        // Demoted again, it is refused again.
+        pair.command(1, Command::Demote);
+        pair.run();
+        assert_eq!(promote(&mut pair, 1, false), REFUSED, "{roles:?}");
+    }
+}
+
+/// Who leaves the peer in a split brain, looks for it anew, or meets it in vain, has settled nothing.
+#[test]
+fn a_split_brain_is_not_left_by_disconnecting() {
+    let mut pair = met_apart([Role::Primary, Role::Secondary]);
+    for state in [ConnectionState::StandAlone, ConnectionState::Connecting] {
+        let command = match state {
+            ConnectionState::StandAlone => Command::Disconnect { force: false },
+            _ => Command::Connect { discard_my_data: false },
+        };
+        pair.command(1, command);
+        pair.run();
+        assert_eq!(pair.snapshot(1).connection, state);
+        assert_eq!(pair.snapshot(1).promotion_refused, Some(Refusal::SplitBrain), "{state:?}");
+        assert_eq!(promote(&mut pair, 1, false), REFUSED, "{state:?}");
+    }
+    // Settled, and joined: it is as any other.
+    pair.command(0, Command::ResolveSplitBrain { keep: Side::Local });
+    pair.connect();
+    assert!(pair.is_in_sync());
+    pair.command(0, Command::Demote);
+    pair.run();
+    assert_eq!(pair.snapshot(1).promotion_refused, None);
+    assert_eq!(promote(&mut pair, 1, false), Some(Ok(CommandOutcome::Done)));
+}
+
+/// Who is Primary stays it, in whatever role the other is.
+#[test]
+fn a_primary_in_split_brain_goes_on() {
+    let mut pair = met_apart([Role::Primary, Role::Primary]);
+    for node in 0..2 {
+        assert_eq!(pair.snapshot(node).promotion_refused, None);
+        let write = pair.write(node, 0, 7);
+        pair.run();
+        assert_eq!(pair.answer(node, write), Some(Ok(())));
+    }
+}
+
+/// alpha's metadata say that beta, which had left it, can't go on. It did all the same, by force. Once both have met, that says
+/// nothing any more: after a restart alpha's disk is Consistent, and alpha as safe to promote as any node that doesn't know
+/// (R28, R30). As long as it is Primary it is kept: alpha's clients go on over a restart of its daemon (R35).
+#[test]
+fn what_was_known_of_the_peer_does_not_outlive_a_split_brain() {
+    for demoted_before in [true, false] {
+        let mut pair = Pair::with_primary(1);
+        pair.command(1, Command::Disconnect { force: false });
+        pair.run();
+        assert!(pair.superblock(0, 0).peer_outdated);
+        pair.command(1, Command::Promote { force: true });
+        pair.run();
+        for node in 0..2 {
+            pair.write(node, 0, node as u64);
+            pair.run();
+        }
+        if demoted_before {
+            pair.command(0, Command::Demote);
+            pair.run();
+        }
+        pair.command(1, Command::Connect { discard_my_data: false });
+        pair.connect();
+        assert_eq!(pair.snapshot(0).connection, ConnectionState::SplitBrain);
+        if !demoted_before {
+            assert!(pair.superblock(0, 0).peer_outdated, "its clients go on");
+            pair.command(0, Command::Demote);
+            pair.run();
+        }
+        assert!(!pair.superblock(0, 0).peer_outdated, "demoted before: {demoted_before}");
+        pair.kill(0);
+        pair.run();
+        assert_eq!(pair.volume(0, 0).disk, DiskState::Consistent);
+        let refused = Some(Err(CommandError::Refused(Refusal::NoUpToDateDisk)));
+        assert_eq!(promote(&mut pair, 0, false), refused, "it hasn't met anybody yet");
+    }
+}
+
+/// With fencing: alpha's handler had said that beta can't go on. It did, by force; what the handler said is void, and a forced
+/// promotion asks it anew, as without a split brain.
+#[test]
+fn a_fence_does_not_outlive_a_split_brain() {
+    let mut pair = Pair::fenced(1, Fencing::ResourceOnly);
+    pair.command(0, Command::Promote { force: false });
+    pair.run();
+    pair.cut();
+    pair.write(0, 0, 0);
+    pair.fence_answers(0, FenceAnswer::PeerFenced);
+    pair.command(1, Command::Promote { force: true });
+    pair.fence_answers(1, FenceAnswer::PeerUnreachable);
+    assert_eq!(pair.snapshot(1).role, Role::Primary);
+    pair.write(1, 0, 1);
+    pair.command(0, Command::Demote);
+    pair.run();
+    assert_eq!(pair.snapshot(0).fence, Some(FenceSnapshot::Settled));
+    pair.connect();
+    assert_eq!(pair.snapshot(0).connection, ConnectionState::SplitBrain);
+    assert_eq!(pair.snapshot(0).fence, None);
+    assert_eq!(promote(&mut pair, 0, false), REFUSED);
+    assert_eq!(pair.fence_asked(0), None, "nobody is taken down for a promotion that is refused");
+    pair.command(0, Command::Promote { force: true });
+    pair.run();
+    assert!(pair.fence_asked(0).is_some());
 }

@@ -37,7 +37,8 @@ fn show(arguments: &SplitBrainArguments, options: &Options) -> Result<(), Failur
 }
 
 fn text(detail: &Detail) -> String {
-    if detail.connection != ConnectionState::SplitBrain {
+    // One that left the other in a split brain, or looks for it anew, is in it still.
+    if detail.connection != ConnectionState::SplitBrain && detail.split_brain.is_none() {
         return format!("{}: no split brain (connection: {})\n", detail.name, detail.connection);
     }
     let apart = detail.split_brain.as_ref().map(|apart| apart.volumes.as_slice()).unwrap_or_default();

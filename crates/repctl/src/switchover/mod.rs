@@ -52,6 +52,10 @@ struct Report<'a> {
 pub fn run(arguments: &SwitchoverArguments, options: &Options) -> Result<(), Failure> {
     let here = Here::new(arguments, options)?;
     let status = here.status()?;
+    // Whoever is Primary: two that went apart have no roles to change.
+    if let Some(refusal) = crate::commands::wait::never_by_itself(&status) {
+        return Err(ApiError::refused(refusal, &status.name).into());
+    }
     let there = There::new(arguments, options, &status.peer.name)?;
     let (from, to): (&dyn Node, &dyn Node) = match (status.role, status.peer.role) {
         (Role::Primary, _) => (&here, &there),
@@ -99,9 +103,6 @@ fn nobody_is_primary(status: &ResourceStatus) -> ApiError {
 /// The one that takes must have all there is, and it must be in sync afterwards, too.
 fn refuse_unless_in_sync(status: &ResourceStatus) -> Result<(), ApiError> {
     let name = &status.name;
-    if let Some(refusal) = crate::commands::wait::never_by_itself(status) {
-        return Err(ApiError::refused(refusal, name));
-    }
     let hint = format!("'repctl wait {name} synced' waits until it can be done");
     let refused = |what: String| ApiError::new(ErrorKind::Refused, "NotInSync", what).with_hint(hint.clone());
     if status.connection != ConnectionState::Connected {

@@ -52,6 +52,7 @@ pub fn engine(role: Role, connection: ConnectionState, volume: VolumeSnapshot) -
         promoting: false,
         peer_forwards: false,
         promotion_refused,
+        apart_from: None,
         pacing: None,
         volumes: vec![volume],
     }

@@ -2,7 +2,7 @@
 
 use rep_control::api::{ApiError, Verb};
 use rep_engine::{Snapshot, VolumeSnapshot};
-use rep_types::{ConnectionState, DiskState, Refusal, Room, RoomLimit};
+use rep_types::{ConnectionState, DiskState, Refusal, Role, Room, RoomLimit};
 
 /// The same refusal, with a better word where the state knows one.
 pub fn explained(error: ApiError, verb: Verb, name: &str, engine: &Snapshot) -> ApiError {
@@ -18,6 +18,8 @@ pub fn explained(error: ApiError, verb: Verb, name: &str, engine: &Snapshot) -> 
             "the Primary has its data from the other node's disk alone: without the connection its clients get errors",
             format!("run 'repctl attach {name}' on the Primary and let it resync, or demote it first"),
         ))
+    } else if verb == Verb::Primary && error.reason == format!("{:?}", Refusal::SplitBrain) {
+        Some(apart(name, engine))
     } else if error.reason == format!("{:?}", Refusal::NoUpToDateDisk) {
         no_good_disk(name, engine)
     } else if error.reason == format!("{:?}", Refusal::OnlyGoodCopy)
@@ -75,6 +77,25 @@ fn both_good(engine: &Snapshot) -> bool {
     engine.volumes.iter().all(good)
 }
 
+/// Why a node in split brain isn't promoted, and what is to be done: the same in status and in the answer to `primary`.
+pub fn apart(name: &str, engine: &Snapshot) -> (&'static str, String) {
+    let what = match engine.apart_from {
+        Some(Role::Primary) => {
+            "split brain: both nodes went on apart, and the peer was Primary when they met last; promoted too, clients would \
+             write to both copies"
+        }
+        _ => {
+            "split brain: both nodes went on apart, and nobody has said whose data stays; the peer may be Primary by now, and \
+             this copy lacks what was written there"
+        }
+    };
+    let next = format!(
+        "see 'repctl split-brain {name} show' and settle it with 'repctl split-brain {name} resolve --keep NODE', or use \
+         --force to have clients go on with this node's data all the same"
+    );
+    (what, next)
+}
+
 /// Why there is no UpToDate disk in reach, and what may be done about it.
 fn no_good_disk(name: &str, engine: &Snapshot) -> Option<(&'static str, String)> {
     let force =
@@ -110,7 +131,6 @@ fn no_good_disk(name: &str, engine: &Snapshot) -> Option<(&'static str, String)>
 mod tests {
     use super::*;
     use crate::control::fixture;
-    use rep_types::Role;
 
     fn engine(connection: ConnectionState, disk: DiskState) -> Snapshot {
         let volume = VolumeSnapshot { disk, peer_disk: DiskState::DUnknown, ..fixture::volume() };
@@ -135,6 +155,27 @@ mod tests {
             let sentence = said(Refusal::NoUpToDateDisk, &engine(connection, disk));
             assert!(sentence.contains(words), "{sentence}");
         }
+    }
+
+    #[test]
+    fn a_promotion_in_split_brain_is_told_what_happened_and_what_to_do() {
+        for (met, words) in
+            [(Role::Primary, "the peer was Primary when"), (Role::Secondary, "the peer may be Primary by now")]
+        {
+            let seen = Snapshot { apart_from: Some(met), ..engine(ConnectionState::StandAlone, DiskState::UpToDate) };
+            let told = said(Refusal::SplitBrain, &seen);
+            for word in [words, "split brain", "split-brain vz show", "split-brain vz resolve --keep NODE", "--force"] {
+                assert!(told.contains(word), "{word}: {told}");
+            }
+        }
+        // Of anything else that is refused for a split brain that isn't the question.
+        let connect = explained(
+            ApiError::refused(Refusal::SplitBrain, "vz"),
+            Verb::Connect,
+            "vz",
+            &engine(ConnectionState::SplitBrain, DiskState::UpToDate),
+        );
+        assert!(!connect.sentence().contains("--force"), "{}", connect.sentence());
     }
 
     #[test]

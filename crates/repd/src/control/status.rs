@@ -2,7 +2,7 @@
 
 use super::events::why_words;
 use super::resource::{Life, Report, Resource};
-use super::{VERSION, holders, split_brain, verdict};
+use super::{VERSION, holders, refusal, split_brain, verdict};
 use rep_control::api::{
     ApiError, ComparedStatus, DecisionDetail, Detail, DriverStatus, ForwardingStatus, Histogram, Histograms, IoStatus,
     LatencyStatus, PacingStatus, PeerStatus, ResourceStatus, ResyncRole, ResyncStatus, Status, VerifyRunDetail,
@@ -116,6 +116,10 @@ fn peer_config(resource: &Resource) -> Option<NodeConfig> {
 fn promotion_refused(seen: &Seen, name: &str) -> Option<String> {
     let refusal = match &seen.report {
         _ if seen.down.is_some() => Some(Refusal::ResourceIsDown),
+        Some(report) if seen.fresh && report.engine.promotion_refused == Some(Refusal::SplitBrain) => {
+            let (what, next) = refusal::apart(name, &report.engine);
+            return Some(format!("{what}; {next}"));
+        }
         Some(report) if seen.fresh => report.engine.promotion_refused,
         // What was is no answer: meanwhile the peer may have gone on.
         _ => return Some("its data thread doesn't answer, so nobody knows whether it may be promoted".to_owned()),
@@ -389,8 +393,8 @@ mod tests {
         let seen = |report, fresh, down| Seen { report, fresh, down, problems: BTreeMap::new(), device_waits: false };
         let refused = |seen: &Seen| promotion_refused(seen, "vz");
         assert_eq!(refused(&seen(report(None), true, None)), None);
-        let split = refused(&seen(report(Some(Refusal::SplitBrain)), true, None));
-        assert_eq!(split.as_deref(), Some("the nodes diverged (split brain); see 'repctl split-brain vz show'"));
+        let split = refused(&seen(report(Some(Refusal::SplitBrain)), true, None)).expect("a reason");
+        assert!(split.starts_with("split brain: ") && split.contains("repctl split-brain vz resolve"), "{split}");
         // What it said last may be past, and what it never said is nothing to go by.
         for report in [report(None), None] {
             let stale = refused(&seen(report, false, None)).expect("a reason");

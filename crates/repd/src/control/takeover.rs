@@ -105,6 +105,15 @@ fn next_step(engine: &Snapshot, alone: bool, fencing: Fencing) -> Step {
         {
             Step::Promote { force: true }
         }
+        // Two went apart, and this one's clients have seen this one's data alone: they go on as they would have, had their
+        // daemon not died. With fencing only what its metadata call UpToDate: else somebody has to say so.
+        Some(Refusal::SplitBrain)
+            if engine.volumes.iter().all(|volume| {
+                volume.disk == DiskState::UpToDate || fencing == Fencing::DontCare && whole(volume.disk)
+            }) =>
+        {
+            Step::Promote { force: true }
+        }
         Some(_) => Step::Wait,
     }
 }
@@ -290,7 +299,11 @@ mod tests {
             (Connecting, Outdated, none, true, Step::Wait),
             // The peer is there and has something against it, or nobody looks for it.
             (Connected, Consistent, none, true, Step::Wait),
-            (SplitBrain, Consistent, none, true, Step::Wait),
+            // Two went apart: the clients of this one go on with what they have seen, unless it lacks something.
+            (SplitBrain, Consistent, Some(Refusal::SplitBrain), false, Step::Promote { force: true }),
+            (SplitBrain, UpToDate, Some(Refusal::SplitBrain), false, Step::Promote { force: true }),
+            (SplitBrain, Outdated, Some(Refusal::SplitBrain), true, Step::Wait),
+            (SplitBrain, Inconsistent, Some(Refusal::SplitBrain), true, Step::Wait),
             (StandAlone, Consistent, none, true, Step::Wait),
             (Connected, UpToDate, Some(Refusal::PeerIsPrimary), true, Step::Wait),
             (Connecting, Consistent, Some(Refusal::HandshakeUnderWay), true, Step::Wait),
@@ -320,5 +333,6 @@ mod tests {
         assert_eq!(step(Refusal::NoUpToDateDisk, true), Step::Wait);
         assert_eq!(step(Refusal::PeerNotFenced, false), Step::Wait);
         assert_eq!(step(Refusal::PeerNotFenced, true), Step::Promote { force: false });
+        assert_eq!(step(Refusal::SplitBrain, true), Step::Wait);
     }
 }

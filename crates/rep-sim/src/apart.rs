@@ -1,0 +1,66 @@
+//! Promotions of nodes in split brain: none without force, from when a node has found that both went on apart until they
+//! have joined, also over a restart (decision 33).
+//!
+//! The operator tries it on, whatever the arbiter would say: it has to be refused.
+
+use crate::counters::Sometimes;
+use crate::failure::Kind;
+use crate::node::OpKind;
+use crate::world::World;
+use rep_engine::{Command, Notice};
+use rep_types::{ConnectionState, Refusal, Role};
+
+/// What is known of the nodes.
+#[derive(Debug, Default)]
+pub struct Apart {
+    /// Which have found a split brain and haven't joined since.
+    found: [bool; 2],
+}
+
+impl World {
+    pub(crate) fn apart_notice(&mut self, node: usize, notice: &Notice) {
+        match notice {
+            Notice::Connection { to: ConnectionState::SplitBrain, .. } => self.apart.found[node] = true,
+            Notice::Connection { to: ConnectionState::Connected, .. } => self.apart.found[node] = false,
+            _ => {}
+        }
+    }
+
+    /// A node's daemon is gone. What its metadata say of the peer stays with a Primary, which goes on with its data (R35), and
+    /// where the daemon died before it was taken back.
+    pub(crate) fn apart_ends(&mut self, node: usize) {
+        let writes = |op: &crate::node::DiskOp| matches!(op.kind, OpKind::Meta { .. });
+        let half_way = self.nodes[node].ops.values().any(writes);
+        self.apart.found[node] &= !half_way && self.role(node) == Role::Secondary;
+    }
+
+    /// A node's metadata are others than its daemon left.
+    pub(crate) fn apart_forgotten(&mut self, node: usize) {
+        self.apart.found[node] = false;
+    }
+
+    /// Tries to promote a node in split brain.
+    pub(crate) fn promote_apart(&mut self, node: usize) -> bool {
+        let tries = self.apart.found[node] && !self.is_connected(node);
+        if tries {
+            self.command(node, Command::Promote { force: false });
+        }
+        tries
+    }
+
+    /// A node became Primary.
+    pub(crate) fn check_promoted_apart(&mut self, node: usize, forced: bool) {
+        if self.apart.found[node] && !forced {
+            let detail = format!("node {node} knows of a split brain and is promoted without force");
+            self.fail(Kind::WrongData, "R38", detail);
+        }
+    }
+
+    /// A promotion was refused.
+    pub(crate) fn count_refused_promotion(&mut self, refusal: Refusal) {
+        self.seen(Sometimes::PromoteRefused);
+        if refusal == Refusal::SplitBrain {
+            self.seen(Sometimes::PromoteRefusedApart);
+        }
+    }
+}
