@@ -22,6 +22,7 @@ mod an_operator_s_bad_days;
 mod bad_configuration;
 mod bad_disks;
 mod bad_peers;
+mod blocks_of_two_sizes;
 mod clients_wait_for_data;
 mod either_daemon_dies_at_any_moment;
 mod handlers_are_told_and_asked;

@@ -62,6 +62,9 @@ pub struct Volume {
     pub device: String,
     /// Bytes.
     pub size_bytes: u64,
+    /// What clients' offsets and lengths are multiples of.
+    #[serde(default)]
+    pub block_bytes: Option<u32>,
     /// Whether a client has it open.
     pub open: bool,
     /// This node's disk.

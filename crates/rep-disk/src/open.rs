@@ -11,7 +11,7 @@ use nix::fcntl::{Flock, FlockArg, OFlag, open};
 use nix::libc;
 use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::sys::statfs::fstatfs;
-use rep_meta::BootId;
+use rep_meta::{BootId, META_BLOCK_SIZE};
 use rep_types::SECTOR_SIZE;
 use std::fs::File;
 use std::io;
@@ -103,6 +103,9 @@ fn open_once(path: &Path, needed_bytes: u64) -> Result<Disk, OpenError> {
         return Err(OpenError::InUse);
     }
     let facts = facts_of(&file, direct, block_device)?;
+    if facts.logical_block_bytes > META_BLOCK_SIZE as u32 {
+        return Err(OpenError::BlocksTooLarge(facts.logical_block_bytes));
+    }
     if facts.size_bytes < needed_bytes {
         return Err(OpenError::TooSmall { size_bytes: facts.size_bytes, needed_bytes });
     }

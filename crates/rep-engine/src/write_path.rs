@@ -81,7 +81,9 @@ impl Engine {
         if self.role != Role::Primary || self.demoting {
             return Err(IoError::NotPrimary);
         }
-        if !range.is_legal(self.volumes[index].size_bytes) || range.length > ZERO_LENGTH_MAX {
+        let volume = &self.volumes[index];
+        let legal = range.is_legal(volume.size_bytes) && range.is_whole(volume.block_bytes);
+        if !legal || range.length > ZERO_LENGTH_MAX {
             return Err(IoError::Invalid);
         }
         self.insert_operation(request, index, range, payload, kind);

@@ -112,6 +112,9 @@ impl World {
             self.resume(node, round >= DEMOTE_AFTER);
         }
         self.mend_planted();
+        if round > 0 && round.is_multiple_of(2) {
+            (0..2).for_each(|node| self.mend_blocks(node));
+        }
         let states = [0, 1].map(|node| self.snapshot(node).map(|snapshot| snapshot.connection));
         let apart = |state| matches!(state, Some(ConnectionState::SplitBrain | ConnectionState::UnrelatedData));
         if self.history.forked && states.into_iter().any(apart) {
@@ -272,6 +275,7 @@ impl World {
         if sizes[0] != sizes[1] {
             self.fail(Kind::WrongData, "R34", format!("at rest the sizes differ: {sizes:?}"));
         }
+        self.check_blocks_at_rest(volume);
         let blocks = self.agreed_sectors(volume) as u64 / 8;
         // A block of the log that rotted, and stands now where one could have been written last, makes it unreadable.
         let readable = |(_, loaded): &(usize, std::rc::Rc<rep_meta::Loaded>)| !loaded.log.damaged;

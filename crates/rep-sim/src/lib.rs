@@ -7,6 +7,7 @@
 //! It is not a test of the real shell, of sockets or of the kernel: the torture of the real daemons is.
 
 mod archive;
+mod blocks;
 mod checks;
 mod client;
 mod codec;

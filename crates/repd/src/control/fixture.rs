@@ -7,6 +7,7 @@ use rep_types::{ConnectionState, DiskState, ReplicationState, Role, VolumeNumber
 pub fn volume() -> VolumeSnapshot {
     VolumeSnapshot {
         number: VolumeNumber(0),
+        block_bytes: 512,
         size_bytes: 1 << 30,
         room: None,
         peer_room: None,
