@@ -3,6 +3,7 @@
 mod a_bad_block_is_passed_on;
 mod a_clean_restart;
 mod a_disk_fails_and_is_replaced_under_load;
+mod a_disk_that_takes_no_discards;
 mod a_file_system_on_the_pair;
 mod a_frozen_peer_freezes_nobody;
 mod a_hung_disk_is_told_and_left;

@@ -23,6 +23,13 @@ impl LoopDisk {
         LoopDisk { device: run("losetup", arguments, PATIENCE).ok().trim().into() }
     }
 
+    /// From now on it can't give space back.
+    #[track_caller]
+    pub fn refuse_discards(&self) {
+        let name = self.device.file_name().expect("a device's name").to_string_lossy();
+        std::fs::write(format!("/sys/block/{name}/queue/discard_max_bytes"), "0").expect("a setting of the kernel's");
+    }
+
     /// Its path.
     pub fn path(&self) -> &Path {
         &self.device

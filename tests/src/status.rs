@@ -65,6 +65,9 @@ pub struct Volume {
     /// What clients' offsets and lengths are multiples of.
     #[serde(default)]
     pub block_bytes: Option<u32>,
+    /// Whether clients are offered discards.
+    #[serde(default)]
+    pub discards: Option<bool>,
     /// Whether a client has it open.
     pub open: bool,
     /// This node's disk.

@@ -28,6 +28,8 @@ pub struct Offer {
     pub size_bytes: u64,
     /// What offsets and lengths must be multiples of: what both disks can do. A power of two from 512 to 4096.
     pub block_bytes: u32,
+    /// Whether discards are offered: both disks give the space back.
+    pub discards: bool,
 }
 
 /// What an archive is told of when it begins.

@@ -55,6 +55,7 @@ pub(crate) enum DetachStage {
 
 impl Engine {
     /// A disk's metadata has been read.
+    #[allow(clippy::too_many_arguments)] // the event's own
     pub(crate) fn attached(
         &mut self,
         id: CommandId,
@@ -62,6 +63,7 @@ impl Engine {
         loaded: Loaded,
         boot: BootId,
         blocks: (u32, Option<u32>),
+        discards: bool,
     ) {
         let Some(index) = self.volume_index(number) else {
             return self.finish_command(id, Err(CommandError::Refused(Refusal::NoSuchVolume)));
@@ -96,6 +98,7 @@ impl Engine {
         volume.every_block = false;
         volume.adopting = None;
         volume.settling = None;
+        volume.disk_discards = discards;
         volume.take_blocks_of(blocks, superblock, self.role);
         let size = whole_blocks(size, volume.block_bytes);
         volume.set_size(size);

@@ -15,6 +15,10 @@
 //! It becomes larger when the nodes meet and neither has clients. Those of a Primary, and those an earlier daemon left behind
 //! with their device (R35), have been told: a disk that needs more is refused, at the attach or by the handshake.
 //!
+//! Discards go the same way: they are offered where both disks give the space back and read as zeroes there, since elsewhere
+//! one is a write of zeroes, as long as what is discarded. Both answers are right, so it decides what is offered next, and no
+//! more.
+//!
 //! Invariants:
 //! - BS-1 a disk is asked for whole blocks of its own only, whoever asks.
 //! - BS-2 while a device is offered its blocks stay as they are.
@@ -27,7 +31,7 @@ use crate::volume::Volume;
 use rep_meta::Superblock;
 use rep_types::planted;
 use rep_types::{ByteRange, DiskState, Refusal, Role, SyncDecision, SyncRefusal, SyncVerdict, VolumeNumber};
-use rep_wire::{BLOCKS_ARE_KNOWN, VolumeView, features};
+use rep_wire::{BLOCKS_ARE_KNOWN, DISK_DISCARDS, VolumeView, features};
 
 /// Bytes of whole blocks in so many bytes.
 pub(crate) fn whole_blocks(bytes: u64, block_bytes: u32) -> u64 {
@@ -54,7 +58,7 @@ impl Engine {
         mut decisions: Vec<(VolumeNumber, SyncDecision)>,
     ) -> Vec<(VolumeNumber, SyncDecision)> {
         let features = self.link.as_ref().map_or(0, |link| link.features);
-        for (_, decision) in decisions.iter_mut().filter(|_| features & features::BLOCK_SIZES == 0) {
+        for (_, decision) in decisions.iter_mut().filter(|_| features & features::DISK_LIMITS == 0) {
             decision.verdict = match decision.verdict {
                 SyncVerdict::Refuse(SyncRefusal::BlocksTooLarge) => SyncVerdict::Refuse(SyncRefusal::DiskTooSmall),
                 SyncVerdict::Refuse(SyncRefusal::PeerBlocksTooLarge) => {
@@ -69,8 +73,9 @@ impl Engine {
     /// Both nodes' disks, and what they remember, are known: neither is asked for less from now on.
     pub(crate) fn agree_on_blocks(&mut self, index: usize, peer: &VolumeView) {
         // A peer that can't be told of clients left behind hasn't refused for them: their device will be.
-        let told = self.link.as_ref().is_some_and(|link| link.features & features::BLOCK_SIZES != 0);
+        let told = self.link.as_ref().is_some_and(|link| link.features & features::DISK_LIMITS != 0);
         let volume = &mut self.volumes[index];
+        volume.note_discards(peer);
         let serving = self.role == Role::Primary || told && volume.left_block_bytes.is_some();
         let from_bytes = volume.block_bytes;
         if peer.disk != DiskState::Diskless && !serving && !planted!("blocks-not-agreed") {
@@ -108,12 +113,34 @@ impl Volume {
     /// As the peer is told.
     pub fn told_block_bytes(&self, role: Role, features: u64) -> u32 {
         let known = role == Role::Primary || self.left_block_bytes.is_some();
-        let tells = features & features::BLOCK_SIZES != 0;
-        self.block_bytes | if known && tells { BLOCKS_ARE_KNOWN } else { 0 }
+        let tells = features & features::DISK_LIMITS != 0;
+        let flag = |set: bool, flag: u32| if set && tells { flag } else { 0 };
+        let discards = self.local.is_some() && self.disk_discards;
+        self.block_bytes | flag(known, BLOCKS_ARE_KNOWN) | flag(discards, DISK_DISCARDS)
+    }
+
+    /// Whether a discard gives space back on both disks. Of a peer that isn't there counts what both were when they met.
+    fn discards(&self) -> bool {
+        match &self.local {
+            Some(local) => self.disk_discards && local.superblock().discards.unwrap_or(true),
+            None => self.peer_discards,
+        }
+    }
+
+    /// The peer has told of its disk.
+    fn note_discards(&mut self, peer: &VolumeView) {
+        if peer.disk == DiskState::Diskless {
+            return;
+        }
+        self.peer_discards = peer.discards();
+        let both = self.disk_discards && self.peer_discards;
+        if let Some(local) = &mut self.local {
+            local.update_superblock(|superblock| superblock.discards = Some(both));
+        }
     }
 
     /// What clients are offered.
     pub fn offer(&self, size_bytes: u64) -> Offer {
-        Offer { size_bytes, block_bytes: self.block_bytes }
+        Offer { size_bytes, block_bytes: self.block_bytes, discards: self.discards() }
     }
 }

@@ -71,6 +71,8 @@ pub struct VolumeSnapshot {
     pub size_bytes: u64,
     /// What clients' offsets and lengths are multiples of, in bytes.
     pub block_bytes: u32,
+    /// Whether both disks give discarded space back, so that discards are offered.
+    pub discards: bool,
     /// What this node's disk has room for; `None` without a disk.
     pub room: Option<Room>,
     /// The same of the peer's, while it is connected.

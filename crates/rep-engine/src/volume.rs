@@ -151,7 +151,11 @@ pub(crate) struct Volume {
     pub block_bytes: u32,
     /// The same of the attached disk alone.
     pub disk_block_bytes: u32,
-    /// The same of a device an earlier daemon left behind, until this node is Primary.
+    /// Whether the attached disk gives discarded space back.
+    pub disk_discards: bool,
+    /// The same of the peer's, as it told last.
+    pub peer_discards: bool,
+    /// Logical blocks of a device an earlier daemon left behind, until this node is Primary.
     pub left_block_bytes: Option<u32>,
     pub openers: u32,
     /// Present while a disk is attached.
@@ -239,6 +243,8 @@ impl Volume {
             growth: crate::resize::Growth::default(),
             block_bytes: SECTOR_SIZE as u32,
             disk_block_bytes: SECTOR_SIZE as u32,
+            disk_discards: false,
+            peer_discards: false,
             left_block_bytes: None,
             openers: 0,
             local: None,

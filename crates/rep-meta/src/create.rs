@@ -96,6 +96,7 @@ fn fresh_superblock(parameters: &CreateParameters, layout: &Layout) -> Superbloc
         available_bytes: layout.available_bytes,
         agreed_bytes: 0,
         agreed_block_bytes: 0,
+        discards: None,
         generations: Generations::JUST_CREATED,
         data: DataState::Inconsistent,
         primary: PrimaryMark::None,

@@ -81,11 +81,13 @@ pub(crate) struct SuperblockBytes {
     pub(crate) diverged_since_unix_ms: U64,
     pub(crate) former_device_bytes: U64,
     pub(crate) agreed_block_bytes: U32,
+    pub(crate) discards: u8,
+    pub(crate) discards_reserved: [u8; 3],
     pub(crate) rest: [u8; SUPERBLOCK_REST],
 }
 
 /// Bytes kept for later.
-const SUPERBLOCK_REST: usize = META_BLOCK_SIZE - 388;
+const SUPERBLOCK_REST: usize = META_BLOCK_SIZE - 392;
 
 const _: () = assert!(size_of::<SuperblockBytes>() == META_BLOCK_SIZE);
 
@@ -172,6 +174,8 @@ impl Superblock {
             diverged_since_unix_ms: U64::new(self.divergence.since_unix_ms),
             former_device_bytes: U64::new(self.former_device_bytes),
             agreed_block_bytes: U32::new(self.agreed_block_bytes),
+            discards: discards_to_byte(self.discards),
+            discards_reserved: [0; 3],
             rest: [0; SUPERBLOCK_REST],
         };
         let plain: &[u8; META_BLOCK_SIZE] = zerocopy::transmute_ref!(&bytes);
@@ -250,6 +254,7 @@ impl SuperblockBytes {
             attached_boot: BootId(self.attached_boot.get()),
             former_device_bytes: self.former_device_bytes.get(),
             agreed_block_bytes: self.agreed_block_bytes.get(),
+            discards: discards_from_byte(self.discards)?,
             update_count: self.update_count.get(),
         })
     }
@@ -320,6 +325,23 @@ fn primary_from_byte(byte: u8) -> Option<PrimaryMark> {
         0 => Some(PrimaryMark::None),
         1 => Some(PrimaryMark::Primary),
         2 => Some(PrimaryMark::Crashed),
+        _ => None,
+    }
+}
+
+fn discards_to_byte(discards: Option<bool>) -> u8 {
+    match discards {
+        None => 0,
+        Some(true) => 1,
+        Some(false) => 2,
+    }
+}
+
+fn discards_from_byte(byte: u8) -> Option<Option<bool>> {
+    match byte {
+        0 => Some(None),
+        1 => Some(Some(true)),
+        2 => Some(Some(false)),
         _ => None,
     }
 }

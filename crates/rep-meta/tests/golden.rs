@@ -28,6 +28,7 @@ fn superblock(layout: &Layout) -> Superblock {
         available_bytes: layout.available_bytes,
         agreed_bytes: 100 << 20,
         agreed_block_bytes: 4096,
+        discards: Some(false),
         generations: Generations {
             current: GenerationId(0x0123_4567_89ab_cdef),
             bitmap: GenerationId(0xfedc_ba98_7654_3210),
@@ -131,5 +132,5 @@ fn golden_superblocks_of_before_block_sizes_are_read_as_they_were() {
         storage.write(offset, &std::fs::read(path(&former)).expect("golden bytes are committed")).expect("inside");
     }
     let loaded = load_it(&mut storage, &layout).expect("golden metadata");
-    assert_eq!(loaded.superblock, Superblock { agreed_block_bytes: 0, ..superblock(&layout) });
+    assert_eq!(loaded.superblock, Superblock { agreed_block_bytes: 0, discards: None, ..superblock(&layout) });
 }

@@ -193,7 +193,7 @@ impl World {
         let disk = &self.nodes[node].volumes[volume];
         let (logical_block_bytes, left_block_bytes) = (disk.block_bytes, disk.left_block_bytes);
         let volume = Self::number(volume);
-        let event = Event::Attached { id, volume, loaded, boot, logical_block_bytes, left_block_bytes };
+        let event = Event::Attached { id, volume, loaded, boot, logical_block_bytes, left_block_bytes, discards: true };
         self.feed(node, event);
     }
 

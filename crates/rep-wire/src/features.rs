@@ -7,9 +7,9 @@ pub const RESYNC_BY_DIGESTS: u64 = 1 << 0;
 /// A view may say from which side is to be repaired what a verify found: `RepairMine`, `RepairPeers`.
 pub const REPAIR_WORD: u64 = 1 << 1;
 
-/// A view says of a volume's logical blocks whether clients know them, and a decision may refuse a disk for them:
+/// A view says whether a disk discards, and of a volume's logical blocks whether clients know them; a decision may refuse a disk for these:
 /// `PeerBlocksTooLarge`, `BlocksTooLarge`.
-pub const BLOCK_SIZES: u64 = 1 << 2;
+pub const DISK_LIMITS: u64 = 1 << 2;
 
 /// Everything this code offers.
-pub const ALL: u64 = RESYNC_BY_DIGESTS | REPAIR_WORD | BLOCK_SIZES;
+pub const ALL: u64 = RESYNC_BY_DIGESTS | REPAIR_WORD | DISK_LIMITS;

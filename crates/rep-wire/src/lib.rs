@@ -32,4 +32,4 @@ pub use opening::{
     SecretError,
 };
 pub use runs::{RunsError, RunsReader, RunsWriter, decode_runs, encode_runs};
-pub use view::{BLOCKS_ARE_KNOWN, NodeView, OperatorWord, PriorEnd, VolumeView};
+pub use view::{BLOCKS_ARE_KNOWN, DISK_DISCARDS, NodeView, OperatorWord, PriorEnd, VolumeView};

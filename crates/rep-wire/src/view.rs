@@ -36,6 +36,9 @@ pub enum OperatorWord {
 /// they can't become larger.
 pub const BLOCKS_ARE_KNOWN: u32 = 1 << 31;
 
+/// Added to `logical_block_bytes`: the disk gives space back that is discarded, and reads as zeroes there.
+pub const DISK_DISCARDS: u32 = 1 << 30;
+
 /// One volume in a [`NodeView`].
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct VolumeView {
@@ -47,7 +50,8 @@ pub struct VolumeView {
     pub agreed_bytes: u64,
     /// What offsets and lengths must be multiples of, in bytes: on a Primary what clients were told; else the largest of what
     /// the disk needs, what the node remembers of the volume, and what the peer said before. With
-    /// [`crate::features::BLOCK_SIZES`], [`BLOCKS_ARE_KNOWN`] is added where clients know them. See [`VolumeView::blocks`].
+    /// [`crate::features::DISK_LIMITS`], [`BLOCKS_ARE_KNOWN`] is added where clients know them, and
+    /// [`DISK_DISCARDS`] where the disk does. See [`VolumeView::blocks`].
     pub logical_block_bytes: u32,
     /// The state of the disk.
     pub disk: DiskState,
@@ -87,7 +91,12 @@ pub struct NodeView {
 impl VolumeView {
     /// What offsets and lengths must be multiples of, in bytes, and whether clients know that.
     pub fn blocks(&self) -> (u32, bool) {
-        let bytes = self.logical_block_bytes & !BLOCKS_ARE_KNOWN;
+        let bytes = self.logical_block_bytes & !(BLOCKS_ARE_KNOWN | DISK_DISCARDS);
         (bytes.max(SECTOR_SIZE as u32).next_power_of_two(), self.logical_block_bytes & BLOCKS_ARE_KNOWN != 0)
+    }
+
+    /// Whether its disk gives space back that is discarded.
+    pub fn discards(&self) -> bool {
+        self.logical_block_bytes & DISK_DISCARDS != 0
     }
 }

@@ -59,7 +59,7 @@ fn features_are_as_documented() {
     let offered = [
         (rep_wire::features::RESYNC_BY_DIGESTS, "RESYNC_BY_DIGESTS".to_owned()),
         (rep_wire::features::REPAIR_WORD, "REPAIR_WORD".to_owned()),
-        (rep_wire::features::BLOCK_SIZES, "BLOCK_SIZES".to_owned()),
+        (rep_wire::features::DISK_LIMITS, "DISK_LIMITS".to_owned()),
     ];
     assert_eq!(documented, offered);
     assert_eq!(documented.iter().map(|(bit, _)| bit).sum::<u64>(), rep_wire::features::ALL);

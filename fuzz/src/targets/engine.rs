@@ -194,7 +194,7 @@ impl World {
         let Ok(loaded) = load(&mut node.metadata, &node.identity, Placement::External, DEVICE_BYTES) else { return };
         let id = CommandId(self.next());
         let event =
-            Event::Attached { id, volume: VOLUME, loaded: Box::new(loaded), boot: BootId(9), logical_block_bytes: 512, left_block_bytes: None };
+            Event::Attached { id, volume: VOLUME, loaded: Box::new(loaded), boot: BootId(9), logical_block_bytes: 512, left_block_bytes: None, discards: false };
         self.handle(at, event);
     }
 

@@ -231,3 +231,43 @@ fn a_peer_that_knows_nothing_of_blocks_is_told_in_words_it_knows() {
     assert_eq!([0, 1].map(|node| pair.snapshot(node).connection), [ConnectionState::StandAlone; 2]);
     assert!(!pair.notices(0).iter().any(|notice| matches!(notice, Notice::DecisionMismatch { .. })));
 }
+
+/// Where one of the disks can't, a discard would write zeroes as long as what is discarded.
+#[test]
+fn discards_are_offered_where_both_disks_give_the_space_back() {
+    for (discards, offered) in [([true, true], true), ([true, false], false), ([false, true], false)] {
+        let mut pair = Pair::just_created(1);
+        (0..2).for_each(|node| pair.set_discards(node, discards[node]));
+        (0..2).for_each(|node| pair.reinstall(node));
+        pair.connect();
+        pair.take_for_equal();
+        for node in 0..2 {
+            promote(&mut pair, node);
+            assert_eq!(pair.offered(node).map(|offer| offer.discards), Some(offered), "{discards:?}");
+            demote(&mut pair, node);
+        }
+        // Without its peer a node remembers what that can do.
+        promote(&mut pair, 0);
+        pair.cut();
+        demote(&mut pair, 0);
+        pair.kill(0);
+        pair.command(0, Command::Promote { force: true });
+        pair.run();
+        assert_eq!(pair.offered(0).map(|offer| offer.discards), Some(offered), "{discards:?}");
+    }
+}
+
+#[test]
+fn a_primary_without_a_disk_offers_discards_where_its_peers_takes_them() {
+    for discards in [true, false] {
+        let mut pair = Pair::just_created(1);
+        pair.set_discards(1, discards);
+        pair.reinstall(1);
+        pair.connect();
+        pair.take_for_equal();
+        pair.command(0, Command::Detach { volume: VolumeNumber(0), force: false });
+        pair.run();
+        promote(&mut pair, 0);
+        assert_eq!(pair.offered(0).map(|offer| offer.discards), Some(discards));
+    }
+}

@@ -63,7 +63,9 @@ pub struct Node {
     device_bytes: u64,
     /// Bytes of a logical block of each.
     block_bytes: u32,
-    /// The same of the device an earlier daemon left behind.
+    /// Whether each gives discarded space back.
+    discards: bool,
+    /// Logical blocks of the device an earlier daemon left behind.
     left_block_bytes: Option<u32>,
     /// What clients are offered, by volume.
     offered: BTreeMap<VolumeNumber, Offer>,
@@ -138,6 +140,7 @@ impl Node {
             metas: (0..volumes).map(|volume| fresh_metadata(node, volume)).collect(),
             device_bytes: DEVICE_BYTES,
             block_bytes: 512,
+            discards: true,
             left_block_bytes: None,
             offered: BTreeMap::new(),
             changed: Vec::new(),
@@ -348,8 +351,16 @@ impl Pair {
         let loaded = Box::new(loaded.expect("good metadata"));
         let (id, boot) = (self.nodes[node].next_number(), BootId(self.nodes[node].boot));
         let volume = VolumeNumber(volume as u16);
-        let (logical_block_bytes, left_block_bytes) = (self.nodes[node].block_bytes, self.nodes[node].left_block_bytes);
-        let event = Event::Attached { id: CommandId(id), volume, loaded, boot, logical_block_bytes, left_block_bytes };
+        let Node { block_bytes: logical_block_bytes, left_block_bytes, discards, .. } = self.nodes[node];
+        let event = Event::Attached {
+            id: CommandId(id),
+            volume,
+            loaded,
+            boot,
+            logical_block_bytes,
+            left_block_bytes,
+            discards,
+        };
         self.feed(node, event);
         id
     }
@@ -364,6 +375,11 @@ impl Pair {
     /// A node's disks have logical blocks of so many bytes, from the next attach on.
     pub fn set_blocks(&mut self, node: usize, bytes: u32) {
         self.nodes[node].block_bytes = bytes;
+    }
+
+    /// Whether a node's disks give discarded space back, from the next attach on.
+    pub fn set_discards(&mut self, node: usize, discards: bool) {
+        self.nodes[node].discards = discards;
     }
 
     /// A node's disk has so many bytes and fresh metadata, from the next attach on.

@@ -222,7 +222,7 @@ fn sample_decisions() -> Vec<(VolumeNumber, SyncDecision)> {
     rules.chain(verdicts).enumerate().map(|(index, decision)| (VolumeNumber(index as u16), decision)).collect()
 }
 
-/// With the feature `BLOCK_SIZES`.
+/// With the feature `DISK_LIMITS`.
 fn decisions_about_blocks() -> Vec<(VolumeNumber, SyncDecision)> {
     let refusals = any::SYNC_REFUSALS[8..].iter().copied().map(SyncVerdict::Refuse);
     let decisions = refusals.map(|verdict| SyncDecision { rule: SyncRule::Reconnected, verdict });

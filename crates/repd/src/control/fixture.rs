@@ -8,6 +8,7 @@ pub fn volume() -> VolumeSnapshot {
     VolumeSnapshot {
         number: VolumeNumber(0),
         block_bytes: 512,
+        discards: true,
         size_bytes: 1 << 30,
         room: None,
         peer_room: None,

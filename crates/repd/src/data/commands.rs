@@ -4,6 +4,7 @@ use super::attach::{self, AttachOptions};
 use super::ending::Ending;
 use super::thread::DataThread;
 use crate::resource::{AttachError, ControlRequest};
+use rep_disk::DiskFacts;
 use rep_engine::{Command, CommandError, CommandOutcome, Event};
 use rep_types::{CommandId, Refusal, VolumeNumber};
 use std::sync::mpsc::TryRecvError;
@@ -153,11 +154,12 @@ impl DataThread {
                 }
                 Err(error) => drop(reply.send(Err(error))),
                 Ok(attach::Attachable { data, meta, loaded, boot, left_block_bytes }) => {
-                    let logical_block_bytes = data.facts.logical_block_bytes;
+                    let DiskFacts { logical_block_bytes, discards, .. } = data.facts;
                     self.disks.put(volume, data, meta);
                     let reply = Reply::Attaching(volume, reply);
                     self.commands.pending.push(Pending { reply, ..pending });
-                    let event = Event::Attached { id, volume, loaded, boot, logical_block_bytes, left_block_bytes };
+                    let event =
+                        Event::Attached { id, volume, loaded, boot, logical_block_bytes, left_block_bytes, discards };
                     self.events.push(event);
                 }
             }

@@ -122,10 +122,11 @@ impl Portal {
     /// `RESOURCE` and `RESOURCE/0` for volume 0, `RESOURCE/N` for the others. Names of resources are short and blocks
     /// are a disk's: none of this can be refused.
     fn export(&self, offered: &Offered) -> Option<Export> {
-        let Offer { size_bytes, block_bytes } = offered.export?;
+        let Offer { size_bytes, block_bytes, discards } = offered.export?;
         let numbered = format!("{}/{}", self.resource, offered.volume);
         let name = if offered.volume.0 == 0 { self.resource.as_str() } else { &numbered };
-        let features = ExportFeatures { volatile_cache: self.volatile_cache, ..ExportFeatures::default() };
+        let features =
+            ExportFeatures { volatile_cache: self.volatile_cache, trim: discards, ..ExportFeatures::default() };
         let export = Export::new(export_id(offered.volume), name, size_bytes, block_bytes).ok()?;
         Some(export.with_alias(&numbered).ok()?.with_features(features))
     }
@@ -243,7 +244,7 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
-    const OFFER: Offer = Offer { size_bytes: 1 << 20, block_bytes: 512 };
+    const OFFER: Offer = Offer { size_bytes: 1 << 20, block_bytes: 512, discards: true };
 
     #[test]
     fn a_socket_left_behind_is_replaced_and_a_living_one_is_not() {

@@ -128,9 +128,9 @@ impl UblkPort {
     /// Offers a volume, or offers it larger: a device that stands grows where the driver can do that.
     pub fn export(&mut self, volume: VolumeNumber, offer: Offer) {
         let Some(index) = self.index(volume) else { return };
-        let Offer { size_bytes, block_bytes } = offer;
+        let Offer { size_bytes, block_bytes, discards } = offer;
         let volatile_cache = self.volatile_cache;
-        let limits = DeviceLimits { size_bytes, logical_block_bytes: block_bytes, volatile_cache };
+        let limits = DeviceLimits { size_bytes, logical_block_bytes: block_bytes, volatile_cache, discards };
         self.volumes[index].offered = Some(limits);
         self.volumes[index].problem = None;
         self.volumes[index].size_problem = None;
