@@ -30,6 +30,8 @@ fn on_block_devices() -> (Cluster, [LoopDisk; 2]) {
 fn assert_offers_discards(node: &Node, offered: bool) {
     assert_eq!(tools::words(&format!("nbdinfo --can trim {}", node.uri())).code == 0, offered, "{}", node.name());
     assert_eq!(node.resource().volume().discards, Some(offered), "{}", node.name());
+    let words = if offered { ", discards" } else { ", no discards" };
+    assert!(node.ok("status").contains(words), "{}", node.ok("status"));
     let mut client = node.connection();
     client.send(1, Verb::Trim, 0, 1 << 20, 1 << 20, &[]).expect("sent");
     assert_eq!(client.reply().expect("a reply").error, if offered { 0 } else { EINVAL });
