@@ -3,6 +3,7 @@
 mod a_bad_block_is_passed_on;
 mod a_clean_restart;
 mod a_disk_fails_and_is_replaced_under_load;
+mod a_disk_that_takes_no_discards;
 mod a_file_system_on_the_pair;
 mod a_frozen_peer_freezes_nobody;
 mod a_hung_disk_is_told_and_left;
@@ -22,6 +23,7 @@ mod an_operator_s_bad_days;
 mod bad_configuration;
 mod bad_disks;
 mod bad_peers;
+mod blocks_of_two_sizes;
 mod clients_wait_for_data;
 mod either_daemon_dies_at_any_moment;
 mod handlers_are_told_and_asked;

@@ -19,6 +19,7 @@ pub mod faulty_disk;
 pub mod ledger;
 pub mod load;
 pub mod logs;
+pub mod loop_disk;
 pub mod mount;
 pub mod nbd;
 pub mod net;

@@ -77,6 +77,12 @@ pub struct Volume {
     pub device: String,
     /// Bytes.
     pub size_bytes: u64,
+    /// What clients' offsets and lengths are multiples of.
+    #[serde(default)]
+    pub block_bytes: Option<u32>,
+    /// Whether clients are offered discards.
+    #[serde(default)]
+    pub discards: Option<bool>,
     /// Whether a client has it open.
     pub open: bool,
     /// This node's disk.

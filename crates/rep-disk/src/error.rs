@@ -27,6 +27,9 @@ pub enum OpenError {
         /// What is needed.
         needed_bytes: u64,
     },
+    /// It takes nothing smaller than so many bytes; metadata and resync work on 4 KiB.
+    #[error("its logical blocks have {0} bytes; disks with more than 4096 can't be used")]
+    BlocksTooLarge(u32),
     /// This user may not open it.
     #[error("permission denied")]
     Permission,

@@ -11,7 +11,7 @@ use nix::fcntl::{Flock, FlockArg, OFlag, open};
 use nix::libc;
 use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::sys::statfs::fstatfs;
-use rep_meta::BootId;
+use rep_meta::{BootId, META_BLOCK_SIZE};
 use rep_types::SECTOR_SIZE;
 use std::fs::File;
 use std::io;
@@ -29,6 +29,8 @@ pub struct DiskFacts {
     pub logical_block_bytes: u32,
     /// Whether its I/O is direct (R37).
     pub direct: bool,
+    /// Whether it gives discarded space back and reads as zeroes there, so that a discard isn't a write of zeroes.
+    pub discards: bool,
     /// Whether it is a block device.
     pub block_device: bool,
     /// Whether it lies in memory (tmpfs): its operations never wait, so they are done at once, not by the ring.
@@ -103,6 +105,9 @@ fn open_once(path: &Path, needed_bytes: u64) -> Result<Disk, OpenError> {
         return Err(OpenError::InUse);
     }
     let facts = facts_of(&file, direct, block_device)?;
+    if facts.logical_block_bytes > META_BLOCK_SIZE as u32 {
+        return Err(OpenError::BlocksTooLarge(facts.logical_block_bytes));
+    }
     if facts.size_bytes < needed_bytes {
         return Err(OpenError::TooSmall { size_bytes: facts.size_bytes, needed_bytes });
     }
@@ -141,6 +146,7 @@ fn facts_of(file: &File, direct: bool, block_device: bool) -> Result<DiskFacts, 
         size_bytes: fstat(file)?.st_size as u64,
         logical_block_bytes: if direct { direct_alignment(file) } else { SECTOR_SIZE as u32 },
         direct,
+        discards: file_discards(file),
         block_device: false,
         in_memory: magic == TMPFS_MAGIC,
         holds_submitter: !is_local,
@@ -179,11 +185,32 @@ fn block_device_facts(file: &File, direct: bool) -> Result<DiskFacts, OpenError>
         size_bytes,
         logical_block_bytes: logical_block.max(SECTOR_SIZE as i32) as u32,
         direct,
+        discards: device_discards(fstat(file)?.st_rdev),
         block_device: true,
         in_memory: false,
         holds_submitter: false,
         durable_writes: true,
     })
+}
+
+/// Whether a block device gives space back. The kernel punches a hole into one by having it write zeroes, which it may do by
+/// giving the space back: so it must be able to do both. A partition's queue is its disk's.
+fn device_discards(device: libc::dev_t) -> bool {
+    let folder = format!("/sys/dev/block/{}:{}", nix::sys::stat::major(device), nix::sys::stat::minor(device));
+    let limit = |name: &str| {
+        let queues = [format!("{folder}/queue/{name}"), format!("{folder}/../queue/{name}")];
+        let text = queues.iter().find_map(|file| std::fs::read_to_string(file).ok());
+        text.and_then(|text| text.trim().parse::<u64>().ok()).unwrap_or(0)
+    };
+    limit("discard_max_bytes") > 0 && limit("write_zeroes_max_bytes") > 0
+}
+
+/// Whether a file's file system punches holes: asked for one behind the file's end, where there is nothing to be lost.
+fn file_discards(file: &File) -> bool {
+    let Ok(facts) = fstat(file) else { return false };
+    let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+    // SAFETY: the descriptor is open; the call takes no memory.
+    unsafe { libc::fallocate(file.as_raw_fd(), mode, facts.st_size, META_BLOCK_SIZE as i64) == 0 }
 }
 
 /// What offsets of direct I/O on a file must be multiples of, where the file system tells; a sector where it doesn't.

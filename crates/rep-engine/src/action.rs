@@ -21,6 +21,17 @@ pub enum ReadInto {
     NewPayload,
 }
 
+/// What clients are offered of a volume.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Offer {
+    /// Its size in bytes, whole blocks.
+    pub size_bytes: u64,
+    /// What offsets and lengths must be multiples of: what both disks can do. A power of two from 512 to 4096.
+    pub block_bytes: u32,
+    /// Whether discards are offered: both disks give the space back.
+    pub discards: bool,
+}
+
 /// What an archive is told of when it begins.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ArchiveHead {
@@ -189,8 +200,8 @@ pub enum Action {
     Export {
         /// Which volume.
         volume: VolumeNumber,
-        /// The size to offer; `None`: stop offering it.
-        size_bytes: Option<u64>,
+        /// As what; `None`: stop offering it. Its blocks stay the same while it is offered.
+        offer: Option<Offer>,
     },
 
     // ---- the operator ----
@@ -343,6 +354,12 @@ pub enum Notice {
         volume: VolumeNumber,
         from_bytes: u64,
         to_bytes: u64,
+    },
+    /// The volume's logical blocks are larger than they were: one of the disks needs that.
+    BlocksGrown {
+        volume: VolumeNumber,
+        from_bytes: u32,
+        to_bytes: u32,
     },
     /// The fence-peer handler has ended.
     FenceAnswered {

@@ -11,6 +11,7 @@
 
 use crate::Engine;
 use crate::action::{Notice, Why};
+use crate::block_sizes::whole_blocks;
 use crate::command::{CommandError, CommandOutcome};
 use crate::local_disk::{BitmapTicket, LocalDisk, LogResetTicket, SuperblockTicket};
 use crate::operation::{IoPurpose, Leg};
@@ -54,13 +55,15 @@ pub(crate) enum DetachStage {
 
 impl Engine {
     /// A disk's metadata has been read.
+    #[allow(clippy::too_many_arguments)] // the event's own
     pub(crate) fn attached(
         &mut self,
         id: CommandId,
         number: VolumeNumber,
         loaded: Loaded,
         boot: BootId,
-        logical_block_bytes: u32,
+        blocks: (u32, Option<u32>),
+        discards: bool,
     ) {
         let Some(index) = self.volume_index(number) else {
             return self.finish_command(id, Err(CommandError::Refused(Refusal::NoSuchVolume)));
@@ -75,11 +78,15 @@ impl Engine {
         self.role_change_meets_new_disk();
         let superblock = &loaded.superblock;
         let size = if superblock.agreed_bytes > 0 { superblock.agreed_bytes } else { superblock.available_bytes };
+        let refusal = self.blocks_refusal(index, blocks.0, superblock);
         let volume = &mut self.volumes[index];
         // What clients were told once stays, also if this disk was away when the volume grew.
         let size = if self.role == Role::Primary { size.max(volume.size_bytes) } else { size };
         if volume.size_bytes > 0 && superblock.available_bytes < volume.size_bytes && self.role == Role::Primary {
             return self.finish_command(id, Err(CommandError::Refused(Refusal::DiskTooSmall)));
+        }
+        if let Some(refusal) = refusal {
+            return self.finish_command(id, Err(CommandError::Refused(refusal)));
         }
         let attached_boot = if volume.cache_lost { BootId::CACHE_LOST } else { superblock.attached_boot };
         volume.prior_end = prior_end(attached_boot, boot);
@@ -91,7 +98,9 @@ impl Engine {
         volume.every_block = false;
         volume.adopting = None;
         volume.settling = None;
-        volume.logical_block_bytes = logical_block_bytes;
+        volume.disk_discards = discards;
+        volume.take_blocks_of(blocks, superblock, self.role);
+        let size = whole_blocks(size, volume.block_bytes);
         volume.set_size(size);
         let mut local = LocalDisk::new(&loaded, size, attachment);
         let marked = mark_hot_extents(&mut local, &loaded);

@@ -188,8 +188,8 @@ impl Engine {
                     self.volumes[index].openers = count;
                 }
             }
-            Event::Attached { id, volume, loaded, boot, logical_block_bytes } => {
-                self.attached(id, volume, *loaded, boot, logical_block_bytes)
+            Event::Attached { id, volume, loaded, boot, logical_block_bytes, left_block_bytes, discards } => {
+                self.attached(id, volume, *loaded, boot, (logical_block_bytes, left_block_bytes), discards)
             }
             Event::DiskQueued { io } => self.disk_queued(io),
             Event::DiskBegun { io } => self.disk_begun(io),

@@ -119,8 +119,12 @@ pub enum Event {
         loaded: Box<Loaded>,
         /// The boot this node is in.
         boot: BootId,
-        /// Largest logical block size of the backing device, in bytes.
+        /// Logical block size of the backing device, in bytes: what offsets and lengths there must be multiples of.
         logical_block_bytes: u32,
+        /// The same of a device of this volume that an earlier daemon left behind, for whoever has it open.
+        left_block_bytes: Option<u32>,
+        /// Whether the backing device gives discarded space back, and reads as zeroes there.
+        discards: bool,
     },
     /// An operation that was asked for waits for a buffer: nothing has been asked of its disk yet. Followed by `DiskBegun`, or
     /// by its end.

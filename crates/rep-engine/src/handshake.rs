@@ -12,6 +12,7 @@
 //! new round), when an operator's command gives a reason to decide anew; replication goes on meanwhile.
 
 use crate::action::{Action, Notice, Why};
+use crate::block_sizes::whole_blocks;
 use crate::event::Timestamp;
 use crate::resync::compares;
 use crate::sync_decision::{SyncSide, decide_sync, unsettled};
@@ -161,7 +162,7 @@ impl Engine {
                 volume: volume.number,
                 available_bytes: superblock.map_or(0, |superblock| superblock.available_bytes),
                 agreed_bytes: superblock.map_or(0, |superblock| superblock.agreed_bytes),
-                logical_block_bytes: volume.logical_block_bytes,
+                logical_block_bytes: volume.told_block_bytes(self.role, features),
                 disk: volume.disk,
                 generations: superblock.map_or(seen_by_clients(self.role, volume), |superblock| superblock.generations),
                 crashed_primary: superblock.is_some_and(|superblock| superblock.primary == PrimaryMark::Crashed),
@@ -207,7 +208,7 @@ impl Engine {
             left.push((view.volume, why));
         }
         let plans = mine.plan || peer.plan;
-        let joins = !plans && refused(&decisions).is_none();
+        let joins = !plans && refused(&decisions, serving(mine, peer)).is_none();
         if joins {
             if !self.fence_forgets() {
                 return false;
@@ -215,9 +216,10 @@ impl Engine {
             self.absent_disks_forget();
             self.note_caches_lost(&decisions);
         }
+        let told_decisions = self.told_of_blocks(decisions.clone());
         let Some(handshake) = self.link.as_mut().and_then(|link| link.handshake.as_mut()) else { return false };
         let Some(peer) = &handshake.peer else { return false };
-        handshake.my_decisions = Some(decisions.clone());
+        handshake.my_decisions = Some(told_decisions.clone());
         let told: Vec<_> = peer.volumes.iter().map(PeerTold::from).collect();
         let peer_role = peer.role;
         let compared = handshake.mine.as_ref().map(|mine| comparisons(mine, peer, &decisions)).unwrap_or_default();
@@ -232,7 +234,7 @@ impl Engine {
                 self.volumes[index].peer_told = Some(told);
             }
         }
-        self.send(ControlMessage::Decision { round, decisions }, None);
+        self.send(ControlMessage::Decision { round, decisions: told_decisions }, None);
         true
     }
 
@@ -263,7 +265,7 @@ impl Engine {
             self.plan_concluded(&my, &mine, &peer);
         } else if peer.plan {
             // The planner parts; we go on waiting for a connection.
-        } else if let Some(refused) = refused(&my) {
+        } else if let Some(refused) = refused(&my, serving(&mine, &peer)) {
             let behind =
                 |decision: &SyncDecision| decision.verdict == SyncVerdict::Refuse(SyncRefusal::WouldOverwritePrimary);
             if my.iter().any(|(_, decision)| behind(decision)) {
@@ -338,9 +340,10 @@ impl Engine {
     /// these are old, whatever our metadata say of the peer (R31): so they are for a target that joined and never began.
     pub(crate) fn handshake_lost(&mut self, handshake: Option<Handshake>) {
         let Some(handshake) = handshake else { return };
+        let serves = handshake.views().is_some_and(|(mine, peer)| serving(mine, peer));
         let planning = handshake.mine.is_some_and(|view| view.plan) || handshake.peer.is_some_and(|view| view.plan);
         let Some(decisions) = handshake.my_decisions.filter(|_| !planning) else { return };
-        match refused(&decisions) {
+        match refused(&decisions, serves) {
             Some(Refused::Apart(state)) => self.stay_apart(state),
             Some(Refused::ForNow) => {}
             None => self.note_newer_data_there(&decisions),
@@ -386,8 +389,8 @@ impl Engine {
         if decision.rule != SyncRule::NoDisk {
             self.volumes[index].found_good_on = None;
         }
+        self.agree_on_blocks(index, peer);
         let volume = &mut self.volumes[index];
-        volume.logical_block_bytes = volume.logical_block_bytes.max(peer.logical_block_bytes);
         if volume.local.is_none() {
             volume.exposed = peer.generations.current;
             volume.served_last = GenerationId::NONE;
@@ -455,6 +458,7 @@ impl Engine {
         };
         let known = local.superblock().agreed_bytes.max(peer.agreed_bytes);
         let both = local.superblock().available_bytes.min(peer.available_bytes);
+        let both = whole_blocks(both, volume.block_bytes);
         let agreed = if known > 0 { known } else { both };
         let differs = local.superblock().agreed_bytes != agreed;
         if agreed > 0 && (!differs || peer.disk != DiskState::Diskless) {
@@ -564,15 +568,24 @@ fn without_counterpart(mine: Role, peer: Role) -> SyncDecision {
 enum Refused {
     /// Both stay apart, in this state.
     Apart(ConnectionState),
-    /// A Primary lost its disk, and its clients have seen newer data than the peer holds. That ends when the disk is
-    /// back, so both go on meeting until then.
+    /// It ends by itself, so both go on meeting until then: a Primary lost its disk, and its clients have seen newer data
+    /// than the peer holds, until the disk is back; or a device was left behind by a daemon that ended under it, and the
+    /// next one is yet to take it over.
     ForNow,
 }
 
+/// Whether either has clients.
+fn serving(mine: &NodeView, peer: &NodeView) -> bool {
+    mine.role == Role::Primary || peer.role == Role::Primary
+}
+
 /// What the decisions refuse, if they do; what is refused for good counts most.
-fn refused(decisions: &[(VolumeNumber, SyncDecision)]) -> Option<Refused> {
+fn refused(decisions: &[(VolumeNumber, SyncDecision)], serving: bool) -> Option<Refused> {
     let of = |decision: &SyncDecision| match decision.verdict {
         SyncVerdict::Refuse(SyncRefusal::UnrelatedData) if decision.rule == SyncRule::NoDisk => Some(Refused::ForNow),
+        SyncVerdict::Refuse(SyncRefusal::PeerBlocksTooLarge | SyncRefusal::BlocksTooLarge) if !serving => {
+            Some(Refused::ForNow)
+        }
         SyncVerdict::Refuse(refusal) => Some(Refused::Apart(refused_state(refusal))),
         _ => None,
     };

@@ -68,6 +68,9 @@ impl Volume {
                 self.disk
             ),
             Some(local) => {
+                assert!(self.disk_block_bytes <= self.block_bytes, "volume {number}: BS-1, its disk has larger blocks");
+                let whole = self.size_bytes.is_multiple_of(u64::from(self.block_bytes));
+                assert!(whole, "volume {number}: BS-3, {} bytes in blocks of {}", self.size_bytes, self.block_bytes);
                 local.bitmap().assert_invariants();
                 local.log.assert_invariants();
                 assert!(

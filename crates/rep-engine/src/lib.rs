@@ -10,6 +10,7 @@ mod attach;
 mod bitmap_runs;
 mod bitmap_store;
 mod bits;
+mod block_sizes;
 mod clock;
 mod command;
 mod config;
@@ -55,7 +56,7 @@ mod verify;
 mod volume;
 mod write_path;
 
-pub use action::{Action, ArchiveHead, ArchiveStep, Notice, ReadInto, Why};
+pub use action::{Action, ArchiveHead, ArchiveStep, Notice, Offer, ReadInto, Why};
 pub use command::{Command, CommandError, CommandOutcome, PlannedSync, Side};
 pub use config::{ArchiveScope, EngineConfig, Pace, Tunables};
 pub use engine::Engine;

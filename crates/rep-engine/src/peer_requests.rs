@@ -80,7 +80,7 @@ impl Engine {
         };
         let length_max =
             if matches!(kind, PeerRequestKind::Zero { .. }) { ZERO_LENGTH_MAX } else { REQUEST_LENGTH_MAX };
-        let legal = range.is_legal(self.volumes[index].size_bytes) && range.length <= length_max;
+        let legal = self.volumes[index].may_be_asked_for(range) && range.length <= length_max;
         if !legal || !self.is_serving_peer() || self.peer_requests.len() >= limits::PEER_REQUESTS_MAX {
             return self.refuse_peer_request(request(index), IoError::Invalid);
         }

@@ -24,6 +24,7 @@
 
 use crate::Engine;
 use crate::action::{Action, Notice};
+use crate::block_sizes::whole_blocks;
 use crate::command::{CommandError, CommandOutcome};
 use crate::event::Timestamp;
 use crate::limits;
@@ -183,8 +184,8 @@ impl Engine {
         let volume = &self.volumes[index];
         let Some(local) = &volume.local else { return Err(Refusal::Diskless) };
         let (mine, agreed) = (local.room(), local.superblock().agreed_bytes);
-        let size_bytes = mine.bytes.min(peer.bytes);
-        let too_small = |room: Room| room.bytes <= agreed;
+        let size_bytes = whole_blocks(mine.bytes.min(peer.bytes), volume.block_bytes);
+        let too_small = |room: Room| whole_blocks(room.bytes, volume.block_bytes) <= agreed;
         let in_metadata = |room: Room| matches!(room.limit, RoomLimit::MetadataDevice { .. });
         if size_bytes <= agreed {
             return Err(match (too_small(mine), too_small(peer)) {
@@ -278,7 +279,8 @@ impl Engine {
     fn commit_asked(&mut self, index: usize, size_bytes: u64, assume_clean: bool) -> Option<ResizeRefusal> {
         let volume = &mut self.volumes[index];
         let local = volume.local.as_ref()?;
-        if local.relocation.is_some() || size_bytes > local.layout.available_bytes {
+        let whole = size_bytes.is_multiple_of(u64::from(volume.block_bytes));
+        if local.relocation.is_some() || size_bytes > local.layout.available_bytes || !whole {
             return Some(ResizeRefusal::NoRoom);
         }
         if size_bytes <= local.superblock().agreed_bytes {
@@ -392,6 +394,7 @@ impl Engine {
         let Some(local) = volume.local.as_mut().filter(|_| connected && idle) else { return false };
         let (mine, size_bytes) = (local.superblock().agreed_bytes, volume.growth.peer_agreed_bytes);
         let has_room = local.relocation.is_none() && size_bytes <= local.layout.available_bytes;
+        let has_room = has_room && size_bytes.is_multiple_of(u64::from(volume.block_bytes));
         if mine == 0 || mine >= size_bytes || !has_room || volume.growth.is_recording() {
             return false;
         }
@@ -480,7 +483,8 @@ impl Engine {
             return false;
         }
         volume.offered_bytes = Some(to_bytes);
-        self.out.push(Action::Export { volume: number, size_bytes: Some(to_bytes) });
+        let offer = volume.offer(to_bytes);
+        self.out.push(Action::Export { volume: number, offer: Some(offer) });
         self.notice(Notice::Grown { volume: number, from_bytes, to_bytes });
         true
     }

@@ -178,7 +178,8 @@ impl Engine {
         for index in 0..self.volumes.len() {
             let id = self.generations.make();
             let volume = &mut self.volumes[index];
-            let (size, good) = (volume.size_bytes, volume.disk == DiskState::UpToDate);
+            let (size, blocks) = (volume.size_bytes, volume.block_bytes);
+            let good = volume.disk == DiskState::UpToDate;
             let reachable = volume.peer_disk == DiskState::UpToDate;
             let Some(local) = &mut volume.local else { continue };
             let ticket = local.update_superblock(|superblock| {
@@ -189,6 +190,7 @@ impl Engine {
                 if superblock.agreed_bytes == 0 {
                     superblock.agreed_bytes = size;
                 }
+                superblock.agreed_block_bytes = superblock.agreed_block_bytes.max(blocks);
                 if force && !good && !reachable {
                     if superblock.generations.bitmap.is_none() {
                         superblock.divergence = divergence;
@@ -237,8 +239,8 @@ impl Engine {
         self.promoted_alone = !self.is_connected();
         self.set_role(Role::Primary, Why::Operator);
         for volume in &mut self.volumes {
-            volume.offered_bytes = Some(volume.size_bytes);
-            self.out.push(Action::Export { volume: volume.number, size_bytes: Some(volume.size_bytes) });
+            (volume.offered_bytes, volume.left_block_bytes) = (Some(volume.size_bytes), None);
+            self.out.push(Action::Export { volume: volume.number, offer: Some(volume.offer(volume.size_bytes)) });
         }
         self.take_back_forwards();
         if self.is_connected() {
@@ -307,7 +309,7 @@ impl Engine {
         self.let_starved_fail();
         for volume in &mut self.volumes {
             volume.offered_bytes = None;
-            self.out.push(Action::Export { volume: volume.number, size_bytes: None });
+            self.out.push(Action::Export { volume: volume.number, offer: None });
         }
     }
 

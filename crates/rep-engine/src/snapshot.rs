@@ -90,6 +90,10 @@ pub struct VolumeSnapshot {
     pub number: VolumeNumber,
     /// Its size; 0 while unknown.
     pub size_bytes: u64,
+    /// What clients' offsets and lengths are multiples of, in bytes.
+    pub block_bytes: u32,
+    /// Whether both disks give discarded space back, so that discards are offered.
+    pub discards: bool,
     /// What this node's disk has room for; `None` without a disk.
     pub room: Option<Room>,
     /// The same of the peer's, while it is connected.
@@ -147,7 +151,8 @@ pub struct VolumeSnapshot {
 impl VolumeSnapshot {
     /// The size the volume could be given now: both disks have room for more than it has.
     pub fn can_grow_to_bytes(&self) -> Option<u64> {
-        let size_bytes = self.room?.bytes.min(self.peer_room?.bytes);
+        let room = self.room?.bytes.min(self.peer_room?.bytes);
+        let size_bytes = room - room % u64::from(self.block_bytes.max(1));
         (self.size_bytes > 0 && size_bytes > self.size_bytes).then_some(size_bytes)
     }
 }

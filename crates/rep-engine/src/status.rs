@@ -67,6 +67,8 @@ fn volume_snapshot(volume: &Volume, now: Timestamp) -> VolumeSnapshot {
     VolumeSnapshot {
         number: volume.number,
         size_bytes: volume.size_bytes,
+        block_bytes: volume.block_bytes,
+        discards: volume.offer(0).discards,
         room: local.map(|local| local.room()),
         peer_room: volume.growth.peer_room,
         growing: volume.growth.is_under_way(),

@@ -45,7 +45,8 @@ use rep_types::ByBitmapOrFull::{ByBitmap, Full};
 use rep_types::SyncVerdict::{Nothing, Refuse, Source, Target};
 use rep_types::planted;
 use rep_types::{
-    ByBitmapOrFull, DiskState, GenerationId, Role, SplitBrainPolicies, SyncDecision, SyncRefusal, SyncRule, SyncVerdict,
+    BLOCK_SIZE, ByBitmapOrFull, DiskState, GenerationId, Role, SplitBrainPolicies, SyncDecision, SyncRefusal, SyncRule,
+    SyncVerdict,
 };
 use rep_wire::{OperatorWord, PriorEnd, VolumeView};
 
@@ -71,7 +72,7 @@ pub fn decide_sync(mine: SyncSide<'_>, peer: SyncSide<'_>) -> SyncDecision {
         } else if mine.has_seen_other_than(peer) || peer.has_seen_other_than(mine) {
             Refuse(SyncRefusal::UnrelatedData)
         } else {
-            Nothing
+            refuse_blocks(mine, peer).map_or(Nothing, Refuse)
         };
         return SyncDecision { rule: SyncRule::NoDisk, verdict };
     }
@@ -79,6 +80,7 @@ pub fn decide_sync(mine: SyncSide<'_>, peer: SyncSide<'_>) -> SyncDecision {
     let verdict = refuse_sizes(mine, peer)
         .or_else(|| refuse_two_primaries(mine, peer, wanted.verdict))
         .or_else(|| refuse_direction(mine, peer, wanted.verdict))
+        .or_else(|| refuse_blocks(mine, peer).filter(|_| !matches!(wanted.verdict, Refuse(_))))
         .map_or(wanted.verdict, Refuse);
     SyncDecision { rule: wanted.rule, verdict }
 }
@@ -304,6 +306,27 @@ fn refuse_sizes(mine: SyncSide<'_>, peer: SyncSide<'_>) -> Option<SyncRefusal> {
     }
     let mine_is_named = own < other || (own == other && mine.sorts_first);
     Some(if mine_is_named { SyncRefusal::DiskTooSmall } else { SyncRefusal::PeerDiskTooSmall })
+}
+
+/// Who has the device was told of its blocks: a disk that needs larger ones is of no use to him. So it is where the volume
+/// isn't whole ones, since its end could be neither written nor resynced. Whose blocks are larger is named.
+fn refuse_blocks(mine: SyncSide<'_>, peer: SyncSide<'_>) -> Option<SyncRefusal> {
+    if planted!("blocks-grow-in-use") {
+        return None;
+    }
+    let agreed = mine.view.agreed_bytes.max(peer.view.agreed_bytes);
+    let of_no_use = |side: SyncSide<'_>, other: SyncSide<'_>| {
+        let ((blocks, _), (told, known)) = (side.view.blocks(), other.view.blocks());
+        let cut = blocks > told && (known || other.role == Role::Primary) || !agreed.is_multiple_of(u64::from(blocks));
+        side.has_disk() && (cut || blocks > BLOCK_SIZE as u32)
+    };
+    match (of_no_use(mine, peer), of_no_use(peer, mine)) {
+        (false, false) => None,
+        (true, true) if mine.sorts_first => Some(SyncRefusal::BlocksTooLarge),
+        (true, true) => Some(SyncRefusal::PeerBlocksTooLarge),
+        (true, false) => Some(SyncRefusal::BlocksTooLarge),
+        (false, true) => Some(SyncRefusal::PeerBlocksTooLarge),
+    }
 }
 
 /// Two Primaries are refused in any case; as split brain or unrelated data where they are that.

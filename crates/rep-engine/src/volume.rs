@@ -17,7 +17,7 @@ use rep_meta::{BootId, Divergence, PrimaryMark, Superblock};
 use rep_types::planted;
 use rep_types::{
     BLOCK_SIZE, BlockIndex, BlockRange, ByteRange, DigestKey, DiskState, GenerationId, Generations, ReplicationState,
-    SyncDecision, VolumeNumber,
+    SECTOR_SIZE, SyncDecision, VolumeNumber,
 };
 use rep_wire::{OperatorWord, PriorEnd, VolumeView, features};
 use std::collections::VecDeque;
@@ -147,7 +147,16 @@ pub(crate) struct Volume {
     pub offered_bytes: Option<u64>,
     /// How far growing is.
     pub growth: crate::resize::Growth,
-    pub logical_block_bytes: u32,
+    /// What clients' offsets and lengths are multiples of, in bytes: what both disks can do (see `block_sizes`).
+    pub block_bytes: u32,
+    /// The same of the attached disk alone.
+    pub disk_block_bytes: u32,
+    /// Whether the attached disk gives discarded space back.
+    pub disk_discards: bool,
+    /// The same of the peer's, as it told last.
+    pub peer_discards: bool,
+    /// Logical blocks of a device an earlier daemon left behind, until this node is Primary.
+    pub left_block_bytes: Option<u32>,
     pub openers: u32,
     /// Present while a disk is attached.
     pub local: Option<LocalDisk>,
@@ -232,7 +241,11 @@ impl Volume {
             size_bytes: 0,
             offered_bytes: None,
             growth: crate::resize::Growth::default(),
-            logical_block_bytes: 512,
+            block_bytes: SECTOR_SIZE as u32,
+            disk_block_bytes: SECTOR_SIZE as u32,
+            disk_discards: false,
+            peer_discards: false,
+            left_block_bytes: None,
             openers: 0,
             local: None,
             attachment: 0,

@@ -94,7 +94,8 @@ impl Engine {
     }
 
     pub(crate) fn is_legal_request(&self, index: usize, range: ByteRange) -> bool {
-        range.is_legal(self.volumes[index].size_bytes) && range.length <= ZERO_LENGTH_MAX
+        let volume = &self.volumes[index];
+        range.is_legal(volume.size_bytes) && range.is_whole(volume.block_bytes) && range.length <= ZERO_LENGTH_MAX
     }
 
     /// Puts an operation into the table; it runs at once if nothing stands in its way.

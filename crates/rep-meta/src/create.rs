@@ -95,6 +95,8 @@ fn fresh_superblock(parameters: &CreateParameters, layout: &Layout) -> Superbloc
         volume: parameters.identity.volume,
         available_bytes: layout.available_bytes,
         agreed_bytes: 0,
+        agreed_block_bytes: 0,
+        discards: None,
         generations: Generations::JUST_CREATED,
         data: DataState::Inconsistent,
         primary: PrimaryMark::None,

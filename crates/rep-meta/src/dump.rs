@@ -65,6 +65,13 @@ fn dump_superblock(out: &mut String, superblock: &Superblock) -> fmt::Result {
     writeln!(out, "device-uuid       {:032x}", superblock.device_uuid)?;
     writeln!(out, "available-bytes   {}", superblock.available_bytes)?;
     writeln!(out, "agreed-bytes      {}", superblock.agreed_bytes)?;
+    writeln!(out, "agreed-block      {}", superblock.agreed_block_bytes)?;
+    let discards = match superblock.discards {
+        None => "unknown",
+        Some(true) => "both",
+        Some(false) => "not both",
+    };
+    writeln!(out, "discards          {discards}")?;
     writeln!(out, "data              {:?}", superblock.data)?;
     writeln!(out, "primary-mark      {:?}", superblock.primary)?;
     writeln!(out, "last-primary      {}", superblock.last_primary)?;

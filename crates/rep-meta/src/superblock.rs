@@ -60,6 +60,11 @@ pub struct Superblock {
     pub available_bytes: u64,
     /// The size both nodes agreed on (R34); 0 when they never did.
     pub agreed_bytes: u64,
+    /// What clients' offsets and lengths are multiples of, in bytes, as the volume was offered or agreed on last (R34); 0: it
+    /// never was. `agreed_bytes` is a multiple of it.
+    pub agreed_block_bytes: u32,
+    /// Whether both disks gave discarded space back when the nodes met last; `None`: they never did.
+    pub discards: Option<bool>,
     /// The generations.
     pub generations: Generations,
     /// The state of the data.

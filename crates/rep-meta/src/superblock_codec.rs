@@ -10,7 +10,8 @@ use crate::superblock::{BootId, DataState, Divergence, PrimaryMark, Superblock};
 use crate::{META_BLOCK_SIZE, MetaBlock};
 use rep_types::planted;
 use rep_types::{
-    BLOCK_SIZE, EXTENT_SIZE, GENERATION_HISTORY_LENGTH, GenerationId, Generations, NodeName, ResourceName, VolumeNumber,
+    BLOCK_SIZE, EXTENT_SIZE, GENERATION_HISTORY_LENGTH, GenerationId, Generations, NodeName, ResourceName, SECTOR_SIZE,
+    VolumeNumber,
 };
 use zerocopy::little_endian::{U16, U32, U64, U128};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -79,11 +80,14 @@ pub(crate) struct SuperblockBytes {
     pub(crate) reserved: [u8; 3],
     pub(crate) diverged_since_unix_ms: U64,
     pub(crate) former_device_bytes: U64,
+    pub(crate) agreed_block_bytes: U32,
+    pub(crate) discards: u8,
+    pub(crate) discards_reserved: [u8; 3],
     pub(crate) rest: [u8; SUPERBLOCK_REST],
 }
 
 /// Bytes kept for later.
-const SUPERBLOCK_REST: usize = META_BLOCK_SIZE - 384;
+const SUPERBLOCK_REST: usize = META_BLOCK_SIZE - 392;
 
 const _: () = assert!(size_of::<SuperblockBytes>() == META_BLOCK_SIZE);
 
@@ -169,6 +173,9 @@ impl Superblock {
             reserved: [0; 3],
             diverged_since_unix_ms: U64::new(self.divergence.since_unix_ms),
             former_device_bytes: U64::new(self.former_device_bytes),
+            agreed_block_bytes: U32::new(self.agreed_block_bytes),
+            discards: discards_to_byte(self.discards),
+            discards_reserved: [0; 3],
             rest: [0; SUPERBLOCK_REST],
         };
         let plain: &[u8; META_BLOCK_SIZE] = zerocopy::transmute_ref!(&bytes);
@@ -195,7 +202,8 @@ impl Superblock {
         let superblock = bytes.superblock().ok_or(SuperblockError::Damaged)?;
         let sizes_agree =
             superblock.available_bytes == layout.available_bytes && superblock.agreed_bytes <= layout.available_bytes;
-        if !sizes_agree || !former_place_fits(&superblock, &layout) || superblock.update_count > SEQUENCE_MAX {
+        let places_fit = former_place_fits(&superblock, &layout);
+        if !sizes_agree || !places_fit || !blocks_fit(&superblock) || superblock.update_count > SEQUENCE_MAX {
             return Err(SuperblockError::Damaged);
         }
         Ok((superblock, layout))
@@ -245,9 +253,18 @@ impl SuperblockBytes {
             },
             attached_boot: BootId(self.attached_boot.get()),
             former_device_bytes: self.former_device_bytes.get(),
+            agreed_block_bytes: self.agreed_block_bytes.get(),
+            discards: discards_from_byte(self.discards)?,
             update_count: self.update_count.get(),
         })
     }
+}
+
+/// Clients' blocks aren't larger than those of the bitmap, and the volume is whole ones.
+fn blocks_fit(superblock: &Superblock) -> bool {
+    let bytes = u64::from(superblock.agreed_block_bytes);
+    let legal = bytes.is_power_of_two() && (SECTOR_SIZE..=BLOCK_SIZE).contains(&bytes);
+    bytes == 0 || legal && superblock.agreed_bytes.is_multiple_of(bytes)
 }
 
 /// Metadata that moved stood behind what had been agreed on, and before where they are now.
@@ -308,6 +325,23 @@ fn primary_from_byte(byte: u8) -> Option<PrimaryMark> {
         0 => Some(PrimaryMark::None),
         1 => Some(PrimaryMark::Primary),
         2 => Some(PrimaryMark::Crashed),
+        _ => None,
+    }
+}
+
+fn discards_to_byte(discards: Option<bool>) -> u8 {
+    match discards {
+        None => 0,
+        Some(true) => 1,
+        Some(false) => 2,
+    }
+}
+
+fn discards_from_byte(byte: u8) -> Option<Option<bool>> {
+    match byte {
+        0 => Some(None),
+        1 => Some(Some(true)),
+        2 => Some(Some(false)),
         _ => None,
     }
 }

@@ -27,6 +27,8 @@ fn superblock(layout: &Layout) -> Superblock {
         volume: VolumeNumber(3),
         available_bytes: layout.available_bytes,
         agreed_bytes: 100 << 20,
+        agreed_block_bytes: 4096,
+        discards: Some(false),
         generations: Generations {
             current: GenerationId(0x0123_4567_89ab_cdef),
             bitmap: GenerationId(0xfedc_ba98_7654_3210),
@@ -118,4 +120,17 @@ fn golden_blocks_are_read_as_they_were() {
     assert_eq!(loaded.log.hot, [ExtentIndex(7), ExtentIndex(49)]);
     assert_eq!(loaded.bitmap.pages, [LoadedPage::Mixed(Box::new(page_bits())), LoadedPage::AllSet]);
     assert_eq!((loaded.bitmap.damaged_pages.len(), loaded.bitmap.highest_sequence), (0, 20));
+}
+
+/// Written before a volume's block size was remembered: nothing is known of it, and the rest is what it was.
+#[test]
+fn golden_superblocks_of_before_block_sizes_are_read_as_they_were() {
+    let layout = blocks().0;
+    let mut storage = MemoryStorage::new(layout.metadata_device_bytes);
+    for (name, offset, _) in blocks().1 {
+        let former = if name.starts_with("superblock") { format!("{name}-before-block-sizes") } else { name };
+        storage.write(offset, &std::fs::read(path(&former)).expect("golden bytes are committed")).expect("inside");
+    }
+    let loaded = load_it(&mut storage, &layout).expect("golden metadata");
+    assert_eq!(loaded.superblock, Superblock { agreed_block_bytes: 0, discards: None, ..superblock(&layout) });
 }

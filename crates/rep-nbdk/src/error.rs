@@ -50,6 +50,18 @@ pub enum NbdkError {
         /// The volume's size.
         volume_bytes: u64,
     },
+    /// Whoever has the device that was left behind was told of smaller blocks than the volume's disks take.
+    #[error(
+        "/dev/nbd{index} can't be taken over: it has blocks of {device_block} bytes, the volume's disks take {volume_block}"
+    )]
+    Blocks {
+        /// The device.
+        index: u32,
+        /// Bytes of a block of it.
+        device_block: u32,
+        /// Those of the volume.
+        volume_block: u32,
+    },
     /// The driver can't have a device grow.
     #[error("/dev/nbd{0} keeps its size: the kernel's nbd driver can't have a device grow before Linux 5.3")]
     KeepsSize(u32),

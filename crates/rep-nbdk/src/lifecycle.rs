@@ -68,6 +68,11 @@ pub fn find(backend: &Backend) -> Result<Option<u32>, NbdkError> {
     if sysfs.all_of(backend).is_empty() { Ok(None) } else { find_with(&mut Driver::open()?, &sysfs, backend) }
 }
 
+/// Bytes of a logical block of such a device.
+pub fn left_block_bytes(backend: &Backend) -> Result<Option<u32>, NbdkError> {
+    Ok(find(backend)?.map(|index| Sysfs::new().block_bytes(index)))
+}
+
 fn find_with(driver: &mut Driver, sysfs: &Sysfs, backend: &Backend) -> Result<Option<u32>, NbdkError> {
     for index in sysfs.all_of(backend) {
         if driver.is_bound(index, backend)? {
@@ -133,6 +138,10 @@ fn take_over(driver: &mut Driver, sysfs: &Sysfs, index: u32, options: &DeviceOpt
     let (device_bytes, volume_bytes) = (sysfs.size_bytes(index), options.size_bytes);
     if device_bytes > volume_bytes {
         return Err(NbdkError::Size { index, device_bytes, volume_bytes });
+    }
+    let (device_block, volume_block) = (sysfs.block_bytes(index), options.block_bytes);
+    if device_block < volume_block {
+        return Err(NbdkError::Blocks { index, device_block, volume_block });
     }
     let deadline = Instant::now() + TAKEOVER_PATIENCE;
     loop {

@@ -60,6 +60,11 @@ impl Sysfs {
         self.read(index, "size").and_then(|text| text.parse::<u64>().ok()).unwrap_or(0).saturating_mul(SECTOR_SIZE)
     }
 
+    /// Bytes of a logical block of a device.
+    pub fn block_bytes(&self, index: u32) -> u32 {
+        self.read(index, "queue/logical_block_size").and_then(|text| text.parse().ok()).unwrap_or(SECTOR_SIZE as u32)
+    }
+
     /// How often the kernel looks after each request in flight.
     pub fn set_look(&self, index: u32, pause: Duration) -> io::Result<()> {
         write(&self.file(index, "queue/io_timeout"), pause.as_millis())
@@ -105,12 +110,17 @@ mod tests {
             (1, &[("backend", "\n")]),
             (2, &[("backend", "repd/alpha/vz/10\n")]),
             (17, &[("backend", "repd/alpha/vz/1\n")]),
-            (16, &[("backend", "repd/alpha/vz/1\n"), ("size", "2048\n")]),
+            (16, &[("backend", "repd/alpha/vz/1\n"), ("size", "2048\n"), ("queue/logical_block_size", "4096\n")]),
         ]);
         let sysfs = Sysfs(folder.path().to_owned());
         assert_eq!(sysfs.all_of(&ours), [16, 17]);
         assert!(sysfs.all_of(&Backend::new("vz", "beta", 1)).is_empty());
         assert_eq!(sysfs.size_bytes(16), 1 << 20);
+        assert_eq!(
+            (sysfs.block_bytes(16), sysfs.block_bytes(17)),
+            (4096, 512),
+            "what isn't told is the least there is"
+        );
         assert!(sysfs.exists(1) && !sysfs.exists(3));
         assert_eq!(sysfs.free_number(), 3);
     }

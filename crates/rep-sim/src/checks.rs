@@ -49,7 +49,7 @@ impl World {
 
     /// An operation goes to a disk: in order with the others, and after what must be durable before it.
     pub(crate) fn check_submit(&mut self, node: usize, volume: usize, kind: &OpKind, resync: bool) -> bool {
-        if !self.check_overlap(node, volume, kind) {
+        if !self.check_whole_blocks(node, volume, kind) || !self.check_overlap(node, volume, kind) {
             return false;
         }
         let Some(sectors) = kind.sectors().filter(|_| kind.writes_data()) else { return true };
@@ -263,6 +263,7 @@ impl World {
         }
         self.check_silence(node, &mine.volumes, mine.connection == ConnectionState::Connected);
         self.note_equal(&mine, node);
+        self.check_blocks_in_use(node);
         if mine.role == Role::Primary && self.role(1 - node) == Role::Primary {
             self.seen(Sometimes::TwoPrimaries);
             if !self.operator.forced {

@@ -102,7 +102,7 @@ impl World {
 
     /// A request cut at the end of the device as it is offered now.
     fn within_device(&self, node: usize, volume: usize, op: ClientOp) -> Option<ClientOp> {
-        let sectors = (self.nodes[node].volumes[volume].exported? / SECTOR_SIZE) as u32;
+        let sectors = (self.nodes[node].volumes[volume].exported?.size_bytes / SECTOR_SIZE) as u32;
         let cut = |first: u32, count: u32| count.min(sectors.saturating_sub(first));
         let op = match op {
             ClientOp::Read { first, count } => ClientOp::Read { first, count: cut(first, count) },
@@ -119,6 +119,7 @@ impl World {
 
     /// Sends a request to a node's engine.
     pub(crate) fn ask(&mut self, node: usize, volume: usize, op: ClientOp) {
+        let op = self.whole_blocks_of(node, volume, op);
         self.clients.next_request += 1;
         let number = self.clients.next_request;
         let request = RequestId(number);

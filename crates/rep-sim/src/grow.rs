@@ -102,7 +102,12 @@ impl Geometry {
             layouts.find(|layout| layout.available_bytes >= data_bytes).expect("there is a size that will do")
         };
         let before = with(swarm.data_bytes);
-        let Some(plan) = swarm.grow else { return Geometry { before, after: before } };
+        let Some(plan) = swarm.grow else {
+            let size = before.device_bytes + swarm.blocks.odd_bytes[node];
+            let odd = Layout::with_options(size, placement, options).expect("some sectors more are a disk, too");
+            let before = if placement == Placement::External { odd } else { before };
+            return Geometry { before, after: before };
+        };
         let wanted = before.device_bytes + plan.client_bytes + plan.rest_bytes;
         let smaller = with(wanted).device_bytes + if node == 1 { plan.second_more } else { 0 };
         let after = before.grown(smaller, u64::MAX).expect("there is room for the metadata");
@@ -112,7 +117,8 @@ impl Geometry {
     /// The first sector clients never use.
     pub fn clients_end(&self, swarm: &Swarm) -> u32 {
         let more = swarm.grow.map_or(0, |plan| plan.client_bytes);
-        ((self.before.available_bytes + more) / SECTOR_SIZE) as u32
+        // Sectors that aren't a whole block are there to be resynced, not written.
+        ((self.before.available_bytes / BLOCK_SIZE * BLOCK_SIZE + more) / SECTOR_SIZE) as u32
     }
 }
 
@@ -198,7 +204,8 @@ impl World {
 
     /// Clients are offered a larger device: both nodes remember the size by then (GR-3).
     pub(crate) fn check_offered(&mut self, node: usize, volume: usize, size_bytes: Option<u64>) {
-        let (Some(before), Some(size_bytes)) = (self.nodes[node].volumes[volume].exported, size_bytes) else { return };
+        let before = self.nodes[node].volumes[volume].exported.map(|offer| offer.size_bytes);
+        let (Some(before), Some(size_bytes)) = (before, size_bytes) else { return };
         self.seen(Sometimes::GrownUnderPrimary);
         let remembered: Vec<u64> =
             (0..2).filter_map(|node| self.durable(node, volume)).map(|loaded| loaded.superblock.agreed_bytes).collect();

@@ -115,6 +115,9 @@ impl World {
         if round > 1 {
             self.mend_forwarding(round >= DEMOTE_AFTER);
         }
+        if round > 0 && round.is_multiple_of(2) {
+            (0..2).for_each(|node| self.mend_blocks(node));
+        }
         let states = [0, 1].map(|node| self.snapshot(node).map(|snapshot| snapshot.connection));
         let apart = |state| matches!(state, Some(ConnectionState::SplitBrain | ConnectionState::UnrelatedData));
         if self.history.forked && states.into_iter().any(apart) {
@@ -277,6 +280,7 @@ impl World {
         if sizes[0] != sizes[1] {
             self.fail(Kind::WrongData, "R34", format!("at rest the sizes differ: {sizes:?}"));
         }
+        self.check_blocks_at_rest(volume);
         let blocks = self.agreed_sectors(volume) as u64 / 8;
         // A block of the log that rotted, and stands now where one could have been written last, makes it unreadable.
         let readable = |(_, loaded): &(usize, std::rc::Rc<rep_meta::Loaded>)| !loaded.log.damaged;

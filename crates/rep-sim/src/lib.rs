@@ -8,6 +8,7 @@
 
 pub mod apart;
 mod archive;
+mod blocks;
 mod checks;
 mod client;
 mod codec;

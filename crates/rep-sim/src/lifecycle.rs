@@ -70,6 +70,7 @@ impl World {
         self.forget_commands(node);
         self.forget_victims(node);
         self.verify_forgets(node);
+        let leaves = self.leaves_devices();
         let state = &mut self.nodes[node];
         state.engine = None;
         state.payloads.clear();
@@ -78,6 +79,9 @@ impl World {
         for volume in &mut state.volumes {
             volume.attached = false;
             volume.overdue_since = None;
+            // Somebody has the device open, and waits for the next daemon.
+            let left = volume.exported.map(|offer| offer.block_bytes).filter(|_| !power && leaves);
+            volume.left_block_bytes = if power { None } else { left.or(volume.left_block_bytes) };
             volume.exported = None;
             volume.openers = 0;
         }
@@ -152,6 +156,7 @@ impl World {
             let old = &self.nodes[node].volumes[volume];
             let grown = old.device_bytes == old.geometry.after.device_bytes;
             self.nodes[node].volumes[volume] = new_volume(node, volume, &self.swarm, &mut self.dice, grown);
+            self.nodes[node].volumes[volume].block_bytes = self.swarm.blocks.replaced[node];
             self.truth_reset(node, volume);
             self.knows_less(node, volume);
         }

@@ -146,8 +146,12 @@ pub struct VolumeDisk {
     pub attached: bool,
     /// Whether the before-resync-target handler has allowed the resync decided last.
     pub resync_allowed: bool,
-    /// The size the engine offers to clients.
-    pub exported: Option<u64>,
+    /// Bytes of a logical block.
+    pub block_bytes: u32,
+    /// The same of the device that its last daemon left behind.
+    pub left_block_bytes: Option<u32>,
+    /// What the engine offers to clients.
+    pub exported: Option<rep_engine::Offer>,
     /// Clients that have it open.
     pub openers: u32,
     /// Since when its engine should have given it up for its silence.

@@ -7,7 +7,7 @@ use crate::node::{OpKind, Payload};
 use crate::rng::mix;
 use crate::swarm::MS;
 use crate::world::{Due, World};
-use rep_engine::{Action, Notice, ReadInto, Why};
+use rep_engine::{Action, Notice, Offer, ReadInto, Why};
 use rep_types::{ConnectionState, DiskState, LinkCause, PayloadId, ReplicationState, Role};
 use std::rc::Rc;
 
@@ -80,7 +80,7 @@ impl World {
                     self.fail(Kind::Crash, "payload", format!("node {node} releases {payload} it doesn't own"));
                 }
             }
-            Action::Export { volume, size_bytes } => self.export(node, volume.0 as usize, size_bytes),
+            Action::Export { volume, offer } => self.export(node, volume.0 as usize, offer),
             Action::CommandDone { id, result } => self.command_done(node, id.0, result),
             Action::FencePeer { id } => self.fence_asked(node, id),
             Action::AskBeforeResync { id, volume } => self.resync_asked(node, volume.0 as usize, id),
@@ -112,11 +112,12 @@ impl World {
         self.send_message(node, session, message, sectors);
     }
 
-    fn export(&mut self, node: usize, volume: usize, size_bytes: Option<u64>) {
-        self.line(|| format!("node {node} vol {volume}: export {size_bytes:?}"));
-        self.check_offered(node, volume, size_bytes);
-        self.nodes[node].volumes[volume].exported = size_bytes;
-        if size_bytes.is_some() {
+    fn export(&mut self, node: usize, volume: usize, offer: Option<Offer>) {
+        self.line(|| format!("node {node} vol {volume}: export {offer:?}"));
+        self.check_offered(node, volume, offer.map(|offer| offer.size_bytes));
+        offer.into_iter().for_each(|offer| self.check_offered_blocks(node, volume, offer));
+        self.nodes[node].volumes[volume].exported = offer;
+        if offer.is_some() {
             self.after(MS, Due::Open { node, volume });
         } else {
             self.nodes[node].volumes[volume].openers = 0;
@@ -174,6 +175,7 @@ impl World {
             Notice::ResyncNotAllowed { .. } => self.seen(Sometimes::ResyncNotAllowed),
             Notice::PrimaryIsBehind => self.seen(Sometimes::PrimaryIsBehind),
             Notice::Grown { .. } => self.seen(Sometimes::Grown),
+            Notice::BlocksGrown { .. } => self.seen(Sometimes::BlocksGrown),
             Notice::MetadataDamaged { volume } => self.check_damaged(node, volume.0 as usize),
             Notice::ResyncFinished { volume, copied_bytes, .. } => {
                 self.seen(Sometimes::ResyncFinished);

@@ -146,6 +146,8 @@ pub struct Swarm {
     pub asks_before_resync: Option<u32>,
     pub rare: crate::rare::RareFaults,
     pub verify: crate::verify::VerifyPlan,
+    /// Logical blocks of the disks.
+    pub blocks: crate::blocks::BlockPlan,
     /// Disks that grow, and with them the volumes.
     pub grow: Option<crate::grow::GrowPlan>,
     pub shell_bug: Option<ShellBug>,
@@ -207,6 +209,7 @@ impl Swarm {
             asks_before_resync: Rng::new(seed).fork(24).pick(&[None, None, None, Some(0), Some(200)]),
             rare: crate::rare::RareFaults::of(seed),
             verify: crate::verify::VerifyPlan::default(),
+            blocks: crate::blocks::BlockPlan::of(seed),
             grow: crate::grow::GrowPlan::of(seed),
             shell_bug: None,
             fails_nth: None,
@@ -215,6 +218,7 @@ impl Swarm {
         if rng.chance(LONG_RUNS) {
             swarm.steps *= LONG_RUN_FACTOR;
         }
+        crate::blocks::draw(&mut swarm);
         crate::theme::draw(&mut swarm);
         crate::verify::draw(&mut swarm);
         crate::crossed::draw(&mut swarm);

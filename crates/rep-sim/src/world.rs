@@ -404,6 +404,8 @@ pub fn new_volume(node: usize, volume: usize, swarm: &Swarm, dice: &mut Dice, gr
         geometry,
         attached: false,
         resync_allowed: false,
+        block_bytes: swarm.blocks.bytes[node],
+        left_block_bytes: None,
         exported: None,
         openers: 0,
         overdue_since: None,

@@ -91,6 +91,11 @@ pub enum SyncRefusal {
     WouldOverwritePeerPrimary,
     /// Neither side has good data to give.
     NoGoodData,
+    /// The peer's disk has larger logical blocks than the volume: than this node's clients were offered, or than its size
+    /// is a multiple of.
+    PeerBlocksTooLarge,
+    /// This node's disk has, and the peer's clients were offered smaller ones.
+    BlocksTooLarge,
 }
 
 impl SyncRefusal {
@@ -99,6 +104,8 @@ impl SyncRefusal {
         match self {
             Self::PeerDiskTooSmall => Self::DiskTooSmall,
             Self::DiskTooSmall => Self::PeerDiskTooSmall,
+            Self::PeerBlocksTooLarge => Self::BlocksTooLarge,
+            Self::BlocksTooLarge => Self::PeerBlocksTooLarge,
             Self::WouldOverwritePrimary => Self::WouldOverwritePeerPrimary,
             Self::WouldOverwritePeerPrimary => Self::WouldOverwritePrimary,
             other => other,
@@ -115,6 +122,8 @@ impl SyncRefusal {
             Self::BothPrimary | Self::WouldOverwritePeerPrimary => Refusal::PeerIsPrimary,
             Self::WouldOverwritePrimary => Refusal::WouldOverwritePrimary,
             Self::NoGoodData => Refusal::NoUpToDateDisk,
+            Self::PeerBlocksTooLarge => Refusal::PeerBlocksTooLarge,
+            Self::BlocksTooLarge => Refusal::BlocksTooLarge,
         }
     }
 }

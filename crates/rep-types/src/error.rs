@@ -193,4 +193,16 @@ pub enum Refusal {
     /// Those of the peer have none.
     #[error("the peer's meta-disk is too small for the metadata of a larger volume; enlarge it, then resize again")]
     PeerMetadataTooSmall,
+    /// This node's disk has larger logical blocks than the volume.
+    #[error(
+        "this node's disk has larger logical blocks than the volume's clients were told of; on the Primary end what uses the \
+         device and run 'repctl secondary RES', or give this node a disk with smaller blocks"
+    )]
+    BlocksTooLarge,
+    /// The peer's disk has.
+    #[error(
+        "the peer's disk has larger logical blocks than the volume's clients were told of; end what uses the device and run \
+         'repctl secondary RES', or give the peer a disk with smaller blocks"
+    )]
+    PeerBlocksTooLarge,
 }

@@ -30,6 +30,11 @@ bugs! {
     "inconsistent-disk-counts": "a write on an Inconsistent disk alone is a success",
     "read-inconsistent": "reads come from blocks not resynced yet",
     "zero-not-mirrored": "discards aren't sent to the peer",
+    // ---- block sizes ----
+    "blocks-not-agreed": "clients are offered the blocks of the Primary's disk, whatever the peer's needs",
+    "blocks-not-remembered": "what a handshake finds of the disks' blocks isn't recorded",
+    "blocks-grow-in-use": "a disk with larger blocks than clients know of is joined",
+    "size-not-whole-blocks": "the volume's size isn't cut to whole blocks",
     // ---- the activity log ----
     "skip-log-write": "writes go to cold extents",
     "forget-hot-extents": "an attach after a crash marks nothing",

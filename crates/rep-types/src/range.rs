@@ -36,6 +36,12 @@ impl ByteRange {
             && self.offset.checked_add(u64::from(self.length)).is_some_and(|end| end <= size_bytes)
     }
 
+    /// Whether it is whole logical blocks of so many bytes, a power of two.
+    pub fn is_whole(self, block_bytes: u32) -> bool {
+        let within = u64::from(block_bytes.max(1)) - 1;
+        (self.offset | u64::from(self.length)) & within == 0
+    }
+
     /// Every block the range touches, also in part.
     pub fn blocks_touched(self) -> BlockRange {
         let first = self.offset / BLOCK_SIZE;

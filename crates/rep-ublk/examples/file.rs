@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let size_bytes = file.metadata()?.len();
     let options = DeviceOptions {
         fingerprint: Fingerprint::new("example", &path, 0),
-        limits: DeviceLimits { size_bytes, logical_block_bytes: 512, volatile_cache: true },
+        limits: DeviceLimits { size_bytes, logical_block_bytes: 512, volatile_cache: true, discards: true },
         queues: 2,
         depth: limits::QUEUE_DEPTH,
     };

@@ -124,6 +124,13 @@ pub struct Parameters {
     pub segment_pad: u16,
 }
 
+impl Parameters {
+    /// Bytes of a logical block.
+    pub fn logical_block_bytes(&self) -> u32 {
+        1u32.checked_shl(u32::from(self.logical_block_shift)).unwrap_or(0)
+    }
+}
+
 const _: () = assert!(size_of::<ControlCommand>() == 32);
 const _: () = assert!(size_of::<DeviceInfo>() == 64);
 const _: () = assert!(size_of::<IoDescriptor>() == 24);

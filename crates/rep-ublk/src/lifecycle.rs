@@ -87,6 +87,13 @@ pub fn find(fingerprint: Fingerprint) -> Result<Option<DeviceInfo>, UblkError> {
     Ok(find_with(&mut control, fingerprint)?.filter(|info| info.state != STATE_DEAD))
 }
 
+/// Bytes of a logical block of such a device.
+pub fn left_block_bytes(fingerprint: Fingerprint) -> Result<Option<u32>, UblkError> {
+    let Some(info) = find(fingerprint)? else { return Ok(None) };
+    let (mut control, _) = Control::open()?;
+    Ok(Some(control.parameters(info.dev_id)?.logical_block_bytes()))
+}
+
 fn find_with(control: &mut Control, fingerprint: Fingerprint) -> Result<Option<DeviceInfo>, UblkError> {
     for id in device_numbers() {
         if let Some(info) = control.info(id)?
@@ -132,11 +139,16 @@ fn take_over(control: &mut Control, info: &DeviceInfo, options: &DeviceOptions) 
     if !ours || info.io_bytes_max > IO_BYTES_MAX {
         return Err(UblkError::Foreign(info.dev_id));
     }
-    let device_bytes = control.parameters(info.dev_id)?.device_sectors.saturating_mul(SECTOR_SIZE);
+    let parameters = control.parameters(info.dev_id)?;
+    let device_bytes = parameters.device_sectors.saturating_mul(SECTOR_SIZE);
     let volume_bytes = options.limits.size_bytes / SECTOR_SIZE * SECTOR_SIZE;
     // That of a volume that has grown meanwhile keeps its size for now.
     if device_bytes > volume_bytes {
         return Err(UblkError::Size { id: info.dev_id, device_bytes, volume_bytes });
+    }
+    let (device_block, volume_block) = (parameters.logical_block_bytes(), options.limits.logical_block_bytes);
+    if device_block < volume_block {
+        return Err(UblkError::Blocks { id: info.dev_id, device_block, volume_block });
     }
     let deadline = Instant::now() + TAKEOVER_PATIENCE;
     loop {

@@ -13,6 +13,8 @@ pub struct DeviceLimits {
     pub logical_block_bytes: u32,
     /// Whether an answered write is stable only after a flush; if not, none is ever asked for.
     pub volatile_cache: bool,
+    /// Whether it takes discards. Zeroes are always written by a command.
+    pub discards: bool,
 }
 
 impl DeviceLimits {
@@ -34,7 +36,7 @@ impl DeviceLimits {
             sectors_max: sectors(IO_BYTES_MAX),
             device_sectors: self.size_bytes / SECTOR_SIZE,
             discard_granularity: BLOCK_SIZE as u32,
-            discard_sectors_max: sectors(ZERO_BYTES_MAX),
+            discard_sectors_max: if self.discards { sectors(ZERO_BYTES_MAX) } else { 0 },
             write_zeroes_sectors_max: sectors(ZERO_BYTES_MAX),
             discard_segments_max: 1,
             // A request of the page cache is as many pages as it is long.
@@ -52,7 +54,8 @@ mod tests {
 
     #[test]
     fn durability_decides_about_the_cache() {
-        let limits = DeviceLimits { size_bytes: 1 << 30, logical_block_bytes: 512, volatile_cache: true };
+        let limits =
+            DeviceLimits { size_bytes: 1 << 30, logical_block_bytes: 512, volatile_cache: true, discards: true };
         assert_eq!(limits.parameters().attributes, ATTRIBUTE_VOLATILE_CACHE | ATTRIBUTE_FUA);
         assert_eq!(DeviceLimits { volatile_cache: false, ..limits }.parameters().attributes, 0);
     }
@@ -60,13 +63,21 @@ mod tests {
     #[test]
     fn blocks_are_the_disks_and_what_the_bitmap_counts() {
         for (bytes, shift) in [(512, 9), (4096, 12), (65536, 12), (0, 9)] {
-            let limits = DeviceLimits { size_bytes: 1 << 30, logical_block_bytes: bytes, volatile_cache: true };
+            let limits =
+                DeviceLimits { size_bytes: 1 << 30, logical_block_bytes: bytes, volatile_cache: true, discards: true };
             let parameters = limits.parameters();
             assert_eq!((parameters.logical_block_shift, parameters.physical_block_shift), (shift, 12), "{bytes}");
         }
-        let limits = DeviceLimits { size_bytes: 4096 * 3 + 512, logical_block_bytes: 512, volatile_cache: true };
+        let limits =
+            DeviceLimits { size_bytes: 4096 * 3 + 512, logical_block_bytes: 512, volatile_cache: true, discards: true };
         let parameters = limits.parameters();
         assert_eq!((parameters.device_sectors, parameters.sectors_max), (25, 2048));
         assert_eq!((parameters.discard_sectors_max, parameters.segments_max), (8192, 256));
+        let without = DeviceLimits { discards: false, ..limits }.parameters();
+        assert_eq!(
+            (without.discard_sectors_max, without.write_zeroes_sectors_max),
+            (0, 8192),
+            "zeroes are taken still"
+        );
     }
 }

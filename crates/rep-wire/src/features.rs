@@ -11,5 +11,9 @@ pub const REPAIR_WORD: u64 = 1 << 1;
 /// `Forward…` messages.
 pub const HANDOVER: u64 = 1 << 2;
 
+/// A view says whether a disk discards, and of a volume's logical blocks whether clients know them; a decision may refuse a disk for these:
+/// `PeerBlocksTooLarge`, `BlocksTooLarge`.
+pub const DISK_LIMITS: u64 = 1 << 3;
+
 /// Everything this code offers.
-pub const ALL: u64 = RESYNC_BY_DIGESTS | REPAIR_WORD | HANDOVER;
+pub const ALL: u64 = RESYNC_BY_DIGESTS | REPAIR_WORD | HANDOVER | DISK_LIMITS;

@@ -34,4 +34,4 @@ pub use opening::{
     SecretError,
 };
 pub use runs::{RunsError, RunsReader, RunsWriter, decode_runs, encode_runs};
-pub use view::{NodeView, OperatorWord, PriorEnd, VolumeView};
+pub use view::{BLOCKS_ARE_KNOWN, DISK_DISCARDS, NodeView, OperatorWord, PriorEnd, VolumeView};

@@ -1,6 +1,6 @@
 //! How a node sees itself when a handshake begins (R17): the input of `decide_sync`.
 
-use rep_types::{DiskState, Generations, Role, SplitBrainPolicies, VolumeNumber};
+use rep_types::{DiskState, Generations, Role, SECTOR_SIZE, SplitBrainPolicies, VolumeNumber};
 use serde::{Deserialize, Serialize};
 
 /// What ended a volume's previous attachment. Told by flags in the metadata, never guessed.
@@ -32,6 +32,13 @@ pub enum OperatorWord {
     RepairPeers,
 }
 
+/// Added to `logical_block_bytes`: there are clients who were told of these blocks, of a Primary or left behind for one, so that
+/// they can't become larger.
+pub const BLOCKS_ARE_KNOWN: u32 = 1 << 31;
+
+/// Added to `logical_block_bytes`: the disk gives space back that is discarded, and reads as zeroes there.
+pub const DISK_DISCARDS: u32 = 1 << 30;
+
 /// One volume in a [`NodeView`].
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct VolumeView {
@@ -41,7 +48,10 @@ pub struct VolumeView {
     pub available_bytes: u64,
     /// The size both nodes agreed on; 0 when they never did.
     pub agreed_bytes: u64,
-    /// Largest logical block size of the backing device, in bytes.
+    /// What offsets and lengths must be multiples of, in bytes: on a Primary what clients were told; else the largest of what
+    /// the disk needs, what the node remembers of the volume, and what the peer said before. With
+    /// [`crate::features::DISK_LIMITS`], [`BLOCKS_ARE_KNOWN`] is added where clients know them, and
+    /// [`DISK_DISCARDS`] where the disk does. See [`VolumeView::blocks`].
     pub logical_block_bytes: u32,
     /// The state of the disk.
     pub disk: DiskState,
@@ -76,4 +86,17 @@ pub struct NodeView {
     pub policies: SplitBrainPolicies,
     /// Its volumes, in the order of their numbers.
     pub volumes: Vec<VolumeView>,
+}
+
+impl VolumeView {
+    /// What offsets and lengths must be multiples of, in bytes, and whether clients know that.
+    pub fn blocks(&self) -> (u32, bool) {
+        let bytes = self.logical_block_bytes & !(BLOCKS_ARE_KNOWN | DISK_DISCARDS);
+        (bytes.max(SECTOR_SIZE as u32).next_power_of_two(), self.logical_block_bytes & BLOCKS_ARE_KNOWN != 0)
+    }
+
+    /// Whether its disk gives space back that is discarded.
+    pub fn discards(&self) -> bool {
+        self.logical_block_bytes & DISK_DISCARDS != 0
+    }
 }

@@ -26,6 +26,7 @@ fn resource(node: &str, status: &ResourceStatus, color: bool) -> String {
     }
     text += "\n";
     text += &table(&status.volumes, status.role, color);
+    text += &devices(&status.volumes, status.role);
     for volume in &status.volumes {
         if let Some(resync) = &volume.resync {
             text += &resync_line(volume.number, resync);
@@ -45,6 +46,34 @@ fn resource(node: &str, status: &ResourceStatus, color: bool) -> String {
 /// Which volume a line is about, where that isn't plain.
 fn numbered(number: u16, volumes: usize) -> String {
     if volumes == 1 { String::new() } else { format!("volume {number} ") }
+}
+
+/// What is offered to clients and by which driver, a line a volume of a Primary.
+fn devices(volumes: &[VolumeStatus], role: Role) -> String {
+    if role != Role::Primary {
+        return String::new();
+    }
+    let line = |volume: &VolumeStatus| {
+        let words = device(volume)?;
+        Some(format!("  device: {}{words}\n", numbered(volume.number, volumes.len())))
+    };
+    volumes.iter().filter_map(line).collect()
+}
+
+fn device(volume: &VolumeStatus) -> Option<String> {
+    let driver = volume.driver.as_ref();
+    let mut words: Vec<String> = driver.map(|driver| driver.name.clone()).into_iter().collect();
+    words.extend(volume.block_bytes.map(|block| format!("blocks of {block} bytes")));
+    words.extend(volume.discards.map(|offered| if offered { "discards" } else { "no discards" }.to_owned()));
+    words.extend(
+        driver.map(|driver| if driver.grows { "grows while open" } else { "keeps its size while open" }.to_owned()),
+    );
+    words.extend(
+        driver.map(|driver| if driver.memory_locked { "memory locked" } else { "memory not locked" }.to_owned()),
+    );
+    let features = driver.filter(|driver| !driver.features.is_empty());
+    let features = features.map_or(String::new(), |driver| format!("; the driver has {}", driver.features.join(", ")));
+    (!words.is_empty()).then(|| words.join(", ") + &features)
 }
 
 /// Who went on since when, a line a node.
@@ -180,7 +209,7 @@ fn replication_color(replication: ReplicationState) -> Color {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rep_control::api::{ApartNode, SplitBrainVolume};
+    use rep_control::api::{ApartNode, DriverStatus, SplitBrainVolume};
 
     const STATUS: &str = concat!(
         r#"{"node":"alpha","version":"0.1.0","resources":[{"name":"vz","role":"Primary","#,
@@ -242,6 +271,29 @@ mod tests {
         );
         parsed.resources[0].volumes[0].last_decision = None;
         assert_eq!(lines(&parsed), ["  last handshake: volume 1 rule no-disk: both disks are equal"]);
+    }
+
+    #[test]
+    fn what_is_offered_is_told_with_the_driver_and_what_that_has() {
+        let mut parsed = parsed();
+        let lines = |parsed: &Status| {
+            let text = status(parsed, false);
+            text.lines().filter(|line| line.contains("device:")).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert!(lines(&parsed).is_empty(), "an older daemon doesn't tell");
+        let volume = &mut parsed.resources[0].volumes[0];
+        (volume.block_bytes, volume.discards) = (Some(4096), Some(false));
+        assert_eq!(lines(&parsed), ["  device: blocks of 4096 bytes, no discards"]);
+        let features = ["USER_RECOVERY", "USER_COPY"].map(str::to_owned).to_vec();
+        let driver = DriverStatus { name: "ublk".into(), features, grows: false, memory_locked: true };
+        parsed.resources[0].volumes[0].driver = Some(driver);
+        assert_eq!(
+            lines(&parsed),
+            ["  device: ublk, blocks of 4096 bytes, no discards, keeps its size while open, memory locked; \
+              the driver has USER_RECOVERY, USER_COPY"]
+        );
+        parsed.resources[0].role = Role::Secondary;
+        assert!(lines(&parsed).is_empty(), "there is no device");
     }
 
     #[test]

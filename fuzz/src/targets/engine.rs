@@ -128,7 +128,7 @@ impl World {
             }
             Action::WantLink { wanted } => self.nodes[at].wants_link = wanted,
             Action::CloseLink { session, .. } if self.session == Some(session) => self.cut(Some(1 - at)),
-            Action::Export { size_bytes, .. } => self.nodes[at].exported = size_bytes.is_some(),
+            Action::Export { offer, .. } => self.nodes[at].exported = offer.is_some(),
             _ => {}
         }
     }
@@ -194,7 +194,7 @@ impl World {
         let Ok(loaded) = load(&mut node.metadata, &node.identity, Placement::External, DEVICE_BYTES) else { return };
         let id = CommandId(self.next());
         let event =
-            Event::Attached { id, volume: VOLUME, loaded: Box::new(loaded), boot: BootId(9), logical_block_bytes: 512 };
+            Event::Attached { id, volume: VOLUME, loaded: Box::new(loaded), boot: BootId(9), logical_block_bytes: 512, left_block_bytes: None, discards: false };
         self.handle(at, event);
     }
 

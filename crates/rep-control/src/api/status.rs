@@ -89,6 +89,12 @@ pub struct VolumeStatus {
     pub device: String,
     /// Its size; 0 while unknown.
     pub size_bytes: u64,
+    /// What clients' offsets and lengths are multiples of, in bytes: what both disks can do. Not there while nothing is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block_bytes: Option<u32>,
+    /// Whether both disks give discarded space back, so that clients are offered discards. Not there while nothing is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub discards: Option<bool>,
     /// The size it can be given by `resize`, when both disks have room for more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub can_grow_to_bytes: Option<u64>,

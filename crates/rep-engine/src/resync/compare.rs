@@ -235,7 +235,7 @@ impl Engine {
         let size = self.volumes[index].size_bytes;
         let whole_blocks = range.offset.is_multiple_of(BLOCK_SIZE)
             && (range.end().is_multiple_of(BLOCK_SIZE) || range.end() == size)
-            && range.is_legal(size);
+            && self.volumes[index].may_be_asked_for(range);
         let serving = self.volumes[index].resync.as_ref().map_or(0, Resync::open_requests);
         if !whole_blocks
             || range.length > REQUEST_LENGTH_MAX

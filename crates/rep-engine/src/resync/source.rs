@@ -147,7 +147,7 @@ impl Engine {
         let Some(index) = self.volume_index(number).filter(|index| self.serves_resync(*index)) else {
             return self.send(Message::ResyncRefused { id }, None);
         };
-        let legal = range.is_legal(self.volumes[index].size_bytes) && range.length <= REQUEST_LENGTH_MAX;
+        let legal = self.volumes[index].may_be_asked_for(range) && range.length <= REQUEST_LENGTH_MAX;
         let serving = self.volumes[index].resync.as_ref().map_or(0, Resync::open_requests);
         if !legal || serving >= limits::RESYNC_REQUESTS_ACCEPTED_MAX {
             return self.drop_link(LinkCause::Protocol);

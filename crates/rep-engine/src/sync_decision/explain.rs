@@ -93,6 +93,14 @@ fn explain_refusal(rule: SyncRule, refusal: SyncRefusal) -> &'static str {
         }
         SyncRefusal::PeerDiskTooSmall => "the peer's disk is smaller than the volume; give it a larger one",
         SyncRefusal::DiskTooSmall => "this node's disk is smaller than the volume; give it a larger one",
+        SyncRefusal::PeerBlocksTooLarge => {
+            "the peer's disk has larger logical blocks than this node's clients were offered, or than the volume is made of; \
+             make this node Secondary and connect again, or give the peer a disk with smaller blocks"
+        }
+        SyncRefusal::BlocksTooLarge => {
+            "this node's disk has larger logical blocks than the peer's clients were offered, or than the volume is made of; \
+             make the peer Secondary and connect again, or give this node a disk with smaller blocks"
+        }
         SyncRefusal::BothPrimary => "both nodes are Primary; make one of them Secondary first",
         SyncRefusal::WouldOverwritePrimary => {
             "the peer's data is newer but this node is Primary, and its data is never replaced in use; make it Secondary first"

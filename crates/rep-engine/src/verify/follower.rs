@@ -84,7 +84,7 @@ impl Engine {
         let Some((index, serial)) = following else {
             return self.send(ControlMessage::Digests { id, digests: Vec::new() }, None);
         };
-        let aligned = range.offset.is_multiple_of(BLOCK_SIZE) && range.is_legal(self.volumes[index].size_bytes);
+        let aligned = range.offset.is_multiple_of(BLOCK_SIZE) && self.volumes[index].may_be_asked_for(range);
         let open = self.ops.iter().filter(|(_, op)| matches!(op.kind, OperationKind::VerifyFollow { .. })).count();
         if !aligned
             || u64::from(range.length) > limits::VERIFY_LENGTH_MAX

@@ -2,6 +2,7 @@
 //! events that shows it. One test, one bug; its name says what must hold.
 
 mod attach;
+mod block_sizes;
 mod compare;
 mod detach;
 mod device_left;

@@ -5,7 +5,7 @@
 
 use rep_engine::{
     Action, ArchiveError, Command, CommandError, CommandOutcome, DiskSuccess, Engine, EngineConfig, Event, FenceId,
-    Notice, ReadInto, ResyncId, Snapshot, Timestamp, VolumeSnapshot,
+    Notice, Offer, ReadInto, ResyncId, Snapshot, Timestamp, VolumeSnapshot,
 };
 use rep_meta::{
     BootId, CreateParameters, Identity, InitialBitmap, LayoutOptions, MemoryStorage, MetaStorage, Placement, Superblock,
@@ -61,6 +61,14 @@ pub struct Node {
     metas: Vec<MemoryStorage>,
     /// Bytes of each of its disks.
     device_bytes: u64,
+    /// Bytes of a logical block of each.
+    block_bytes: u32,
+    /// Whether each gives discarded space back.
+    discards: bool,
+    /// Logical blocks of the device an earlier daemon left behind.
+    left_block_bytes: Option<u32>,
+    /// What clients are offered, by volume.
+    offered: BTreeMap<VolumeNumber, Offer>,
     /// Blocks whose content has changed behind its engine, on any of its disks.
     changed: Vec<u64>,
     boot: u128,
@@ -108,11 +116,15 @@ fn identity(node: usize, volume: usize) -> Identity {
 }
 
 fn fresh_metadata(node: usize, volume: usize) -> MemoryStorage {
+    metadata_for(node, volume, DEVICE_BYTES)
+}
+
+fn metadata_for(node: usize, volume: usize, device_bytes: u64) -> MemoryStorage {
     let parameters = CreateParameters {
         identity: identity(node, volume),
         device_uuid: (node * 10 + volume + 1) as u128,
         placement: Placement::External,
-        device_bytes: DEVICE_BYTES,
+        device_bytes,
         options: LayoutOptions { log_slots: Some(2) },
         bitmap: InitialBitmap::Clean,
     };
@@ -127,6 +139,10 @@ impl Node {
             engine: Node::engine(node, volumes, 1, options),
             metas: (0..volumes).map(|volume| fresh_metadata(node, volume)).collect(),
             device_bytes: DEVICE_BYTES,
+            block_bytes: 512,
+            discards: true,
+            left_block_bytes: None,
+            offered: BTreeMap::new(),
             changed: Vec::new(),
             boot: 1,
             lives: 1,
@@ -324,20 +340,69 @@ impl Pair {
 
     /// Gives a node's engine a disk.
     pub fn attach(&mut self, node: usize, volume: usize) {
+        self.try_attach(node, volume);
+    }
+
+    /// The same; see [`Self::outcome`].
+    pub fn try_attach(&mut self, node: usize, volume: usize) -> u64 {
         let device_bytes = self.nodes[node].device_bytes;
         let storage = &mut self.nodes[node].metas[volume];
         let loaded = rep_meta::load(storage, &identity(node, volume), Placement::External, device_bytes);
         let loaded = Box::new(loaded.expect("good metadata"));
         let (id, boot) = (self.nodes[node].next_number(), BootId(self.nodes[node].boot));
         let volume = VolumeNumber(volume as u16);
-        let event = Event::Attached { id: CommandId(id), volume, loaded, boot, logical_block_bytes: 512 };
+        let Node { block_bytes: logical_block_bytes, left_block_bytes, discards, .. } = self.nodes[node];
+        let event = Event::Attached {
+            id: CommandId(id),
+            volume,
+            loaded,
+            boot,
+            logical_block_bytes,
+            left_block_bytes,
+            discards,
+        };
         self.feed(node, event);
+        id
     }
 
     /// Gives a node a command; see [`Self::outcome`].
     pub fn command(&mut self, node: usize, command: Command) -> u64 {
         let id = self.nodes[node].next_number();
         self.feed(node, Event::Command { id: CommandId(id), command });
+        id
+    }
+
+    /// A node's disks have logical blocks of so many bytes, from the next attach on.
+    pub fn set_blocks(&mut self, node: usize, bytes: u32) {
+        self.nodes[node].block_bytes = bytes;
+    }
+
+    /// Whether a node's disks give discarded space back, from the next attach on.
+    pub fn set_discards(&mut self, node: usize, discards: bool) {
+        self.nodes[node].discards = discards;
+    }
+
+    /// A node's disk has so many bytes and fresh metadata, from the next attach on.
+    pub fn replace_disk(&mut self, node: usize, device_bytes: u64) {
+        self.nodes[node].device_bytes = device_bytes;
+        self.nodes[node].metas[0] = metadata_for(node, 0, device_bytes);
+    }
+
+    /// The device an earlier daemon of a node left behind.
+    pub fn leave_device(&mut self, node: usize, block_bytes: Option<u32>) {
+        self.nodes[node].left_block_bytes = block_bytes;
+    }
+
+    /// What a node offers to clients.
+    pub fn offered(&self, node: usize) -> Option<Offer> {
+        self.nodes[node].offered.get(&VolumeNumber(0)).copied()
+    }
+
+    /// A client's write of any range.
+    pub fn write_range(&mut self, node: usize, range: ByteRange) -> u64 {
+        let (id, payload) = (self.nodes[node].next_number(), self.nodes[node].next_payload());
+        let (request, volume) = (RequestId(id), VolumeNumber(0));
+        self.feed(node, Event::ClientWrite { request, volume, range, payload, fua: false });
         id
     }
 
@@ -596,7 +661,14 @@ impl Pair {
                 self.feed(node, Event::DiskMeasured { volume, device_bytes, metadata_device_bytes });
             }
             Action::Notice(notice) => state.notices.push(notice),
-            Action::CloseDisk { .. } | Action::DropArchive { .. } | Action::Release { .. } | Action::Export { .. } => {}
+            Action::Export { volume, offer } => {
+                let offered = &mut state.offered;
+                let _ = match offer {
+                    Some(offer) => offered.insert(volume, offer),
+                    None => offered.remove(&volume),
+                };
+            }
+            Action::CloseDisk { .. } | Action::DropArchive { .. } | Action::Release { .. } => {}
         }
     }
 

@@ -14,7 +14,7 @@ use rep_wire::{
 };
 use std::collections::BTreeMap;
 
-pub const SYNC_REFUSALS: [SyncRefusal; 8] = [
+pub const SYNC_REFUSALS: [SyncRefusal; 10] = [
     SyncRefusal::SplitBrain,
     SyncRefusal::UnrelatedData,
     SyncRefusal::PeerDiskTooSmall,
@@ -23,6 +23,8 @@ pub const SYNC_REFUSALS: [SyncRefusal; 8] = [
     SyncRefusal::WouldOverwritePrimary,
     SyncRefusal::WouldOverwritePeerPrimary,
     SyncRefusal::NoGoodData,
+    SyncRefusal::PeerBlocksTooLarge,
+    SyncRefusal::BlocksTooLarge,
 ];
 
 const DISKS: [DiskState; 8] = [

@@ -46,6 +46,7 @@ pub fn samples() -> Vec<(&'static str, Message)> {
     hot_samples()
         .into_iter()
         .chain(control_samples().into_iter().map(|(name, message)| (name, message.into())))
+        .chain([("decision-blocks", ControlMessage::Decision { round: 2, decisions: decisions_about_blocks() }.into())])
         .chain([("view-repair", ControlMessage::View { round: 1, view: view_after_a_verify() }.into())])
         .chain([
             ("handover-ask", ControlMessage::Handover { step: HandoverStep::Ask }.into()),
@@ -247,7 +248,14 @@ fn sample_decisions() -> Vec<(VolumeNumber, SyncDecision)> {
         SyncVerdict::Target(ByBitmapOrFull::ByBitmap),
     ]
     .into_iter()
-    .chain(any::SYNC_REFUSALS.map(SyncVerdict::Refuse))
+    .chain(any::SYNC_REFUSALS[..8].iter().copied().map(SyncVerdict::Refuse))
     .map(|verdict| SyncDecision { rule: SyncRule::BothOff, verdict });
     rules.chain(verdicts).enumerate().map(|(index, decision)| (VolumeNumber(index as u16), decision)).collect()
+}
+
+/// With the feature `DISK_LIMITS`.
+fn decisions_about_blocks() -> Vec<(VolumeNumber, SyncDecision)> {
+    let refusals = any::SYNC_REFUSALS[8..].iter().copied().map(SyncVerdict::Refuse);
+    let decisions = refusals.map(|verdict| SyncDecision { rule: SyncRule::Reconnected, verdict });
+    decisions.enumerate().map(|(index, decision)| (VolumeNumber(index as u16), decision)).collect()
 }

@@ -42,6 +42,9 @@ fn disk(path: &Path, error: &OpenError, name: &str) -> ApiError {
         OpenError::InUse => ("DiskInUse", format!("find who has it with 'lsof' or 'lsblk', {again}")),
         OpenError::Mounted => ("DiskMounted", format!("unmount it, {again}: clients mount the device, never the disk")),
         OpenError::TooSmall { .. } => ("DiskTooSmall", format!("give it a larger disk, {again}")),
+        OpenError::BlocksTooLarge(_) => {
+            ("DiskUnusable", format!("give it a disk with smaller logical blocks, {again}"))
+        }
         OpenError::Permission => ("PermissionDenied", format!("let repd's user read and write it, {again}")),
         OpenError::ReadOnly => ("ReadOnly", format!("make it writable, {again}")),
         OpenError::System(_) => ("DiskUnusable", "look at the kernel's log".to_owned()),
@@ -123,6 +126,7 @@ mod tests {
             OpenError::InUse,
             OpenError::Mounted,
             OpenError::TooSmall { size_bytes: 1, needed_bytes: 2 },
+            OpenError::BlocksTooLarge(8192),
             OpenError::Permission,
             OpenError::ReadOnly,
             OpenError::System(std::io::Error::other("odd")),

@@ -107,6 +107,11 @@ fn event(resource: &ResourceName, names: &Names, notice: &Notice) -> Event {
             to: Some(to_bytes.to_string()),
             ..told("grown", *volume, None, Some(*to_bytes))
         },
+        Notice::BlocksGrown { volume, from_bytes, to_bytes } => Event {
+            from: Some(from_bytes.to_string()),
+            to: Some(to_bytes.to_string()),
+            ..told("blocks_grown", *volume, None, Some(u64::from(*to_bytes)))
+        },
         Notice::FenceAnswered { answer } => {
             Event { reason: Some(answer.to_string()), ..blank(resource, "fence_answered") }
         }

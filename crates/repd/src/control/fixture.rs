@@ -7,6 +7,8 @@ use rep_types::{ConnectionState, DiskState, ReplicationState, Role, VolumeNumber
 pub fn volume() -> VolumeSnapshot {
     VolumeSnapshot {
         number: VolumeNumber(0),
+        block_bytes: 512,
+        discards: true,
         size_bytes: 1 << 30,
         room: None,
         peer_room: None,

@@ -88,7 +88,7 @@ fn unsettled(report: &ResourceReport, names: &Names<'_>) -> Option<String> {
             "the before-resync-target handler did not want this disk overwritten from {peer}; nothing was; see repd's log, then \
              run 'repctl connect {name}'"
         )),
-        ConnectionState::StandAlone => refusal(&report.engine).map(|refusal| {
+        ConnectionState::StandAlone | ConnectionState::Connecting => refused(report).map(|refusal| {
             let why = refusal.as_refusal().to_string().replace("RES", name);
             let hint = match refusal {
                 SyncRefusal::WouldOverwritePrimary => format!("; run 'repctl secondary {name}' first"),
@@ -98,6 +98,15 @@ fn unsettled(report: &ResourceReport, names: &Names<'_>) -> Option<String> {
         }),
         _ => None,
     }
+}
+
+/// What the last handshake refused, while that stands. Nodes that one's disk keeps apart for its blocks go on meeting where a device
+/// was left behind; what else they meet about says itself.
+fn refused(report: &ResourceReport) -> Option<SyncRefusal> {
+    let for_blocks =
+        |refusal: &SyncRefusal| matches!(refusal, SyncRefusal::PeerBlocksTooLarge | SyncRefusal::BlocksTooLarge);
+    let alone = report.engine.connection == ConnectionState::StandAlone;
+    refusal(&report.engine).filter(|refusal| alone || for_blocks(refusal))
 }
 
 /// A split brain: how far each went, and why nobody has settled it.

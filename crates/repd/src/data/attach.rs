@@ -1,11 +1,13 @@
 //! Attaching a disk: opened, locked and read by a thread of its own, so that a disk that hangs hangs nobody else.
 
 use super::limits::LOCK_PATIENCE;
-use crate::resource::{AttachError, MetaPlacement};
+use crate::resource::{AttachError, DeviceOptions, MetaPlacement};
 use crate::waking::WakingSender;
 use rep_disk::{BlockingStorage, Disk, boot_id};
 use rep_meta::{BootId, Identity, Loaded, MetaStorage, Placement};
+use rep_nbdk::Backend;
 use rep_types::{CommandId, VolumeNumber};
+use rep_ublk::{Fingerprint, lifecycle};
 use std::path::{Path, PathBuf};
 
 /// What is needed to attach a volume.
@@ -14,6 +16,7 @@ pub(super) struct AttachOptions {
     pub identity: Identity,
     pub disk: PathBuf,
     pub meta: MetaPlacement,
+    pub device: DeviceOptions,
 }
 
 /// A disk that was opened and read.
@@ -22,6 +25,8 @@ pub(super) struct Attachable {
     pub meta: Option<Disk>,
     pub loaded: Box<Loaded>,
     pub boot: BootId,
+    /// Bytes of a block of the kernel's device that an earlier daemon left behind.
+    pub left_block_bytes: Option<u32>,
 }
 
 /// What the thread came to.
@@ -60,7 +65,23 @@ fn attach(options: &AttachOptions) -> Result<Attachable, AttachError> {
         path: PathBuf::from("/proc/sys/kernel/random/boot_id"),
         source: rep_disk::OpenError::System(error),
     })?;
-    Ok(Attachable { data, meta, loaded: Box::new(loaded), boot })
+    let left_block_bytes = left_block_bytes(options);
+    Ok(Attachable { data, meta, loaded: Box::new(loaded), boot, left_block_bytes })
+}
+
+/// What whoever has a device open that was left behind knows of its blocks. A driver that can't be asked has none; taking over will
+/// tell.
+fn left_block_bytes(options: &AttachOptions) -> Option<u32> {
+    let Identity { resource, node, volume } = &options.identity;
+    match options.device {
+        DeviceOptions::Ublk => {
+            lifecycle::left_block_bytes(Fingerprint::new(resource.as_str(), node.as_str(), volume.0)).ok().flatten()
+        }
+        DeviceOptions::NbdKernel => {
+            rep_nbdk::left_block_bytes(&Backend::new(resource.as_str(), node.as_str(), volume.0)).ok().flatten()
+        }
+        DeviceOptions::NbdUnix(_) | DeviceOptions::NbdTcp(_) => None,
+    }
 }
 
 fn load(

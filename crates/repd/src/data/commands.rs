@@ -4,6 +4,7 @@ use super::attach::{self, AttachOptions};
 use super::ending::Ending;
 use super::thread::DataThread;
 use crate::resource::{AttachError, ControlRequest};
+use rep_disk::DiskFacts;
 use rep_engine::{Command, CommandError, CommandOutcome, Event};
 use rep_types::{CommandId, Refusal, VolumeNumber};
 use std::sync::mpsc::TryRecvError;
@@ -125,8 +126,12 @@ impl DataThread {
         if self.disks.get(volume).is_some() {
             return drop(reply.send(Ok(())));
         }
-        let options =
-            AttachOptions { identity: config.identity.clone(), disk: config.disk.clone(), meta: config.meta.clone() };
+        let options = AttachOptions {
+            identity: config.identity.clone(),
+            disk: config.disk.clone(),
+            meta: config.meta.clone(),
+            device: config.device_options.clone(),
+        };
         let path = options.disk.clone();
         let id = self.commands.add(self.now + deadline, Reply::Opening(volume, reply));
         if let Err(error) = attach::start(id, options, self.attach_sender.clone())
@@ -148,12 +153,14 @@ impl DataThread {
                     drop(reply.send(Err(AttachError::Refused(CommandError::Refused(Refusal::DiskHangs)))));
                 }
                 Err(error) => drop(reply.send(Err(error))),
-                Ok(attach::Attachable { data, meta, loaded, boot }) => {
-                    let logical_block_bytes = data.facts.logical_block_bytes;
+                Ok(attach::Attachable { data, meta, loaded, boot, left_block_bytes }) => {
+                    let DiskFacts { logical_block_bytes, discards, .. } = data.facts;
                     self.disks.put(volume, data, meta);
                     let reply = Reply::Attaching(volume, reply);
                     self.commands.pending.push(Pending { reply, ..pending });
-                    self.events.push(Event::Attached { id, volume, loaded, boot, logical_block_bytes });
+                    let event =
+                        Event::Attached { id, volume, loaded, boot, logical_block_bytes, left_block_bytes, discards };
+                    self.events.push(event);
                 }
             }
         }

@@ -90,6 +90,11 @@ pub(super) fn log(notice: &Notice) {
         Notice::VerifyFinished { volume, different_bytes, marked_bytes } => {
             warn!(%volume, different_bytes, marked_bytes, "verify: the disks differ; what does is marked out-of-sync");
         }
+        Notice::BlocksGrown { volume, from_bytes, to_bytes } => info!(
+            %volume,
+            "logical blocks: {from_bytes} -> {to_bytes} bytes, since one of the disks needs that: partition tables and \
+             file systems made with {from_bytes} may have to be made anew"
+        ),
         Notice::Grown { volume, from_bytes, to_bytes } => info!(%volume, "size: {from_bytes} -> {to_bytes}"),
         Notice::FenceAnswered { answer } if answer.is_safe() => info!("fencing: {answer}, it can't go on"),
         Notice::FenceAnswered { answer } => warn!("fencing: {answer}; whether it goes on isn't known"),

@@ -7,8 +7,8 @@ use super::notices;
 use super::thread::{Allocation, DataThread};
 use super::ublk::UblkPort;
 use rep_disk::Kind;
-use rep_engine::{Action, Event, Notice};
-use rep_types::{ByteRange, SECTOR_SIZE, VolumeNumber};
+use rep_engine::{Action, Event, Notice, Offer};
+use rep_types::{ByteRange, VolumeNumber};
 
 impl DataThread {
     /// Does an action.
@@ -45,7 +45,7 @@ impl DataThread {
                 self.nbd.complete(request, result, payload, &mut self.buffers.pool);
             }
             Action::Release { payload } => self.buffers.pool.release(slot_of(payload)),
-            Action::Export { volume, size_bytes } => self.export(volume, size_bytes),
+            Action::Export { volume, offer } => self.export(volume, offer),
             Action::CommandDone { id, result } => self.command_done(id, result),
             // The control thread ends with the daemon: then nobody need be asked any more.
             Action::FencePeer { id } => drop(self.fence.send(id)),
@@ -79,12 +79,10 @@ impl DataThread {
         }
     }
 
-    fn export(&mut self, volume: VolumeNumber, size_bytes: Option<u64>) {
-        if let Some(size_bytes) = size_bytes {
-            let local = self.disks.get(volume).map(|disk| disk.data.facts.logical_block_bytes);
-            let block_bytes = local.unwrap_or(SECTOR_SIZE as u32);
-            self.ublk.export(volume, size_bytes, block_bytes);
-            self.nbd.export(volume, size_bytes, block_bytes, self.now);
+    fn export(&mut self, volume: VolumeNumber, offer: Option<Offer>) {
+        if let Some(offer) = offer {
+            self.ublk.export(volume, offer);
+            self.nbd.export(volume, offer, self.now);
             return;
         }
         self.ublk.withdraw(volume);

@@ -36,6 +36,7 @@ pub(super) struct VolumeConfig {
     pub disk: PathBuf,
     pub meta: MetaPlacement,
     pub device: String,
+    pub device_options: DeviceOptions,
     /// The state the engine told last: whether the local file system may be asked about holes.
     pub state: DiskState,
 }
@@ -118,6 +119,7 @@ impl DataThread {
             disk: volume.disk.clone(),
             meta: volume.meta.clone(),
             device: volume.device.to_string(),
+            device_options: volume.device.clone(),
             state: DiskState::Diskless,
         });
         let volumes: Vec<_> = volumes.collect();

@@ -2,8 +2,8 @@
 
 use super::*;
 use SyncRefusal::{
-    BothPrimary, DiskTooSmall, NoGoodData, PeerDiskTooSmall, SplitBrain, UnrelatedData, WouldOverwritePeerPrimary,
-    WouldOverwritePrimary,
+    BlocksTooLarge, BothPrimary, DiskTooSmall, NoGoodData, PeerBlocksTooLarge, PeerDiskTooSmall, SplitBrain,
+    UnrelatedData, WouldOverwritePeerPrimary, WouldOverwritePrimary,
 };
 
 const NEW: u64 = 1;
@@ -351,6 +351,34 @@ fn a_size_never_agreed_on_forbids_nothing() {
 }
 
 #[test]
+fn blocks_larger_than_clients_know_of_are_named_and_smaller_ones_fit() {
+    let blocks = |n: Node, bytes| n.with(|n| n.view.logical_block_bytes = bytes);
+    let (primary, small) = (blocks(node(5, 0, &[]).primary(), 512), blocks(node(5, 0, &[]), 512));
+    let large = blocks(node(5, 0, &[]), 4096);
+    expect(&primary, &large, SyncRule::Reconnected, Refuse(PeerBlocksTooLarge));
+    expect(&primary, &small, SyncRule::Reconnected, Nothing);
+    expect(&blocks(node(5, 0, &[]).primary(), 4096), &small, SyncRule::Reconnected, Nothing);
+    expect(&small, &large, SyncRule::Reconnected, Nothing);
+    // Clients of a daemon that is gone know them as well.
+    let left = blocks(node(5, 0, &[]), 512 | rep_wire::BLOCKS_ARE_KNOWN);
+    expect(&left, &large, SyncRule::Reconnected, Refuse(PeerBlocksTooLarge));
+    expect(&left, &small, SyncRule::Reconnected, Nothing);
+}
+
+#[test]
+fn blocks_the_volume_is_not_made_of_or_nobody_can_do_are_refused() {
+    let blocks = |n: Node, bytes| n.with(|n| n.view.logical_block_bytes = bytes);
+    let odd = node(5, 0, &[]).with(|n| n.view.agreed_bytes = (1 << 30) - 512);
+    let large = blocks(new_node().with(|n| n.view.agreed_bytes = 0), 4096);
+    expect(&odd, &large, SyncRule::JustCreatedPeer, Refuse(PeerBlocksTooLarge));
+    for bytes in [8192, 4097, !rep_wire::BLOCKS_ARE_KNOWN] {
+        expect(&node(5, 0, &[]), &blocks(node(5, 0, &[]), bytes), SyncRule::Reconnected, Refuse(PeerBlocksTooLarge));
+    }
+    let both = blocks(node(5, 0, &[]), 8192);
+    expect(&both, &both.clone().first(), SyncRule::Reconnected, Refuse(PeerBlocksTooLarge));
+}
+
+#[test]
 fn every_rule_and_verdict_is_explained_in_one_sentence_that_names_what_to_do_or_what_happens() {
     let refusals = [
         SplitBrain,
@@ -361,6 +389,8 @@ fn every_rule_and_verdict_is_explained_in_one_sentence_that_names_what_to_do_or_
         WouldOverwritePrimary,
         WouldOverwritePeerPrimary,
         NoGoodData,
+        PeerBlocksTooLarge,
+        BlocksTooLarge,
     ];
     let verdicts = [Nothing, Source(ByBitmap), Target(ByBitmap), Source(Full), Target(Full)];
     for rule in SyncRule::ALL {

@@ -26,7 +26,7 @@ use crate::resource::DeviceOptions;
 use client::Client;
 use kernel::{KernelClient, KernelDevices};
 use portal::Portal;
-use rep_engine::Event;
+use rep_engine::{Event, Offer};
 use rep_nbd::ExportCatalog;
 use rep_ring::{Completion, Key, Listener, Pool, Slab, Submit};
 use rep_types::{IoError, NodeName, PayloadId, RequestId, ResourceName, VolumeNumber};
@@ -98,14 +98,14 @@ impl NbdPort {
     }
 
     /// Offers a volume, at another size if it is offered already.
-    pub fn export(&mut self, volume: VolumeNumber, size_bytes: u64, block_bytes: u32, now: Instant) {
+    pub fn export(&mut self, volume: VolumeNumber, offer: Offer, now: Instant) {
         let Some(portal) = self.portals.iter_mut().find(|portal| portal.serves(volume)) else { return };
-        portal.offer(volume, size_bytes, block_bytes);
+        portal.offer(volume, offer);
         if let Some(export) = portal.export_of(volume) {
             self.kernel.offer(volume, export);
         }
         for (_, client) in self.clients.iter_mut().filter(|(_, client)| client.volume() == Some(volume)) {
-            client.resize(size_bytes);
+            client.resize(offer.size_bytes);
         }
         self.listen(now);
     }

@@ -9,6 +9,7 @@ use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, UnixAddr, bind, connect, listen, setsockopt, socket,
 };
 use nix::sys::stat::{Mode, fchmod, stat};
+use rep_engine::Offer;
 use rep_nbd::{Export, ExportCatalog, ExportFeatures, ExportId};
 use rep_types::{ResourceName, VolumeNumber};
 use std::io;
@@ -26,7 +27,7 @@ pub(in super::super) struct PortalOptions {
 
 struct Offered {
     volume: VolumeNumber,
-    export: Option<(u64, u32)>,
+    export: Option<Offer>,
 }
 
 /// An address and what is offered there.
@@ -93,8 +94,8 @@ impl Portal {
         &self.catalog
     }
 
-    pub fn offer(&mut self, volume: VolumeNumber, size_bytes: u64, block_bytes: u32) {
-        self.set(volume, Some((size_bytes, block_bytes)));
+    pub fn offer(&mut self, volume: VolumeNumber, offer: Offer) {
+        self.set(volume, Some(offer));
     }
 
     pub fn withdraw(&mut self, volume: VolumeNumber) {
@@ -106,7 +107,7 @@ impl Portal {
         self.catalog = Catalog::default();
     }
 
-    fn set(&mut self, volume: VolumeNumber, export: Option<(u64, u32)>) {
+    fn set(&mut self, volume: VolumeNumber, export: Option<Offer>) {
         if let Some(offered) = self.volumes.iter_mut().find(|offered| offered.volume == volume) {
             offered.export = export;
         }
@@ -121,10 +122,11 @@ impl Portal {
     /// `RESOURCE` and `RESOURCE/0` for volume 0, `RESOURCE/N` for the others. Names of resources are short and blocks
     /// are a disk's: none of this can be refused.
     fn export(&self, offered: &Offered) -> Option<Export> {
-        let (size_bytes, block_bytes) = offered.export?;
+        let Offer { size_bytes, block_bytes, discards } = offered.export?;
         let numbered = format!("{}/{}", self.resource, offered.volume);
         let name = if offered.volume.0 == 0 { self.resource.as_str() } else { &numbered };
-        let features = ExportFeatures { volatile_cache: self.volatile_cache, ..ExportFeatures::default() };
+        let features =
+            ExportFeatures { volatile_cache: self.volatile_cache, trim: discards, ..ExportFeatures::default() };
         let export = Export::new(export_id(offered.volume), name, size_bytes, block_bytes).ok()?;
         Some(export.with_alias(&numbered).ok()?.with_features(features))
     }
@@ -242,6 +244,8 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
+    const OFFER: Offer = Offer { size_bytes: 1 << 20, block_bytes: 512, discards: true };
+
     #[test]
     fn a_socket_left_behind_is_replaced_and_a_living_one_is_not() {
         let directory = tempfile::tempdir().expect("a directory");
@@ -271,13 +275,13 @@ mod tests {
         };
         let name = ResourceName::new("vz").expect("a name");
         let mut one = Portal::group(&name, true, vec![options(0)]);
-        one[0].offer(VolumeNumber(0), 1 << 20, 512);
+        one[0].offer(VolumeNumber(0), OFFER);
         for known in ["vz", "vz/0", ""] {
             assert!(one[0].catalog().find(known.as_bytes()).is_some(), "{known}");
         }
         let mut two = Portal::group(&name, true, vec![options(0), options(1)]);
         assert_eq!(two.len(), 1);
-        two[0].offer(VolumeNumber(1), 1 << 20, 512);
+        two[0].offer(VolumeNumber(1), OFFER);
         assert!(two[0].catalog().find(b"vz/1").is_some());
         assert!(two[0].catalog().find(b"").is_none() && two[0].catalog().find(b"vz").is_none());
         two[0].withdraw(VolumeNumber(1));

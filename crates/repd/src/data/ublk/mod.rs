@@ -23,7 +23,7 @@ use crate::memory;
 use crate::resource::DriverReport;
 use crate::waking;
 use job::{Job, Outcome};
-use rep_engine::Event;
+use rep_engine::{Event, Offer};
 use rep_ring::{Completion, Pool, Submit};
 use rep_types::{IoError, NodeName, PayloadId, RequestId, ResourceName, VolumeNumber};
 use rep_ublk::lifecycle::{DeviceOptions, Origin, Prepared};
@@ -126,9 +126,11 @@ impl UblkPort {
     }
 
     /// Offers a volume, or offers it larger: a device that stands grows where the driver can do that.
-    pub fn export(&mut self, volume: VolumeNumber, size_bytes: u64, logical_block_bytes: u32) {
+    pub fn export(&mut self, volume: VolumeNumber, offer: Offer) {
         let Some(index) = self.index(volume) else { return };
-        let limits = DeviceLimits { size_bytes, logical_block_bytes, volatile_cache: self.volatile_cache };
+        let Offer { size_bytes, block_bytes, discards } = offer;
+        let volatile_cache = self.volatile_cache;
+        let limits = DeviceLimits { size_bytes, logical_block_bytes: block_bytes, volatile_cache, discards };
         self.volumes[index].offered = Some(limits);
         self.volumes[index].problem = None;
         self.volumes[index].size_problem = None;
