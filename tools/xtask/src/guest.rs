@@ -37,7 +37,7 @@ impl Extent {
     /// nothing waits for ever.
     fn seconds(self) -> (&'static str, &'static str) {
         match self {
-            Extent::Short => ("600", "300"),
+            Extent::Short => ("660", "240"),
             Extent::All => ("2700", "600"),
         }
     }
