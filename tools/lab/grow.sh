@@ -70,10 +70,7 @@ drop; whole before after; df -k /vz | tail -n 1
 on $A wait vz synced --timeout 300s || fail "not synced"
 
 say "the end"
-umount /vz && fsck.ext4 -fn "$(device)" >/tmp/fsck.txt 2>&1 || { fail "fsck"; cat /tmp/fsck.txt; }
-on $A secondary vz && on $A down vz && on $B down vz || fail "down"
-kill $alpha $beta; wait $alpha $beta
-equal_disks /dev/mapper/disk0 /dev/mapper/disk1 || fail "the disks differ"
+unmounted
+taken_down /dev/mapper/disk0 /dev/mapper/disk1
 dmsetup remove --noudevsync disk0 && dmsetup remove --noudevsync disk1 || fail "somebody still has the disks open"
-clean_kernel_log
 end

@@ -8,7 +8,7 @@
 set -u
 . ./pair.sh
 load_driver
-pair /dev/lab/d0 /dev/lab/d1 || { fail "no pair"; end; }
+pair $D0 $D1 || { fail "no pair"; end; }
 dev=$(device); echo "/dev/repd/by-res/vz/0 is $dev, $(blockdev --getsize64 "$dev") bytes"
 [ -b "$dev" ] || fail "no device"
 case $DEVICE-$dev in ublk-/dev/ublkb* | nbd-/dev/nbd*) ;; *) fail "not a device of $DEVICE" ;; esac
@@ -17,6 +17,8 @@ queue=/sys/block/${dev##*/}/queue
 grep -H . "$queue"/{write_cache,fua,logical_block_size,max_sectors_kb}
 # An answered write may be in a disk's cache: without these two the file system's barriers would never reach it.
 [ "$(cat "$queue/write_cache")" = "write back" ] && [ "$(cat "$queue/fua")" = 1 ] || fail "flushes and FUA don't come through"
+
+flushers $alpha $beta
 
 for fs in ext4 xfs; do
   say "$fs at /vz"
@@ -44,8 +46,5 @@ on $A secondary vz || fail "secondary"
 for ((n = 0; n < 100; n++)); do [ -b "$dev" ] || break; sleep 0.1; done
 [ ! -b "$dev" ] && [ ! -e /dev/repd/by-res/vz/0 ] || fail "the device is still there"
 on $A status
-on $A down vz && on $B down vz || fail "down"
-kill $alpha $beta; wait $alpha $beta
-equal_disks /dev/lab/d0 /dev/lab/d1 || fail "the disks differ"
-clean_kernel_log
+taken_down $D0 $D1
 end

@@ -7,7 +7,7 @@ set -u
 DEVICE=nbd
 . ./pair.sh
 load_driver
-pair /dev/lab/d0 /dev/lab/d1 || { fail "no pair"; end; }
+pair $D0 $D1 || { fail "no pair"; end; }
 dev=$(device)
 mkfs.ext4 -qF "$dev" && mount "$dev" /vz && echo kept >/vz/file && sync -f /vz || { fail "no file system"; end; }
 

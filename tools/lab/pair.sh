@@ -3,6 +3,7 @@
 
 A=/run/alpha B=/run/beta
 DEVICE=${DEVICE:-ublk}
+D0=${D0:-/dev/lab/d0} D1=${D1:-/dev/lab/d1} # alpha's disk and beta's
 failed=0
 
 say() { printf '\n=== %s\n' "$*"; }
@@ -52,6 +53,28 @@ equal_disks() { # both disks hold the same to the volume's last byte; what follo
 # What the kernel says when a device fails, a task hangs, or a file system finds what it didn't write.
 KERNEL_ERRORS='I/O error|Buffer I/O|critical|BUG:|Oops|blocked for more|EXT4-fs error|XFS.*([Cc]orruption|[Ss]hut ?down)|JBD2.*[Ee]rror'
 clean_kernel_log() { ! dmesg | grep -E "$KERNEL_ERRORS" || fail "the kernel's log tells errors"; }
+# Every thread of these daemons, and the kernel's workers for their rings: a data thread answers what is written, the control thread
+# runs the handler that it waits for, and whoever holds a lock is waited for by both. No fork in the loop: those are slow here.
+flushers() { # flushers PROCESS...
+  local process task name stat words tasks=0
+  for process in "$@"; do
+    for task in "/proc/$process/task"/*; do
+      read -r name 2>/dev/null <"$task/comm" && read -r stat 2>/dev/null <"$task/stat" || continue # it has just ended
+      read -ra words <<<"${stat##*) }"
+      tasks=$((tasks + 1))
+      [ $((words[6] & 0x80000)) != 0 ] || fail "$name may wait for memory that only it could free" # PF_MEMALLOC_NOIO
+    done
+  done
+  [ $tasks -ge $((3 * $#)) ] || fail "$tasks threads were looked at: each daemon has more than two"
+  echo "$tasks threads, none of which waits for memory that only it could free"
+}
+unmounted() { umount /vz && fsck.ext4 -fn "$(device)" >/tmp/fsck.txt 2>&1 || { fail "fsck"; cat /tmp/fsck.txt; }; } # an ext4
+taken_down() { # taken_down DISK-OF-ALPHA DISK-OF-BETA: alpha gives the device back, all ends, and nothing was wrong
+  on $A secondary vz && on $A down vz && on $B down vz || fail "down"
+  kill $alpha $beta; wait $alpha $beta
+  equal_disks "$1" "$2" || fail "the disks differ"
+  clean_kernel_log
+}
 end() {
   [ $failed = 0 ] || { tail -n 30 /out/alpha.log /out/beta.log; on $A status 2>&1; on $B status 2>&1; dmesg | tail -n 15; }
   exit $failed

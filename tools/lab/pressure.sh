@@ -25,7 +25,7 @@ paged_out() { echo $(($(kib $alpha VmSwap) + $(kib $beta VmSwap))); } # KiB of t
 # Takes whatever may be taken of their memory; fails where there is less than that, as is usual.
 squeeze() { local n; for n in 1 2 3; do echo "256M swappiness=200" >$G/memory.reclaim; done 2>/dev/null; }
 
-pair /dev/lab/d0 /dev/lab/d1 || { fail "no pair"; end; }
+pair $D0 $D1 || { fail "no pair"; end; }
 dev=$(device)
 mkfs.ext4 -qF "$dev" && mount "$dev" /vz || { fail "no file system"; end; }
 fallocate -l 224M /vz/swap && chmod 600 /vz/swap && mkswap -q /vz/swap && swapon /vz/swap || { fail "no swap on the device"; end; }
@@ -49,16 +49,7 @@ fi
 wait $squeezing
 [ "$(paged_out)" = 0 ] || fail "the daemons' memory can be paged out"
 on $A status --json | grep -q '"memory_locked":true' || fail "the status doesn't call it locked"
-# Every thread, and the kernel's workers for its rings: a data thread answers what is written, the control thread runs the handler
-# that it waits for, and whoever holds a lock is waited for by both.
-tasks=0
-for task in /proc/$alpha/task/* /proc/$beta/task/*; do
-  name=$(cat "$task/comm" 2>/dev/null) || continue # it has just ended
-  flags=$(sed 's/.*) //' "$task/stat" 2>/dev/null | awk '{ print $7 }'); [ "$flags" ] || continue
-  tasks=$((tasks + 1)); echo "$name: flags $(printf %#x "$flags")"
-  [ $((flags & 0x80000)) != 0 ] || fail "$name may wait for memory that only it could free" # PF_MEMALLOC_NOIO
-done
-[ $tasks -ge 6 ] || fail "$tasks threads were looked at: each daemon has more than two"
+flushers $alpha $beta
 
 say "memory runs out"
 # Long before that nothing waits for its own dirty pages to be written.
@@ -84,9 +75,6 @@ for name in one two three four five six; do yes $name | head -c 25165824 | cmp -
 on $A status
 
 say "the end"
-umount /vz && fsck.ext4 -fn "$dev" >/tmp/fsck.txt 2>&1 || { fail "fsck"; cat /tmp/fsck.txt; }
-on $A secondary vz && on $A down vz && on $B down vz || fail "down"
-kill $alpha $beta; wait $alpha $beta
-equal_disks /dev/lab/d0 /dev/lab/d1 || fail "the disks differ"
-clean_kernel_log
+unmounted
+taken_down $D0 $D1
 end

@@ -13,7 +13,7 @@ load_driver
 mkdir -p /etc/lxc && echo own >/etc/lxc/conf
 LINKS='links = { "/etc/lxc" = "/vz/etc/lxc" }'
 unshare -m --propagation private sleep 100000 & mounts=$!
-pair /dev/lab/d0 /dev/lab/d1 || { fail "no pair"; end; }
+pair $D0 $D1 || { fail "no pair"; end; }
 mkfs.ext4 -qF "$(device)" && mount "$(device)" /vz && mkdir -p /vz/etc/lxc && echo shared >/vz/etc/lxc/conf || { fail "no file system"; end; }
 
 switchover() { # switchover VIA: told on alpha
@@ -55,9 +55,8 @@ is $A $B "written on beta"
 say "the end"
 repctl links vz remove --config /run/repd.toml || fail "links"
 [ "$(cat /etc/lxc/conf)" = own ] && [ ! -e /etc/lxc.repd-aside ] || fail "what stood at /etc/lxc isn't back"
-umount /vz && fsck.ext4 -fn "$(device)" >/tmp/fsck.txt 2>&1 || { fail "fsck"; cat /tmp/fsck.txt; }
-on $A primary vz --wait-device && on $A secondary vz && on $A down vz && on $B down vz || fail "down"
-kill $alpha $beta $mounts; wait $alpha $beta
-equal_disks /dev/lab/d0 /dev/lab/d1 || fail "the disks differ"
-clean_kernel_log
+unmounted
+on $A primary vz --wait-device || fail "a Primary isn't promoted once more"
+kill $mounts
+taken_down $D0 $D1
 end

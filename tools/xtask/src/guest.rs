@@ -23,10 +23,30 @@ fn with_companions(lab: Tool) -> Tool {
     lab.arg(functions).arg(release_binary("repd")).arg(release_binary("repctl"))
 }
 
-/// What a guest with two scratch disks is booted for, one a device: `device.sh` runs one scenario after another.
+/// How much of the lab is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// What every test runs: a mount, and kills under one, over both drivers, and two machines. Within ten minutes.
+    Short,
+    /// Every scenario.
+    All,
+}
+
+impl Extent {
+    /// How many seconds the guests with devices may take at most, and then the two machines: a busy machine is no failure, and
+    /// nothing waits for ever.
+    fn seconds(self) -> (&'static str, &'static str) {
+        match self {
+            Extent::Short => ("660", "240"),
+            Extent::All => ("2700", "600"),
+        }
+    }
+}
+
+/// What a guest with scratch disks is booted for, one a device: `device.sh` runs one scenario after another.
 const DEVICES: [&str; 2] = ["ublk", "nbd"];
-/// How long each may take at most, in seconds: a busy machine is no failure.
-const SECONDS: &str = "1800";
+/// Two for what needs room, two that are soon compared after a crash.
+const DISKS: [&str; 8] = ["-d", "512M", "-d", "512M", "-d", "128M", "-d", "128M"];
 /// The scenarios that `device.sh` runs.
 const PARTS: [&str; 9] = [
     "smoke.sh",
@@ -39,40 +59,58 @@ const PARTS: [&str; 9] = [
     "pressure.sh",
     "nbd-ended.sh",
 ];
+/// How many seconds it may take to fetch the guest's packages and unpack them.
+const PREPARED_SECONDS: &str = "300";
 
 /// Has everything ready that a guest is made of. Fails with what is missing where there can be none.
 pub fn prepare() -> Result<(), Failure> {
-    let lab = Tool::new(workspace_root().join("tools/lab/guest-run"));
+    let lab =
+        Tool::new("timeout").args(["-k", "5", PREPARED_SECONDS]).arg(workspace_root().join("tools/lab/guest-run"));
     packages::install(packages::GUEST).and_then(|()| lab.arg("-b").run()).map_err(|why| {
         Failure::NotHere(format!(
-            "no guest can be booted on this machine ({why}; guest-run said why above): ublk, the kernel's nbd, mounts that live \
+            "no guest can be made on this machine ({why}; guest-run said why above): ublk, the kernel's nbd, mounts that live \
              through the daemon's death, two machines on one cable: none of that has been tested"
         ))
     })
 }
 
-/// Runs every scenario of the lab; the daemons are built already.
-pub fn scenarios() -> Result<(), Failure> {
+/// Runs the scenarios of the lab; the daemons are built already.
+pub fn scenarios(extent: Extent) -> Result<(), Failure> {
     let lab = workspace_root().join("tools/lab");
     // Side by side: much of it is waiting, for a killed daemon's successor or a peer that is gone.
     let ended = thread::scope(|scope| {
-        let running = DEVICES.map(|device| (device, scope.spawn(|| device_guest(&lab, device).run_quietly())));
-        running.map(|(device, guest)| {
-            let (output, result) = guest.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            println!("\n--- {device}\n{output}");
-            result
-        })
+        let running = DEVICES.map(|device| {
+            let guest = device_guest(&lab, device, extent);
+            scope.spawn(move || told(device, guest))
+        });
+        running.map(|guest| guest.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     });
     ended.into_iter().collect::<Result<(), _>>()?;
-    println!("\n--- two machines");
-    with_companions(Tool::new(lab.join("two-guests"))).run()
+    told("two", with_companions(Tool::new(lab.join("two-guests")).env("LIMIT", extent.seconds().1)))
 }
 
-fn device_guest(lab: &Path, device: &str) -> Tool {
-    let guest = Tool::new(lab.join("guest-run")).args(["-t", SECONDS, "-d", "512M", "-d", "512M"]);
-    // The last four of the twenty kills with the peer dead as well.
-    let guest = guest.args(["-e", &format!("DEVICE={device}"), "-e", "ALONE=17"]).arg(lab.join("device.sh"));
-    with_companions(guest.args(PARTS.map(|part| lab.join(part))))
+/// Runs it with what it says told at once; a failure names what was running, and the first thing that was found wrong.
+fn told(who: &str, guest: Tool) -> Result<(), Failure> {
+    let (mut running, mut wrong) = (String::new(), String::new());
+    let seen = |line: &str| {
+        if wrong.is_empty() && line.starts_with("FAILED") {
+            wrong = format!(": {line}");
+        } else if wrong.is_empty() && (line.starts_with("--- ") || line.starts_with("=== ")) {
+            line.clone_into(&mut running);
+        }
+    };
+    guest.run_telling(&format!("{who:<4}"), seen).map_err(|why| match why {
+        Failure::Ended { code: Some(124), .. } => Failure::Missing(format!("{who}: out of time at '{running}'{wrong}")),
+        Failure::Ended { code, .. } => Failure::Missing(format!("{who}: exit code {code:?} at '{running}'{wrong}")),
+        other => other,
+    })
+}
+
+fn device_guest(lab: &Path, device: &str, extent: Extent) -> Tool {
+    let guest = Tool::new(lab.join("guest-run")).args(["-t", extent.seconds().0]).args(DISKS);
+    let guest = guest.args(["-e", &format!("DEVICE={device}")]);
+    let guest = if extent == Extent::Short { guest.args(["-e", "SHORT=yes"]) } else { guest };
+    with_companions(guest.arg(lab.join("device.sh")).args(PARTS.map(|part| lab.join(part))))
 }
 
 /// Ours and the in-kernel DRBD in one guest, in turns; the table is left in `out`.

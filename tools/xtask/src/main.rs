@@ -24,7 +24,8 @@ usage: cargo xtask VERB [ARGUMENT]...
   demo  [ARGUMENT]...   two nodes on this machine show the main job (arguments go to 'repctl demo')
   check                 formatting, clippy with warnings denied, documentation
   test  [--only STEP]   installs what the tests drive, builds, runs every test; steps: unit, sim, fuzz, daemons,
-                        torture; guest, only by name: block devices in an emulated machine
+                        torture, guest-short: block devices in an emulated machine; only by name, guest: all of
+                        its scenarios
   sim   [ARGUMENT]...   the simulator (arguments go to it: --seeds N, --seed N, --planted, ...)
   torture [ARGUMENT]... real daemons, killed, cut, corrupted, without power (--minutes N, --seed N, --only KIND, ...)
   fuzz  [ARGUMENT]...   the fuzz targets (--seconds N, --target NAME, --replay, --list)

@@ -2,8 +2,10 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 /// Why a step failed.
 #[derive(Debug)]
@@ -101,17 +103,19 @@ impl Tool {
         if status.success() { Ok(()) } else { Err(Failure::Ended { line, code: status.code() }) }
     }
 
-    /// Runs it with its standard output kept; what it says on its standard error is seen at once.
-    pub fn run_quietly(mut self) -> (String, Result<(), Failure>) {
-        let line = self.line();
-        match self.0.stderr(Stdio::inherit()).output() {
-            Err(error) => (String::new(), Err(Failure::Start(line, error))),
-            Ok(output) => {
-                let said = String::from_utf8_lossy(&output.stdout).into_owned();
-                let code = output.status.code();
-                (said, if output.status.success() { Ok(()) } else { Err(Failure::Ended { line, code }) })
-            }
+    /// Runs it with every line of its standard output told at once, behind `who` says it and when; each is shown to `seen`.
+    pub fn run_telling(mut self, who: &str, mut seen: impl FnMut(&str)) -> Result<(), Failure> {
+        let (line, began) = (self.line(), Instant::now());
+        let failed = |error| Failure::Start(line.clone(), error);
+        let mut child = self.0.stdout(Stdio::piped()).spawn().map_err(failed)?;
+        for told in child.stdout.take().map(BufReader::new).into_iter().flat_map(|output| output.split(b'\n')) {
+            let Ok(told) = told else { break };
+            let told = String::from_utf8_lossy(&told);
+            println!("{who} {:>4} s | {told}", began.elapsed().as_secs());
+            seen(&told);
         }
+        let status = child.wait().map_err(failed)?;
+        if status.success() { Ok(()) } else { Err(Failure::Ended { line, code: status.code() }) }
     }
 
     /// Runs it silently and says whether it ended well.

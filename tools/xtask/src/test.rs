@@ -1,10 +1,11 @@
 //! `cargo xtask test`: everything, on a fresh machine, in one command.
 
+use crate::guest::{self, Extent};
 use crate::packages::{self, is_root};
 use crate::process::{Failure, cargo, target_directory};
 use crate::sim;
 use crate::summary::Summary;
-use crate::{fuzz, guest, torture};
+use crate::{fuzz, torture};
 use std::ffi::OsString;
 
 /// The seeds the simulator runs in every test; `cargo xtask sim --seeds N` runs more.
@@ -40,13 +41,15 @@ pub fn run(rest: &[OsString]) -> Result<(), Failure> {
             torture::run_built(&["--seconds", torture::SHORT_SECONDS].map(OsString::from))
         });
     }
-    // By name alone: an emulated machine takes its time.
-    if only.as_deref() == Some("guest") {
+    if wanted("guest") || wanted("guest-short") {
+        // An emulated machine takes its time: the long scenarios by name alone.
+        let extent = if only.as_deref() == Some("guest") { Extent::All } else { Extent::Short };
+        // Last, and not run where no guest can be made; but who asks for it by name wants no excuse.
+        let excuse = |why: Failure| if only.is_some() { Failure::Missing(why.to_string()) } else { why };
         summary.step("block devices in the guest", || {
-            // Who asks for it wants no excuse.
-            guest::prepare().map_err(|why| Failure::Missing(why.to_string()))?;
+            guest::prepare().map_err(excuse)?;
             build_daemons()?;
-            guest::scenarios()
+            guest::scenarios(extent)
         });
     }
     if !is_root() {
@@ -61,8 +64,12 @@ fn only(rest: &[OsString]) -> Result<Option<String>, Failure> {
     let words: Vec<_> = rest.iter().map(|word| word.to_string_lossy()).collect();
     match words.iter().map(AsRef::as_ref).collect::<Vec<&str>>().as_slice() {
         [] => Ok(None),
-        ["--only", step @ ("unit" | "sim" | "fuzz" | "daemons" | "torture" | "guest")] => Ok(Some((*step).to_owned())),
-        _ => Err(Failure::usage("'cargo xtask test' takes '--only unit|sim|fuzz|daemons|torture|guest' or nothing")),
+        ["--only", step @ ("unit" | "sim" | "fuzz" | "daemons" | "torture" | "guest-short" | "guest")] => {
+            Ok(Some((*step).to_owned()))
+        }
+        _ => Err(Failure::usage(
+            "'cargo xtask test' takes '--only unit|sim|fuzz|daemons|torture|guest-short|guest' or nothing",
+        )),
     }
 }
 
