@@ -11,7 +11,7 @@
 set -u
 . ./pair.sh
 load_driver
-pair /dev/lab/d0 /dev/lab/d1 || { fail "no pair"; end; }
+pair $D0 $D1 || { fail "no pair"; end; }
 dev=$(device)
 mkfs.ext4 -qF "$dev" && mount "$dev" /vz || { fail "no file system"; end; }
 role() { on "$1" status --json | sed 's/.*"name":"vz","role":"\([A-Za-z]*\)".*/\1/'; }
@@ -92,6 +92,6 @@ there=$(on $B status --json | sed 's/.*"device":"\([^"]*\)".*/\1/'); [ -b "$ther
 on $B secondary vz || fail "secondary"
 on $A down vz && on $B down vz || fail "down"
 kill $alpha $beta; wait $alpha $beta
-equal_disks /dev/lab/d0 /dev/lab/d1 || fail "the disks differ"
+equal_disks $D0 $D1 || fail "the disks differ"
 clean_kernel_log
 end
