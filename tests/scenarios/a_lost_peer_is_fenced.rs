@@ -142,13 +142,18 @@ fn clients_wait_for_a_slow_handler_and_go_on_when_it_has_fenced_the_peer() {
     fenced.wait_suspended("the fence-peer handler makes sure");
     let write = fenced.writes();
     let told = fenced.told("alpha", "fence-peer");
+    let [mine, peers] = [0, 1].map(|node| {
+        let address = fenced.cluster.network.address(node);
+        address.rsplit_once(':').expect("a port").0.to_owned()
+    });
+    let addresses = [format!("REPD_MY_ADDRESS={mine}"), format!("REPD_PEER_ADDRESS={peers}")];
     for line in [
         "REPD_FENCING=resource-and-stonith",
         "REPD_HANDLER=fence-peer",
-        "REPD_MY_ADDRESS=127.0.0.1",
+        &addresses[0],
         "REPD_NODE=alpha",
         "REPD_PEER=beta",
-        "REPD_PEER_ADDRESS=127.0.0.1",
+        &addresses[1],
         "REPD_RESOURCE=vz",
         "REPD_VOLUMES=0",
     ] {

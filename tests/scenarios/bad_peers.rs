@@ -1,12 +1,17 @@
 //! A peer that isn't the peer, or can't be: refused by both, told by both, nothing changed.
 
 use rep_tests::cluster::write_secret;
-use rep_tests::{Cluster, ClusterOptions};
+use rep_tests::{Cluster, ClusterOptions, NetworkKind};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(30);
+
+/// Strangers come from this process, which is in no node's namespace.
+fn within_reach() -> ClusterOptions {
+    ClusterOptions { network: NetworkKind::Loopback, ..ClusterOptions::default() }
+}
 
 #[test]
 fn with_another_secret() {
@@ -137,7 +142,7 @@ fn on_disk(node: &rep_tests::Node, at: u64) -> [u8; 4096] {
 /// Strangers on the peer port: silent, garbage, half an opening, many at once. The pair works on.
 #[test]
 fn that_are_strangers() {
-    let mut cluster = Cluster::with_primary(&ClusterOptions::default());
+    let mut cluster = Cluster::with_primary(&within_reach());
     cluster.expect_log("peer link");
     let address = cluster.network.address(1);
     let mut silent = Vec::new();
@@ -167,7 +172,7 @@ fn that_are_strangers() {
 /// A peer that speaks a version of tomorrow, or of never.
 #[test]
 fn of_another_version() {
-    let mut cluster = Cluster::in_sync(&ClusterOptions::default());
+    let mut cluster = Cluster::in_sync(&within_reach());
     cluster.expect_log("version");
     cluster.beta.stop();
     // Alpha dials. Whatever it opens with is sent back to it with the version's bytes changed.
@@ -193,7 +198,7 @@ fn tomorrow(opening: &[u8]) -> Vec<u8> {
 
 #[test]
 fn whose_port_is_taken() {
-    let mut cluster = Cluster::in_sync(&ClusterOptions::default());
+    let mut cluster = Cluster::in_sync(&within_reach());
     cluster.expect_log("in use");
     cluster.beta.stop();
     let squatter = TcpListener::bind(cluster.network.address(1)).expect("beta's port");

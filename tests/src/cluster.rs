@@ -22,7 +22,7 @@ pub struct ClusterOptions {
     pub external_metadata: bool,
     /// What the disks lie on.
     pub place: Place,
-    /// What lies between the nodes.
+    /// What lies between the nodes; usually two namespaces' cable, for root.
     pub network: NetworkKind,
     /// Whether the nodes prove a secret to each other.
     pub secret: bool,
@@ -47,7 +47,7 @@ impl Default for ClusterOptions {
             volumes: 1,
             external_metadata: false,
             place: Place::Disk,
-            network: NetworkKind::Loopback,
+            network: NetworkKind::default(),
             secret: true,
             resource_lines: Vec::new(),
             net_lines: ["timeout = \"2s\"", "ping-interval = \"2s\"", "connect-interval = \"1s\""]

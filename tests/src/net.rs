@@ -1,18 +1,24 @@
 //! The network between the two nodes: the loopback interface, or two namespaces joined by a virtual cable that can be
 //! cut in every way a real one fails.
 
-use crate::tools::words;
+use crate::tools::{is_root, words};
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Which.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NetworkKind {
     /// Both nodes in our own namespace; needs no root.
-    #[default]
     Loopback,
     /// Two namespaces and a veth pair; needs root.
     Namespaces,
+}
+
+impl Default for NetworkKind {
+    /// Two namespaces, as two machines are, for who may make them.
+    fn default() -> Self {
+        if is_root() { NetworkKind::Namespaces } else { NetworkKind::Loopback }
+    }
 }
 
 /// How the link fails.

@@ -4,13 +4,14 @@
 use super::{Bar, Effort, Figure, export, words};
 use crate::VOLUME_BYTES;
 use crate::fio::{self, Target};
-use rep_tests::{Cluster, ClusterOptions, Place};
+use rep_tests::{Cluster, ClusterOptions, NetworkKind, Place};
 
 pub fn measure(effort: Effort) -> Vec<Figure> {
     let options = ClusterOptions {
         disk_bytes: [VOLUME_BYTES; 2],
         external_metadata: true,
         place: Place::Disk,
+        network: NetworkKind::Loopback,
         exclusive: true,
         ..ClusterOptions::default()
     };

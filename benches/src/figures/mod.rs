@@ -116,6 +116,7 @@ pub fn in_memory(disk_bytes: u64) -> rep_tests::ClusterOptions {
         disk_bytes: [disk_bytes; 2],
         external_metadata: true,
         place: rep_tests::Place::Tmpfs,
+        network: rep_tests::NetworkKind::Loopback,
         exclusive: true,
         ..rep_tests::ClusterOptions::default()
     }
