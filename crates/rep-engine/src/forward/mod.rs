@@ -86,7 +86,7 @@ impl Engine {
         let Some(forwarding) = self.forwarding.take() else { return };
         for volume in &mut self.volumes {
             volume.offered_bytes = None;
-            self.out.push(Action::Export { volume: volume.number, size_bytes: None });
+            self.out.push(Action::Export { volume: volume.number, offer: None });
         }
         if self.is_serving_peer() && forwarding.begun == self.session() {
             self.send(ControlMessage::ForwardEnd { lease: forwarding.lease }, None);
