@@ -21,6 +21,12 @@ fn may_be_marked() -> bool {
     u64::from_str_radix(effective, 16).expect("bits") & (1 << CAP_SYS_RESOURCE) != 0
 }
 
+/// All that can be seen where it may not.
+fn assert_told(node: &Node) {
+    assert!(node.log().contains(TOLD), "{}", node.log());
+    not_run_here("being marked as one that writes back needs CAP_SYS_RESOURCE; that the want of it is told was seen");
+}
+
 /// Every thread of a daemon by its name, and whether it is marked.
 fn threads(node: &Node) -> Vec<(String, bool)> {
     let tasks = std::fs::read_dir(format!("/proc/{}/task", node.pid())).expect("its threads").flatten();
@@ -54,10 +60,7 @@ fn every_thread_is_marked_from_the_first_on() {
     if may_be_marked() {
         assert!(threads.iter().all(|(_, marked)| *marked), "{threads:?}");
     } else {
-        not_run_here(
-            "being marked as one that writes back needs CAP_SYS_RESOURCE; that the want of it is told was seen",
-        );
-        assert!(cluster.alpha.log().contains(TOLD), "{}", cluster.alpha.log());
+        assert_told(&cluster.alpha);
     }
 }
 
@@ -75,11 +78,7 @@ fn only_where_there_is_such_a_device_or_once_there_is() {
     cluster.alpha.wait_connection("Connecting");
     let threads = threads(&cluster.alpha);
     if !may_be_marked() {
-        not_run_here(
-            "being marked as one that writes back needs CAP_SYS_RESOURCE; that the want of it is told was seen",
-        );
-        assert!(cluster.alpha.log().contains(TOLD), "{}", cluster.alpha.log());
-        return;
+        return assert_told(&cluster.alpha);
     }
     for name in ["repd", "data-vz"] {
         assert!(threads.iter().any(|(thread, marked)| thread.starts_with(name) && *marked), "'{name}': {threads:?}");
