@@ -79,10 +79,11 @@ impl Engine {
         let superblock = &loaded.superblock;
         let size = if superblock.agreed_bytes > 0 { superblock.agreed_bytes } else { superblock.available_bytes };
         let refusal = self.blocks_refusal(index, blocks.0, superblock);
+        let offered = self.offers_devices();
         let volume = &mut self.volumes[index];
         // What clients were told once stays, also if this disk was away when the volume grew.
-        let size = if self.role == Role::Primary { size.max(volume.size_bytes) } else { size };
-        if volume.size_bytes > 0 && superblock.available_bytes < volume.size_bytes && self.role == Role::Primary {
+        let size = if offered { size.max(volume.size_bytes) } else { size };
+        if volume.size_bytes > 0 && superblock.available_bytes < volume.size_bytes && offered {
             return self.finish_command(id, Err(CommandError::Refused(Refusal::DiskTooSmall)));
         }
         if let Some(refusal) = refusal {
@@ -99,7 +100,7 @@ impl Engine {
         volume.adopting = None;
         volume.settling = None;
         volume.disk_discards = discards;
-        volume.take_blocks_of(blocks, superblock, self.role);
+        volume.take_blocks_of(blocks, superblock, offered);
         let size = whole_blocks(size, volume.block_bytes);
         volume.set_size(size);
         let mut local = LocalDisk::new(&loaded, size, attachment);

@@ -12,8 +12,8 @@
 //! offered what both disks can do. It is a part of the volume as its size is: remembered, so that a Primary without its peer
 //! goes on offering it, and never made smaller, because partition tables and file systems count in it.
 //!
-//! It becomes larger when the nodes meet and neither has clients. Those of a Primary, and those an earlier daemon left behind
-//! with their device (R35), have been told: a disk that needs more is refused, at the attach or by the handshake.
+//! It becomes larger when the nodes meet and neither has clients. Those of a Primary, those of a node that forwards what they
+//! ask, and those an earlier daemon left behind with their device (R35) have been told: a disk that needs more is refused, at the attach or by the handshake.
 //!
 //! Discards go the same way: they are offered where both disks give the space back and read as zeroes there, since elsewhere
 //! one is a write of zeroes, as long as what is discarded. Both answers are right, so it decides what is offered next, and no
@@ -39,12 +39,17 @@ pub(crate) fn whole_blocks(bytes: u64, block_bytes: u32) -> u64 {
 }
 
 impl Engine {
+    /// Whether clients have been told of this node's devices: it is Primary, or forwards what they ask to who is.
+    pub(crate) fn offers_devices(&self) -> bool {
+        self.role == Role::Primary || self.forwarding.is_some() && !planted!("forwarder-s-blocks-grow")
+    }
+
     /// Why a disk with blocks of so many bytes can't be used: those who have the device were told of smaller ones, or the
     /// volume isn't whole blocks of it.
     pub(crate) fn blocks_refusal(&self, index: usize, disk_bytes: u32, superblock: &Superblock) -> Option<Refusal> {
         let volume = &self.volumes[index];
-        let serves_there = self.is_connected() && self.peer_role == Some(Role::Primary);
-        let told = self.role == Role::Primary || serves_there;
+        let serves_there = self.is_connected() && self.peer_role == Some(Role::Primary) || self.peer_forwards();
+        let told = self.offers_devices() || serves_there;
         let needed = if told { disk_bytes } else { volume.block_bytes.max(disk_bytes) };
         let fits = (!told || disk_bytes <= volume.block_bytes)
             && superblock.agreed_bytes.is_multiple_of(u64::from(needed.max(1)));
@@ -74,9 +79,10 @@ impl Engine {
     pub(crate) fn agree_on_blocks(&mut self, index: usize, peer: &VolumeView) {
         // A peer that can't be told of clients left behind hasn't refused for them: their device will be.
         let told = self.link.as_ref().is_some_and(|link| link.features & features::DISK_LIMITS != 0);
+        let offers = self.offers_devices();
         let volume = &mut self.volumes[index];
         volume.note_discards(peer);
-        let serving = self.role == Role::Primary || told && volume.left_block_bytes.is_some();
+        let serving = offers || told && volume.left_block_bytes.is_some();
         let from_bytes = volume.block_bytes;
         if peer.disk != DiskState::Diskless && !serving && !planted!("blocks-not-agreed") {
             volume.block_bytes = volume.block_bytes.max(peer.blocks().0);
@@ -101,18 +107,18 @@ impl Volume {
     }
 
     /// A disk with blocks of so many bytes is here, and perhaps a device that was left behind.
-    pub fn take_blocks_of(&mut self, (disk_bytes, left): (u32, Option<u32>), superblock: &Superblock, role: Role) {
+    pub fn take_blocks_of(&mut self, (disk_bytes, left): (u32, Option<u32>), superblock: &Superblock, offered: bool) {
         self.disk_block_bytes = disk_bytes;
-        self.left_block_bytes = left.filter(|_| role != Role::Primary);
-        if role != Role::Primary {
+        self.left_block_bytes = left.filter(|_| !offered);
+        if !offered {
             self.block_bytes =
                 self.block_bytes.max(disk_bytes).max(superblock.agreed_block_bytes).max(left.unwrap_or(0));
         }
     }
 
-    /// As the peer is told.
-    pub fn told_block_bytes(&self, role: Role, features: u64) -> u32 {
-        let known = role == Role::Primary || self.left_block_bytes.is_some();
+    /// As the peer is told; `offered`: this node has clients.
+    pub fn told_block_bytes(&self, offered: bool, features: u64) -> u32 {
+        let known = offered || self.left_block_bytes.is_some();
         let tells = features & features::DISK_LIMITS != 0;
         let flag = |set: bool, flag: u32| if set && tells { flag } else { 0 };
         let discards = self.local.is_some() && self.disk_discards;

@@ -154,6 +154,7 @@ impl Engine {
 
     fn view(&self) -> NodeView {
         let features = self.link.as_ref().map_or(0, |link| link.features);
+        let offered = self.offers_devices();
         let volumes = self.volumes.iter().map(|volume| {
             let superblock = volume.local.as_ref().map(|local| local.superblock());
             let apart = superblock.filter(|superblock| !superblock.generations.bitmap.is_none());
@@ -162,7 +163,7 @@ impl Engine {
                 volume: volume.number,
                 available_bytes: superblock.map_or(0, |superblock| superblock.available_bytes),
                 agreed_bytes: superblock.map_or(0, |superblock| superblock.agreed_bytes),
-                logical_block_bytes: volume.told_block_bytes(self.role, features),
+                logical_block_bytes: volume.told_block_bytes(offered, features),
                 disk: volume.disk,
                 generations: superblock.map_or(seen_by_clients(self.role, volume), |superblock| superblock.generations),
                 crashed_primary: superblock.is_some_and(|superblock| superblock.primary == PrimaryMark::Crashed),

@@ -60,6 +60,7 @@ bugs! {
     "forwarded-twice": "what a Primary that has forgotten may have done is done again",
     "forwarded-flush-not-done": "a forwarded FLUSH is answered when it comes",
     "forwarded-again": "what became of a forwarded request isn't remembered: one that comes again is done again",
+    "forwarder-s-blocks-grow": "the clients of a node that forwards don't count as such when blocks may become larger",
     "forwarded-answered-early": "a forwarded write is answered when it comes, before either disk has it",
     "handed-over-undrained": "the role is given with requests of its own clients under way",
     "told-once-for-both": "that writes are lost is told one client, of this node or of the peer that forwards",

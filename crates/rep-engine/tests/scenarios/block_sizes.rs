@@ -188,6 +188,26 @@ fn a_device_that_was_left_behind_can_be_taken_over() {
     assert_eq!((pair.snapshot(0).role, offered(&pair, 0)), (Role::Primary, Some(512)));
 }
 
+/// The device of a node that handed its role over is open: those who have it know of its blocks.
+#[test]
+fn a_node_that_forwards_has_clients_who_know_of_its_blocks() {
+    let mut pair = with_blocks([512, 512]);
+    promote(&mut pair, 0);
+    let handover = pair.command(0, Command::Handover);
+    pair.run();
+    assert_eq!(pair.outcome(0, handover), Some(Ok(CommandOutcome::Done)));
+    pair.set_blocks(1, 4096);
+    pair.reinstall(1);
+    pair.connect();
+    assert_eq!(verdict(&pair, 0), Some(SyncVerdict::Refuse(SyncRefusal::PeerBlocksTooLarge)));
+    assert_eq!(remembered(&mut pair)[0], 512);
+    let write = pair.write_range(0, ByteRange::new(1024, 512));
+    let promote = pair.command(0, Command::Promote { force: true });
+    pair.run();
+    assert_eq!(pair.outcome(0, promote), Some(Ok(CommandOutcome::Done)));
+    assert_eq!((pair.answer(0, write), offered(&pair, 0)), (Some(Ok(())), Some(512)), "its clients go on");
+}
+
 /// The last half block of the smaller disk is none of the volume.
 #[test]
 fn a_volume_is_whole_blocks() {
