@@ -20,14 +20,27 @@ impl LoopDisk {
         let blocks = block_bytes.to_string();
         let options = ["--direct-io=on", "-b", &blocks, "-f", "--show"].map(OsStr::new);
         let arguments = options.into_iter().chain([file.as_os_str()]);
-        LoopDisk { device: run("losetup", arguments, PATIENCE).ok().trim().into() }
+        let disk = LoopDisk { device: run("losetup", arguments, PATIENCE).ok().trim().into() };
+        // The kernel keeps the setting when the device is let go of: of one that was another's before it is his.
+        let all = std::fs::read_to_string(disk.setting("discard_max_hw_bytes")).expect("a setting of the kernel's");
+        disk.limit_discards(all.trim());
+        disk
+    }
+
+    fn setting(&self, name: &str) -> PathBuf {
+        let device = self.device.file_name().expect("a device's name").to_string_lossy();
+        format!("/sys/block/{device}/queue/{name}").into()
+    }
+
+    #[track_caller]
+    fn limit_discards(&self, bytes: &str) {
+        std::fs::write(self.setting("discard_max_bytes"), bytes).expect("a setting of the kernel's");
     }
 
     /// From now on it can't give space back.
     #[track_caller]
     pub fn refuse_discards(&self) {
-        let name = self.device.file_name().expect("a device's name").to_string_lossy();
-        std::fs::write(format!("/sys/block/{name}/queue/discard_max_bytes"), "0").expect("a setting of the kernel's");
+        self.limit_discards("0");
     }
 
     /// Its path.
