@@ -43,7 +43,7 @@ fn with_another_secret() {
 
 #[test]
 fn with_another_resource() {
-    let mut cluster = Cluster::in_sync(&ClusterOptions::default());
+    let mut cluster = Cluster::in_sync(&within_reach());
     cluster.expect_log("resource");
     cluster.expect_log("stays down");
     cluster.beta.stop();

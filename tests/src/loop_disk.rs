@@ -2,10 +2,23 @@
 
 use crate::tools::run;
 use std::ffi::OsStr;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+mod ioctl {
+    /// Of `linux/loop.h`.
+    const LOOP_CTL_REMOVE: i32 = 0x4C81;
+    nix::ioctl_write_int_bad!(
+        /// Removes the device of that number, if nobody has it open.
+        loop_ctl_remove,
+        LOOP_CTL_REMOVE
+    );
+}
+
 const PATIENCE: Duration = Duration::from_secs(60);
+const TRIES: u32 = 50;
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// The device. Dropped, it goes; the file stays.
 #[derive(Debug)]
@@ -20,14 +33,48 @@ impl LoopDisk {
         let blocks = block_bytes.to_string();
         let options = ["--direct-io=on", "-b", &blocks, "-f", "--show"].map(OsStr::new);
         let arguments = options.into_iter().chain([file.as_os_str()]);
-        LoopDisk { device: run("losetup", arguments, PATIENCE).ok().trim().into() }
+        for _ in 0..TRIES {
+            let disk = LoopDisk { device: run("losetup", arguments.clone(), PATIENCE).ok().trim().into() };
+            // The kernel remembers that a device was to take no discards, whoever has it next, and takes nothing else.
+            if disk.setting("discard_max_bytes") == disk.setting("discard_max_hw_bytes") {
+                return disk;
+            }
+            disk.forget();
+        }
+        panic!("{TRIES} times a loop device that takes no discards");
+    }
+
+    /// Has the kernel make the device anew when it is needed next.
+    #[track_caller]
+    fn forget(self) {
+        let number = self.name().strip_prefix("loop").and_then(|number| number.parse().ok()).expect("a number");
+        drop(self);
+        let control = std::fs::File::open("/dev/loop-control").expect("the driver of loop devices");
+        // SAFETY: it takes a number, and reads and writes nothing of ours.
+        if let Err(error) = unsafe { ioctl::loop_ctl_remove(control.as_raw_fd(), number) } {
+            // Who has it open lets go of it soon, or somebody else has it now.
+            eprintln!("loop device {number} isn't removed: {error}");
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    fn name(&self) -> &str {
+        self.device.file_name().and_then(OsStr::to_str).expect("a device's name")
+    }
+
+    fn setting_file(&self, name: &str) -> String {
+        format!("/sys/block/{}/queue/{name}", self.name())
+    }
+
+    #[track_caller]
+    fn setting(&self, name: &str) -> String {
+        std::fs::read_to_string(self.setting_file(name)).expect("a setting of the kernel's")
     }
 
     /// From now on it can't give space back.
     #[track_caller]
     pub fn refuse_discards(&self) {
-        let name = self.device.file_name().expect("a device's name").to_string_lossy();
-        std::fs::write(format!("/sys/block/{name}/queue/discard_max_bytes"), "0").expect("a setting of the kernel's");
+        std::fs::write(self.setting_file("discard_max_bytes"), "0").expect("a setting of the kernel's");
     }
 
     /// Its path.

@@ -174,10 +174,12 @@ impl Node {
         let mut command = match &self.namespace {
             None => Command::new(program),
             Some(namespace) => {
-                let mut command = Command::new("ip");
-                command.args(["netns", "exec", namespace]);
+                // Not `ip netns exec`: that gives the program mounts of its own, in which a file system lives on that was
+                // unmounted here, and one that is mounted here later isn't there.
+                let mut command = Command::new("nsenter");
+                command.arg(format!("--net=/run/netns/{namespace}"));
                 if self.options.own_boot {
-                    // `ip` gives the program mounts of its own, so that this one is seen by nobody else.
+                    command.args(["unshare", "--mount", "--propagation", "slave"]);
                     let script = "mount --bind \"$0\" /proc/sys/kernel/random/boot_id && exec \"$@\"";
                     command.args(["sh", "-c", script]).arg(self.boot_id());
                 }
