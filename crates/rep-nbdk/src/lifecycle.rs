@@ -2,8 +2,8 @@
 //! requests.
 //!
 //! ```text
-//!  (nothing) ──── connect, settings ────┐
-//!                                       ├─► live ── disconnect, (the node goes) ─► (nothing)
+//!  (nothing) ──── connect ──────────────┐
+//!                                       ├─► live, settings ── disconnect, (the node goes) ─► (nothing)
 //!  left behind ── reconnect, (taken?) ──┘
 //! ```
 
@@ -55,10 +55,9 @@ pub struct Attached {
     pub origin: Origin,
     /// Its size: less than what was asked for, if it was left behind before the volume grew.
     pub size_bytes: u64,
-    /// The server's end of its connection, at the point where transmission begins; replies are simple ones.
+    /// The server's end of its connection, at the point where transmission begins; replies are simple ones. Whoever sees a
+    /// device come reads it at once (udev does), so it is to be served before anything else is done about the device.
     pub socket: OwnedFd,
-    /// Why requests in flight come back only after half a minute when this process dies, if so.
-    pub slow_resend: Option<io::Error>,
 }
 
 /// The device that is bound for a backend, served or left behind.
@@ -99,9 +98,6 @@ fn add(driver: &mut Driver, sysfs: &Sysfs, options: &DeviceOptions) -> Result<At
     let (own, kernels) = pair()?;
     let index = connect_free(driver, sysfs, options, &kernels)?;
     drop(kernels);
-    // A shorter limit than ours is as good, and a longer request is merely cut.
-    let _ = sysfs.limit_io(index, IO_BYTES_MAX);
-    let slow_resend = sysfs.set_look(index, RESEND_LOOK).err();
     let node = PathBuf::from(format!("/dev/nbd{index}"));
     if !within(NODE_PATIENCE, || node.exists()) {
         // What can't be used isn't left lying about; the error that matters is the first.
@@ -109,7 +105,16 @@ fn add(driver: &mut Driver, sysfs: &Sysfs, options: &DeviceOptions) -> Result<At
         return Err(NbdkError::NoNode(index));
     }
     let size_bytes = options.size_bytes;
-    Ok(Attached { index, origin: Origin::Added, size_bytes, socket: own, slow_resend })
+    Ok(Attached { index, origin: Origin::Added, size_bytes, socket: own })
+}
+
+/// Settings of a device that is served: the kernel takes each once all requests under way have been answered. Returns why those
+/// in flight come back only after half a minute when this process dies, if so.
+pub fn settle(index: u32) -> Option<io::Error> {
+    let sysfs = Sysfs::new();
+    // A shorter limit than ours is as good, and a longer request is merely cut.
+    let _ = sysfs.limit_io(index, IO_BYTES_MAX);
+    sysfs.set_look(index, RESEND_LOOK).err()
 }
 
 /// Connects a device that wasn't there before.
@@ -150,7 +155,7 @@ fn take_over(driver: &mut Driver, sysfs: &Sysfs, index: u32, options: &DeviceOpt
         drop(kernels);
         if !hung_up(&own)? {
             let (origin, size_bytes) = (Origin::TakenOver, device_bytes);
-            return Ok(Attached { index, origin, size_bytes, socket: own, slow_resend: None });
+            return Ok(Attached { index, origin, size_bytes, socket: own });
         }
         // Its server is on its way out, or still there.
         if Instant::now() >= deadline {

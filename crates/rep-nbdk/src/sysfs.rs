@@ -65,9 +65,13 @@ impl Sysfs {
         self.read(index, "queue/logical_block_size").and_then(|text| text.parse().ok()).unwrap_or(SECTOR_SIZE as u32)
     }
 
-    /// How often the kernel looks after each request in flight.
+    /// How often the kernel looks after each request in flight. Nothing is written where it does so already: the kernel would
+    /// hold all requests for it.
     pub fn set_look(&self, index: u32, pause: Duration) -> io::Result<()> {
-        write(&self.file(index, "queue/io_timeout"), pause.as_millis())
+        let now = self.read(index, "queue/io_timeout").and_then(|text| text.parse::<u128>().ok());
+        // The kernel counts in ticks of up to ten milliseconds.
+        let is_set = now.is_some_and(|now| now.abs_diff(pause.as_millis()) < 10);
+        if is_set { Ok(()) } else { write(&self.file(index, "queue/io_timeout"), pause.as_millis()) }
     }
 
     /// The longest read or write, if it is longer now.
@@ -135,6 +139,8 @@ mod tests {
         sysfs.limit_io(3, 64 << 10).expect("set");
         assert!(read("queue/max_sectors_kb").starts_with("64\n"));
         sysfs.set_look(3, Duration::from_secs(3)).expect("set");
+        assert!(read("queue/io_timeout").starts_with("3000"));
+        sysfs.set_look(3, Duration::from_millis(3004)).expect("nothing to do");
         assert!(read("queue/io_timeout").starts_with("3000"));
         sysfs.set_look(4, Duration::from_secs(3)).expect_err("there is none");
     }

@@ -86,6 +86,11 @@ pub fn scenarios(extent: Extent) -> Result<(), Failure> {
         running.map(|guest| guest.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     });
     ended.into_iter().collect::<Result<(), _>>()?;
+    if extent == Extent::All {
+        for device in DEVICES {
+            told("unit", installed_guest(&lab, device, extent))?;
+        }
+    }
     told("two", with_companions(Tool::new(lab.join("two-guests")).env("LIMIT", extent.seconds().1)))
 }
 
@@ -111,6 +116,13 @@ fn device_guest(lab: &Path, device: &str, extent: Extent) -> Tool {
     let guest = guest.args(["-e", &format!("DEVICE={device}")]);
     let guest = if extent == Extent::Short { guest.args(["-e", "SHORT=yes"]) } else { guest };
     with_companions(guest.arg(lab.join("device.sh")).args(PARTS.map(|part| lab.join(part))))
+}
+
+/// A guest whose process 1 is systemd, with our units and udev's rule.
+fn installed_guest(lab: &Path, device: &str, extent: Extent) -> Tool {
+    let guest = Tool::new(lab.join("guest-run")).args(["-s", "-t", extent.seconds().1, "-d", "128M", "-d", "128M"]);
+    let guest = guest.args(["-e", &format!("DEVICE={device}")]);
+    with_companions(guest.arg(lab.join("systemd.sh")).arg(workspace_root().join("tools/packaging")))
 }
 
 /// Ours and the in-kernel DRBD in one guest, in turns; the table is left in `out`.

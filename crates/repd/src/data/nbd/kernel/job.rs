@@ -9,6 +9,8 @@ use std::time::Duration;
 pub(super) enum Job {
     /// After a pause.
     Attach(DeviceOptions, Duration),
+    /// What is served by now has its settings made.
+    Settle(u32),
     /// To so many bytes.
     Grow(u32, Backend, u64),
     Detach(u32, Backend),
@@ -17,6 +19,8 @@ pub(super) enum Job {
 /// What it came to.
 pub(super) enum Outcome {
     Attached(Result<Attached, NbdkError>),
+    /// And why requests come back late when this daemon dies, if so.
+    Settled(Option<io::Error>),
     Grown(Result<u64, NbdkError>),
     Detached(Result<(), NbdkError>),
 }
@@ -31,6 +35,7 @@ impl worker::Job for Job {
                 std::thread::sleep(pause);
                 Outcome::Attached(rep_nbdk::attach(&options))
             }
+            Job::Settle(index) => Outcome::Settled(rep_nbdk::settle(index)),
             Job::Grow(index, backend, size_bytes) => {
                 Outcome::Grown(rep_nbdk::grow(index, &backend, size_bytes).map(|()| size_bytes))
             }
@@ -41,6 +46,7 @@ impl worker::Job for Job {
     fn failed(&self) -> fn(io::Error) -> Outcome {
         match self {
             Job::Attach(..) => |error| Outcome::Attached(Err(no_thread(error))),
+            Job::Settle(_) => |error| Outcome::Settled(Some(error)),
             Job::Grow(..) => |error| Outcome::Grown(Err(no_thread(error))),
             Job::Detach(..) => |error| Outcome::Detached(Err(no_thread(error))),
         }

@@ -10,7 +10,8 @@
 //!    └──────────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //! Attaching and Detaching are a [`job`]'s: some of the driver's commands wait for answers of this very thread. So the
-//! kernel's connection is served until the kernel ends it, also while Detaching.
+//! kernel's connection is served until the kernel ends it, also while Detaching. The settings of a live device are a job's,
+//! too: the kernel takes them when nothing is under way, and udev has read the device before. Its name is given after them.
 //!
 //! A device of this volume that was left behind is taken over, not made: whoever has it open never noticed (R35).
 
@@ -41,6 +42,14 @@ enum State {
     Detaching(u32),
 }
 
+/// How far a live device's settings are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Settings {
+    Due,
+    UnderWay,
+    Made,
+}
+
 /// A volume's device.
 struct Volume {
     number: VolumeNumber,
@@ -48,6 +57,7 @@ struct Volume {
     link: PathBuf,
     offered: Option<Export>,
     state: State,
+    settings: Settings,
     /// The size the driver was told last, in bytes.
     size_bytes: u64,
     /// The driver is having the device grow.
@@ -86,6 +96,7 @@ impl KernelDevices {
             link: link::path(resource, number),
             offered: None,
             state: State::Absent,
+            settings: Settings::Due,
             size_bytes: 0,
             growing: false,
             problem: None,
@@ -150,7 +161,8 @@ impl KernelDevices {
             State::Live(index) => Some(format!("/dev/{}", node(index))),
             _ => None,
         };
-        let usable = device.is_some() && volume.offered.is_some() && !volume.growing && volume.problem.is_none();
+        let stands = device.is_some() && volume.settings == Settings::Made;
+        let usable = stands && volume.offered.is_some() && !volume.growing && volume.problem.is_none();
         let driver = device.is_some().then(|| DriverReport {
             name: "nbd",
             features: Vec::new(),
@@ -210,6 +222,10 @@ impl Volume {
                 self.state = State::Detaching(index);
                 Some(Job::Detach(index, self.backend.clone()))
             }
+            (State::Live(index), Some(_)) if self.settings == Settings::Due => {
+                self.settings = Settings::UnderWay;
+                Some(Job::Settle(index))
+            }
             // One at a time, so that the last one counts.
             (State::Live(index), Some(export)) if !self.growing && self.size_bytes < export.size_bytes() => {
                 self.growing = true;
@@ -240,6 +256,7 @@ impl Volume {
         match outcome {
             Outcome::Attached(Ok(attached)) => return Some(self.attached(attached)),
             Outcome::Attached(Err(error)) => self.not_attached(error.to_string()),
+            Outcome::Settled(slow_resend) => self.settled(slow_resend),
             Outcome::Grown(result) => {
                 self.growing = false;
                 self.size_problem = device_grown(self.number, result);
@@ -251,10 +268,19 @@ impl Volume {
 
     /// The device stands; returns its connection.
     fn attached(&mut self, attached: Attached) -> OwnedFd {
-        let Attached { index, origin, size_bytes, socket, slow_resend } = attached;
+        let Attached { index, origin, size_bytes, socket } = attached;
         self.size_bytes = size_bytes;
         let how = if origin == Origin::TakenOver { "taken over" } else { "made" };
         info!(volume = %self.number, "device: /dev/{} {how}", node(index));
+        (self.state, self.settings) = (State::Live(index), Settings::Due);
+        socket
+    }
+
+    /// All is set, as far as the kernel takes it; `slow_resend`: why one setting isn't made. Now the device has its name.
+    fn settled(&mut self, slow_resend: Option<std::io::Error>) {
+        // One that goes again has no name, and one whose connection was lost is settled anew.
+        let (State::Live(index), Settings::UnderWay) = (self.state, self.settings) else { return };
+        self.settings = Settings::Made;
         if let Some(error) = slow_resend {
             let setting = format!("/sys/block/{}/queue/io_timeout can't be set: {error}", node(index));
             info!(volume = %self.number, "requests in flight would wait half a minute if this daemon died: {setting}");
@@ -263,8 +289,6 @@ impl Volume {
             warn!(volume = %self.number, "{}: {error}", self.link.display());
         }
         link::announce(&node(index));
-        self.state = State::Live(index);
-        socket
     }
 
     fn not_attached(&mut self, error: String) {
@@ -317,6 +341,7 @@ mod tests {
             link: folder.join("vz/0"),
             offered: None,
             state: State::Absent,
+            settings: Settings::Due,
             size_bytes: 0,
             growing: false,
             problem: None,
@@ -331,7 +356,7 @@ mod tests {
     fn attached() -> Outcome {
         let socket = std::fs::File::open("/dev/null").expect("a descriptor").into();
         let (origin, size_bytes) = (Origin::Added, 1 << 20);
-        Outcome::Attached(Ok(Attached { index: 16, origin, size_bytes, socket, slow_resend: None }))
+        Outcome::Attached(Ok(Attached { index: 16, origin, size_bytes, socket }))
     }
 
     #[test]
@@ -344,8 +369,10 @@ mod tests {
         assert_eq!((options.size_bytes, options.block_bytes), (1 << 20, 512));
         assert_eq!(options.flags & 0b1, 1);
         assert!(volume.proceed().is_none(), "one worker at a time");
-        assert!(volume.take(attached()).is_some() && volume.link.is_symlink());
-        assert!(volume.proceed().is_none());
+        assert!(volume.take(attached()).is_some() && !volume.link.is_symlink(), "served before anything else");
+        assert!(matches!(volume.proceed(), Some(Job::Settle(16))));
+        assert!(volume.proceed().is_none() && volume.take(Outcome::Settled(None)).is_none());
+        assert!(volume.link.is_symlink() && volume.proceed().is_none());
         volume.offered = None;
         assert!(matches!(volume.proceed(), Some(Job::Detach(16, _))) && !volume.link.is_symlink());
         // Offered again before it has gone: it is made anew once it has.
@@ -370,13 +397,32 @@ mod tests {
     fn a_connection_that_breaks_is_replaced_and_one_that_was_ended_is_not() {
         let folder = tempfile::tempdir().expect("a folder");
         let mut volume = Volume { offered: Some(export()), ..volume(folder.path()) };
+        let stands = |volume: &mut Volume| {
+            volume.take(attached());
+            assert!(matches!(volume.proceed(), Some(Job::Settle(16))));
+            volume.take(Outcome::Settled(None));
+        };
         volume.proceed();
-        volume.take(attached());
+        stands(&mut volume);
         assert!(matches!(volume.lost(false), Some(Job::Attach(_, REATTACH_PAUSE))));
         assert!(volume.link.is_symlink(), "whoever has it open keeps its name");
-        volume.take(attached());
+        stands(&mut volume);
         assert!(volume.lost(true).is_none() && volume.state == State::Absent && !volume.link.is_symlink());
         assert!(volume.proceed().is_none() && volume.problem.is_some(), "until it is offered anew");
+    }
+
+    #[test]
+    fn a_connection_lost_while_settings_are_made_has_them_made_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut volume = Volume { offered: Some(export()), ..volume(folder.path()) };
+        volume.proceed();
+        volume.take(attached());
+        assert!(matches!(volume.proceed(), Some(Job::Settle(16))));
+        assert!(matches!(volume.lost(false), Some(Job::Attach(..))));
+        volume.take(Outcome::Settled(None));
+        assert!(!volume.link.is_symlink(), "it isn't served");
+        volume.take(attached());
+        assert!(matches!(volume.proceed(), Some(Job::Settle(16))));
     }
 
     #[test]
