@@ -724,7 +724,7 @@ impl Pair {
             }
             Work::ReadNew => {
                 let payload = Some(self.nodes[node].next_payload());
-                Event::DiskDone { io, result: result.map(|()| DiskSuccess { payload, all_zero: false }) }
+                Event::DiskDone { io, result: result.map(|()| DiskSuccess { payload, zeroes: self.nodes[node].zeroes }) }
             }
             Work::Data => Event::DiskDone { io, result: result.map(|()| DiskSuccess::default()) },
         };
