@@ -57,10 +57,6 @@ impl Engine {
         zeroes: ZeroBlocks,
         payload: Option<PayloadId>,
     ) {
-        if !self.peer_takes_runs() {
-            self.release(payload);
-            return self.drop_link(LinkCause::Protocol);
-        }
         let Some((key, op)) = self.awaited(id) else { return self.release(payload) };
         let Some(payload) = payload.filter(|_| length == op.range.length) else {
             self.release(payload);
