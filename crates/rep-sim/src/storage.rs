@@ -41,7 +41,8 @@ impl World {
         self.op_numbers += 1;
         let op = self.op_numbers;
         let digests = matches!(kind, OpKind::Read { digests: true, .. });
-        let slowness = if digests { crate::comparing::slowness_of(self.swarm.seed) } else { 1 };
+        let runs = self.run_out(node, volume, brought);
+        let slowness = if digests { crate::comparing::slowness_of(self.swarm.seed) } else { runs };
         let latency = self.disk_latency(node, volume);
         // What hangs doesn't hang longer for it.
         let latency = latency + latency.min(20 * MS) * (slowness - 1);
@@ -50,7 +51,6 @@ impl World {
             self.nodes[node].volumes[volume].data.flush();
         }
         self.nodes[node].ops.insert(op, DiskOp { io, volume, kind, done: None, brought });
-        self.run_out(node, brought);
         self.after(latency, Due::DiskEffect { node, op });
     }
 

@@ -3,7 +3,10 @@
 
 use crate::counters::Sometimes;
 use crate::failure::Kind;
-use crate::world::World;
+use crate::plan::{DiskFault, LinkFault, Step};
+use crate::rng::Rng;
+use crate::swarm::{MS, SECOND, Swarm};
+use crate::world::{Due, World};
 use rep_engine::Event;
 use rep_types::{BLOCK_SIZE, SECTOR_SIZE, ZeroBlocks};
 use rep_wire::{Message, features};
@@ -36,15 +39,45 @@ impl Brought {
 #[derive(Clone, Copy, Default, Debug)]
 struct Landing {
     node: usize,
+    volume: usize,
     landed: u32,
     out: u32,
 }
 
 /// The ranges whose disk operations are under way.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Landings {
     next: u64,
     ranges: BTreeMap<u64, Landing>,
+    rng: Rng,
+    /// Per mille of them between whose disk operations something comes.
+    disturbed: u32,
+}
+
+impl Landings {
+    /// None. What a seed has of disturbances is drawn from a stream of its own.
+    pub fn new(seed: u64) -> Self {
+        let mut rng = Rng::new(seed).fork(52);
+        let disturbed = rng.pick(&[0, 0, 100, 400]);
+        Landings { next: 0, ranges: BTreeMap::new(), rng, disturbed }
+    }
+}
+
+/// How many times as long as others those disk operations take that are one of several for a range, in a seed's run: where
+/// it is long, much comes between them.
+fn slowness_of(seed: u64) -> u64 {
+    Rng::new(seed).fork(53).pick(&[1, 5, 30])
+}
+
+/// What comes between; only what the seed has anyway.
+fn disturbance(rng: &mut Rng, swarm: &Swarm, node: usize, volume: usize) -> Step {
+    let down_ns = rng.span(10 * MS, 10 * SECOND);
+    match rng.below(4) {
+        0 if swarm.weights.power > 0 => Step::PowerLoss { node, down_ns },
+        1 if swarm.weights.crash > 0 => Step::Crash { node, down_ns },
+        2 if swarm.weights.disk_fault > 0 => Step::Disk { node, volume, fault: DiskFault::WriteOnce },
+        _ => Step::Link { fault: LinkFault::Reset, for_ns: rng.span(20 * MS, SECOND) },
+    }
 }
 
 /// The blocks that are zeroes.
@@ -99,12 +132,14 @@ impl World {
         }
     }
 
-    /// A disk operation has been given out.
-    pub(crate) fn run_out(&mut self, node: usize, brought: Brought) {
-        let Brought::InRuns(name) = brought else { return };
+    /// A disk operation has been given out; how many times as long as another it takes.
+    pub(crate) fn run_out(&mut self, node: usize, volume: usize, brought: Brought) -> u64 {
+        let Brought::InRuns(name) = brought else { return 1 };
         let landing = self.landings.ranges.entry(name).or_default();
-        landing.node = node;
+        (landing.node, landing.volume) = (node, volume);
         landing.out += 1;
+        // Not the first: one lands, and the others are still under way.
+        if landing.out == 1 { 1 } else { slowness_of(self.swarm.seed) }
     }
 
     /// It has been reported.
@@ -113,11 +148,23 @@ impl World {
         let Some(landing) = self.landings.ranges.get_mut(&name) else { return };
         landing.out -= 1;
         landing.landed += u32::from(well);
-        if landing.out == 0 {
-            let Landing { landed, .. } = self.landings.ranges.remove(&name).unwrap_or_default();
+        let Landing { node, volume, landed, out } = *landing;
+        if out == 0 {
+            self.landings.ranges.remove(&name);
             if landed > 1 {
                 self.seen(Sometimes::RunsLanded);
             }
+        } else if landed == 1 {
+            self.disturb(node, volume);
+        }
+    }
+
+    fn disturb(&mut self, node: usize, volume: usize) {
+        let Landings { rng, disturbed, .. } = &mut self.landings;
+        if rng.chance(*disturbed) {
+            let step = disturbance(rng, &self.swarm, node, volume);
+            let span = rng.below(MS);
+            self.after(span, Due::Scene(step));
         }
     }
 

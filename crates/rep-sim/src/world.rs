@@ -186,7 +186,7 @@ impl World {
             truth: Truth::new(swarm.volumes),
             clients: Clients::new(swarm.volumes),
             victims: [vec![None; swarm.volumes], vec![None; swarm.volumes]],
-            landings: crate::thin::Landings::default(),
+            landings: crate::thin::Landings::new(swarm.seed),
             verifies: crate::verify::Verifies::new(swarm.volumes),
             rollback: crate::rollback::Rollback::default(),
             apart: crate::apart::Apart::default(),
