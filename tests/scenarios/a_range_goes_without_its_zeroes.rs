@@ -72,7 +72,9 @@ fn holes_of_64_kib_stay_holes() {
     assert!(thin < DISK / 2 + SLACK, "{thin} bytes are allocated on the source");
     let sent = fill_another_disk(&mut cluster);
     let filled = allocated(&cluster.beta);
-    eprintln!("of 64 MiB half was written: {sent} bytes were sent, {thin} are allocated on the source, {filled} on the target");
+    eprintln!(
+        "of 64 MiB half was written: {sent} bytes were sent, {thin} are allocated on the source, {filled} on the target"
+    );
     assert_eq!(sent, DISK / 2);
     assert!(filled.abs_diff(thin) < SLACK, "{filled} bytes are allocated on the target, {thin} on the source");
 }
@@ -93,10 +95,8 @@ fn holes_of_8_kib_are_data() {
 /// The target dies, over and over, while such ranges come in.
 #[test]
 fn and_the_target_dies_of_it() {
-    let mut cluster = Cluster::with_primary(&ClusterOptions {
-        resync_lines: vec!["max-rate = \"8M\"".to_owned()],
-        ..options()
-    });
+    let mut cluster =
+        Cluster::with_primary(&ClusterOptions { resync_lines: vec!["max-rate = \"8M\"".to_owned()], ..options() });
     cluster.alpha.write(0, &rep_tests::random::bytes(11, DISK as usize));
     cluster.alpha.ok("disconnect");
     // Holes where the target has data.

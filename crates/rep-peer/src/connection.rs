@@ -11,7 +11,9 @@ use crate::problem::LinkProblem;
 use nix::sys::socket::{Shutdown, shutdown};
 use rep_ring::{Completion, Entry, Incoming, Outgoing, Pool, Received, SlotId, Zone};
 use rep_types::SessionId;
-use rep_wire::{Agreed, FrameReader, FrameWriter, Message, Opening, Parsed, PayloadExpected, Progress, payload_crc_of_parts};
+use rep_wire::{
+    Agreed, FrameReader, FrameWriter, Message, Opening, Parsed, PayloadExpected, Progress, payload_crc_of_parts,
+};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Instant;
 
@@ -143,9 +145,9 @@ impl Connection {
         let length = message.buffer_length() as usize;
         assert_eq!(length, payload.map_or(0, |slot| pool.length(slot)), "the payload is as long as its message says");
         let parts = || message.payload_parts().map(|part| part.offset as usize..part.end() as usize);
-        // SAFETY: the payload of a message is complete: received, or read, before it came here; a disk write that uses
-        // it at the same time only reads it.
         let crc = payload.map_or(0, |slot| {
+            // SAFETY: the payload of a message is complete: received, or read, before it came here; a disk write that
+            // uses it at the same time only reads it.
             let bytes = unsafe { pool.bytes(slot) };
             payload_crc_of_parts(parts().map(|part| &bytes[part]))
         });

@@ -62,7 +62,9 @@ pub(crate) fn check(message: &Message) -> Result<(), BodyError> {
             check_payload(*length, *result)
         }
         Message::ResyncData { length, .. } => check_payload(*length, Ok(())),
-        Message::ResyncRuns { length, zeroes, .. } => check_payload(*length, Ok(())).and_then(|()| check_runs(*length, zeroes)),
+        Message::ResyncRuns { length, zeroes, .. } => {
+            check_payload(*length, Ok(())).and_then(|()| check_runs(*length, zeroes))
+        }
         Message::Control(control) => check_control(control),
         _ => Ok(()),
     }

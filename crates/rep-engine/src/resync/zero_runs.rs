@@ -50,13 +50,7 @@ impl Engine {
     }
 
     /// Target: a range has come without its zeroes.
-    pub(crate) fn resync_runs(
-        &mut self,
-        id: TransferId,
-        length: u32,
-        zeroes: ZeroBlocks,
-        payload: Option<PayloadId>,
-    ) {
+    pub(crate) fn resync_runs(&mut self, id: TransferId, length: u32, zeroes: ZeroBlocks, payload: Option<PayloadId>) {
         let Some((key, op)) = self.awaited(id) else { return self.release(payload) };
         let Some(payload) = payload.filter(|_| length == op.range.length) else {
             self.release(payload);

@@ -751,7 +751,10 @@ impl Pair {
             }
             Work::ReadNew => {
                 let payload = Some(self.nodes[node].next_payload());
-                Event::DiskDone { io, result: result.map(|()| DiskSuccess { payload, zeroes: self.nodes[node].zeroes }) }
+                Event::DiskDone {
+                    io,
+                    result: result.map(|()| DiskSuccess { payload, zeroes: self.nodes[node].zeroes }),
+                }
             }
             Work::Data => Event::DiskDone { io, result: result.map(|()| DiskSuccess::default()) },
         };
