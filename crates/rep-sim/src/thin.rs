@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 /// Sectors of a block.
 const SECTORS: usize = (BLOCK_SIZE / SECTOR_SIZE) as usize;
 /// Blocks of zeroes in a row that must not travel as data: what is promised, said once more.
-const RUN_BLOCKS: usize = 4;
+const RUN_BLOCKS: usize = 16;
 
 /// What an event brings the engine for its disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -4,10 +4,10 @@ use crate::pair::{Kind, Pair};
 use rep_types::{BLOCK_SIZE, ByteRange, ConnectionState, DiskState};
 use rep_wire::Message;
 
-const BLOCKS: u64 = 20;
-const LENGTH: u32 = 20 * BLOCK_SIZE as u32;
+const BLOCKS: u64 = 40;
+const LENGTH: u32 = 40 * BLOCK_SIZE as u32;
 
-/// Beta lacks 20 blocks in a row, of which alpha reads some as zeroes.
+/// Beta lacks 40 blocks in a row, of which alpha reads some as zeroes.
 fn with_zeroes(blocks: std::ops::Range<u32>) -> Pair {
     let mut pair = Pair::with_primary(1);
     pair.cut();
@@ -48,7 +48,7 @@ fn told(pair: &mut Pair) -> (&'static str, u32) {
 
 /// Beta has the answer, and its disk does nothing yet.
 fn landing() -> Pair {
-    let mut pair = answered(4..12);
+    let mut pair = answered(4..24);
     pair.hold(1, Kind::Data, 0);
     pair.let_wire_go(0);
     assert_eq!(pair.held(1, Kind::Data, 0), 3, "data, zeroes, data");
@@ -62,12 +62,12 @@ fn lacks(pair: &Pair, node: usize) -> u64 {
 #[test]
 fn a_run_worth_it_is_told_and_the_rest_is_data() {
     for (blocks, expected) in [
-        (4..12, ("runs", 12)),
-        (0..19, ("runs", 1)),
-        (16..20, ("runs", 16)),
-        (7..10, ("data", 20)),
-        (0..0, ("data", 20)),
-        (0..20, ("zeroes", 0)),
+        (4..24, ("runs", 20)),
+        (0..39, ("runs", 1)),
+        (24..40, ("runs", 24)),
+        (7..22, ("data", 40)),
+        (0..0, ("data", 40)),
+        (0..40, ("zeroes", 0)),
     ] {
         let mut pair = answered(blocks.clone());
         let sent = (expected.0, expected.1 * BLOCK_SIZE as u32);
@@ -83,7 +83,7 @@ fn a_run_worth_it_is_told_and_the_rest_is_data() {
 
 #[test]
 fn a_peer_of_an_older_version_gets_all_of_it_as_data() {
-    let mut pair = with_zeroes(4..12);
+    let mut pair = with_zeroes(4..24);
     pair.without_features();
     answer(&mut pair);
     assert_eq!(told(&mut pair), ("data", LENGTH));
@@ -140,7 +140,7 @@ fn the_link_goes_half_way() {
 
 #[test]
 fn an_answer_of_another_length_ends_the_connection() {
-    let mut pair = answered(4..12);
+    let mut pair = answered(4..24);
     for message in pair.on_wire(0) {
         if let Message::ResyncRuns { length, .. } = message {
             *length -= BLOCK_SIZE as u32;
@@ -151,7 +151,7 @@ fn an_answer_of_another_length_ends_the_connection() {
 
 #[test]
 fn an_answer_without_its_data_ends_the_connection() {
-    let mut pair = answered(4..12);
+    let mut pair = answered(4..24);
     pair.lose_payloads(0);
     assert_refused(pair);
 }
