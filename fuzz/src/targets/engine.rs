@@ -114,7 +114,7 @@ impl World {
                 let words = match self.count % 4 {
                     0 => [0xff; ZeroBlocks::LENGTH],
                     1 => [0; ZeroBlocks::LENGTH],
-                    _ => [0xf0; ZeroBlocks::LENGTH],
+                    _ => std::array::from_fn(|byte| if byte % 4 < 2 { 0xff } else { 0 }),
                 };
                 let success = DiskSuccess { payload, zeroes: ZeroBlocks::from_bytes(words) };
                 self.nodes[at].pending.push_back(Event::DiskDone { io, result: Ok(success) });
