@@ -9,6 +9,7 @@ mod a_frozen_peer_freezes_nobody;
 mod a_hung_disk_is_told_and_left;
 mod a_killed_primary_loses_nothing;
 mod a_lost_peer_is_fenced;
+mod a_range_goes_without_its_zeroes;
 mod a_reconnect_copies_only_what_changed;
 mod a_reinstalled_node_is_filled;
 mod a_resync_copies_only_what_differs;

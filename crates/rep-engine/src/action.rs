@@ -71,6 +71,8 @@ pub enum Action {
         range: ByteRange,
         /// What.
         payload: PayloadId,
+        /// Where in the payload it begins: whole blocks.
+        payload_offset: u32,
         /// Whether it must be stable.
         durable: bool,
     },
@@ -157,8 +159,8 @@ pub enum Action {
     },
 
     // ---- the peer ----
-    /// Send a message, and the payload right after it if it carries one. The shell keeps the bytes until they are
-    /// sent, also past `Release`.
+    /// Send a message, and the payload right after it if it carries one: of the buffer, `Message::payload_parts`. The
+    /// shell keeps the bytes until they are sent, also past `Release`.
     Send {
         /// On which connection; dropped if that one is gone.
         session: SessionId,

@@ -4,7 +4,7 @@ use crate::command::Command;
 use rep_meta::{BootId, Loaded};
 use rep_types::{
     ByteRange, CommandId, DigestKey, FenceAnswer, IoError, IoId, LinkCause, PayloadId, RequestId, SessionId,
-    VolumeNumber, ZeroMode,
+    VolumeNumber, ZeroBlocks, ZeroMode,
 };
 use rep_wire::Message;
 
@@ -30,8 +30,8 @@ pub struct DiskSuccess {
     /// For a [`crate::Action::ReadDisk`] into [`crate::ReadInto::NewPayload`]: the buffer that now holds the data.
     /// The engine owns it from here on and releases it.
     pub payload: Option<PayloadId>,
-    /// For such a read: whether every byte is zero. A shell that doesn't look says false.
-    pub all_zero: bool,
+    /// For such a read: which of its blocks are zeroes. A shell that doesn't look names none.
+    pub zeroes: ZeroBlocks,
 }
 
 /// Why a step of an archive failed.

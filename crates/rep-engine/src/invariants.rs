@@ -13,6 +13,7 @@ impl Engine {
         self.epochs.assert_invariants();
         self.assert_pacing_invariants();
         self.assert_forwarding_invariants();
+        self.assert_resync_landings();
         let recording = self.volumes.iter().filter(|volume| volume.recording.is_some()).count();
         assert_eq!(recording as u32, self.recording, "the count of losses being recorded");
         assert_eq!(self.fence_held, self.fence_keeps(), "clients are held back as fencing says");

@@ -31,6 +31,9 @@ pub const RESYNC_BLOCKS_MAX: u64 = 256;
 /// The longest range a resync compares at a time, in blocks (256 KiB): a client's write may wait for it to be read on both
 /// nodes.
 pub const RESYNC_COMPARE_BLOCKS_MAX: u64 = 64;
+/// The shortest run of zeroes within a range that is told and not copied, in blocks (64 KiB). It costs the target up to two
+/// disk operations more, about what it takes to send and write as much; and a request of 1 MiB is never more than 31.
+pub const RESYNC_ZERO_RUN_BLOCKS_MIN: u32 = 16;
 /// Comparing a range has paid if at least one block in so many was equal.
 pub const RESYNC_EQUAL_SHARE_MIN: u64 = 8;
 /// Ranges a resync pulls unasked, at most, before it compares one again where comparing hasn't paid.

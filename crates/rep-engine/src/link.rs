@@ -151,6 +151,7 @@ impl Engine {
             Message::ResyncRequest { id, volume, range } => self.resync_requested(id, volume, range),
             Message::ResyncData { id, length } => self.resync_data(id, length, payload),
             Message::ResyncZeroes { id } => self.resync_zeroes(id),
+            Message::ResyncRuns { id, length, zeroes } => self.resync_runs(id, length, zeroes, payload),
             Message::ResyncRefused { id } => self.resync_refused(id),
             Message::ResyncAck { id, result } => self.resync_acknowledged(id, result),
             Message::Ping { id } => self.send(Message::Pong { id }, None),

@@ -137,6 +137,8 @@ pub(crate) struct Operation {
     pub stage: Stage,
     pub local: Leg,
     pub peer: Leg,
+    /// Disk operations that are out for a resync's request: its local leg is done with the last.
+    pub landing: u32,
     /// Whether it holds references on its extents in the activity log.
     pub holds_log: bool,
     /// A write the only good disk failed at, and was kept: an error, whatever the peer answers.

@@ -169,7 +169,7 @@ impl Engine {
         let action = match request.kind {
             PeerRequestKind::Write { payload } => {
                 self.volumes[request.volume].counters.received_bytes += u64::from(range.length);
-                Action::WriteDisk { io, volume, range, payload, durable }
+                Action::WriteDisk { io, volume, range, payload, payload_offset: 0, durable }
             }
             PeerRequestKind::Zero { mode } => Action::ZeroDisk { io, volume, range, mode, durable },
             PeerRequestKind::Read => return,

@@ -119,6 +119,7 @@ impl Engine {
             peer: Leg::Unused,
             holds_log: false,
             passed_on: false,
+            landing: 0,
             received: self.now,
             arrived: self.now,
             turn: None,
@@ -277,7 +278,7 @@ impl Engine {
             let io = self.new_io(op.volume, IoPurpose::ClientWrite(key));
             let action = match (op.kind, op.payload) {
                 (OperationKind::Zero { mode, .. }, _) => Action::ZeroDisk { io, volume, range, mode, durable },
-                (_, Some(payload)) => Action::WriteDisk { io, volume, range, payload, durable },
+                (_, Some(payload)) => Action::WriteDisk { io, volume, range, payload, payload_offset: 0, durable },
                 (_, None) => unreachable!("a client's write has a payload"),
             };
             self.out.push(action);

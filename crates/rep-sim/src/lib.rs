@@ -48,6 +48,7 @@ mod storage;
 mod storm;
 pub mod swarm;
 pub mod theme;
+pub mod thin;
 pub mod trace;
 mod truth;
 pub mod verify;

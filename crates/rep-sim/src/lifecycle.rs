@@ -86,6 +86,8 @@ impl World {
             volume.openers = 0;
         }
         let ops = std::mem::take(&mut state.ops);
+        self.runs_cut(node, Sometimes::RunsDied);
+        self.forget_runs(node);
         (0..self.swarm.volumes).for_each(|volume| self.disk_away(node, volume));
         for op in ops.into_values().filter(|op| op.done.is_none()) {
             if power { self.tear_op(node, &op) } else { self.land_or_not(node, op) }
@@ -150,6 +152,7 @@ impl World {
         self.seen(Sometimes::Reinstalled);
         // Nothing lands any more on disks that are thrown away.
         self.nodes[node].ops.clear();
+        self.forget_runs(node);
         self.bury(node, false);
         self.line(|| format!("node {node} is installed anew"));
         for volume in 0..self.swarm.volumes {

@@ -140,7 +140,7 @@ impl World {
         {
             *sectors = std::rc::Rc::new(vec![0xdead; sectors.len()]);
         }
-        let resync = matches!(message, Message::ResyncData { .. });
+        let resync = matches!(message, Message::ResyncData { .. } | Message::ResyncRuns { .. });
         let payload = sectors.map(|sectors| self.give(node, sectors, resync));
         let lost = Self::tells_of_lost_disk(&message) && self.network.session_of_engine(node) == Some(session);
         self.feed(node, Event::PeerMessage { session: SessionId(session), message, payload });
@@ -154,7 +154,8 @@ impl World {
     fn receive_stale(&mut self, node: usize, session: u64, message: &Message, content: &Content) {
         let due = self.recent_messages.get(&node).is_some_and(|(of, ..)| *of < session) && self.is_connected(node);
         if let Some((_, stale, its)) = due.then(|| self.recent_messages.remove(&node)).flatten() {
-            let payload = its.map(|sectors| self.give(node, sectors, matches!(stale, Message::ResyncData { .. })));
+            let resync = matches!(stale, Message::ResyncData { .. } | Message::ResyncRuns { .. });
+            let payload = its.map(|sectors| self.give(node, sectors, resync));
             self.line(|| format!("node {node} <- [{session}] {stale:?}, which is stale"));
             self.feed(node, Event::PeerMessage { session: SessionId(session), message: stale, payload });
         }
@@ -168,6 +169,7 @@ impl World {
             Message::Read { .. } => self.seen(Sometimes::RemoteRead),
             Message::WriteAck { result: Err(_), .. } => self.seen(Sometimes::NegativeAck),
             Message::ResyncZeroes { .. } => self.seen(Sometimes::ResyncZeroes),
+            Message::ResyncRuns { .. } => self.seen(Sometimes::ResyncRuns),
             Message::ResyncRefused { .. } => self.seen(Sometimes::ResyncRefused),
             Message::Control(control) if matches!(**control, rep_wire::ControlMessage::DiskLost { .. }) => {
                 self.seen(Sometimes::DiskLostUnderPrimary);
@@ -188,6 +190,7 @@ impl World {
         }
         self.network.sweep();
         if was == End::Up {
+            self.runs_cut(node, Sometimes::RunsLinkLost);
             let cause = if reset { LinkCause::Failed } else { LinkCause::Closed };
             self.line(|| format!("node {node} <- LinkDown {session} {cause:?}"));
             self.feed(node, Event::LinkDown { session: SessionId(session), cause });

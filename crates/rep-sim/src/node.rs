@@ -127,6 +127,8 @@ pub struct DiskOp {
     pub volume: usize,
     /// What.
     pub kind: OpKind,
+    /// What brought it.
+    pub brought: crate::thin::Brought,
     /// Whether the disk has done it; only the report is missing.
     pub done: Option<Result<(), rep_types::IoError>>,
 }

@@ -6,28 +6,40 @@ use crate::failure::Kind;
 use crate::node::{OpKind, Payload};
 use crate::rng::mix;
 use crate::swarm::MS;
+use crate::thin::{self, Brought};
 use crate::world::{Due, World};
 use rep_engine::{Action, Notice, Offer, ReadInto, Why};
 use rep_types::{ConnectionState, DiskState, LinkCause, PayloadId, ReplicationState, Role};
 use std::rc::Rc;
 
+/// What is written of a buffer: all of it, but where a range comes in runs.
+fn values_for(sectors: Sectors, all: &Rc<Vec<u32>>, offset: u32, brought: Brought) -> Option<Rc<Vec<u32>>> {
+    let (first, count) = ((offset / 512) as usize, sectors.count as usize);
+    if first == 0 && count == all.len() {
+        return Some(Rc::clone(all));
+    }
+    let part = all.get(first..first + count).filter(|_| matches!(brought, Brought::InRuns(_)))?;
+    Some(Rc::new(part.to_vec()))
+}
+
 impl World {
     /// Does one action of a node's engine.
-    pub(crate) fn perform(&mut self, node: usize, action: Action, resync_zeroes: bool) {
+    pub(crate) fn perform(&mut self, node: usize, action: Action, brought: Brought) {
         self.digest(node, &action);
         match action {
-            Action::WriteDisk { io, volume, range, payload, durable } => {
-                let Some(payload) = self.owned(node, payload) else { return };
-                if payload.sectors.len() as u64 * 512 != u64::from(range.length) {
-                    let detail = format!("node {node} writes {range:?} from {} sectors", payload.sectors.len());
+            Action::WriteDisk { io, volume, range, payload, payload_offset, durable } => {
+                let Some(Payload { sectors: all, resync }) = self.owned(node, payload) else { return };
+                let sectors = Sectors::of(range);
+                let brought = if resync { brought } else { Brought::Nothing };
+                let Some(values) = values_for(sectors, &all, payload_offset, brought) else {
+                    let detail = format!("node {node} writes {range:?} from {} sectors", all.len());
                     return self.fail(Kind::WrongData, "I-R7", detail);
-                }
-                let kind = OpKind::Write { sectors: Sectors::of(range), values: payload.sectors, durable };
-                self.submit(node, io, volume.0 as usize, kind, payload.resync);
+                };
+                self.submit(node, io, volume.0 as usize, OpKind::Write { sectors, values, durable }, brought);
             }
             Action::ZeroDisk { io, volume, range, durable, .. } => {
                 let kind = OpKind::Zero { sectors: Sectors::of(range), durable };
-                self.submit(node, io, volume.0 as usize, kind, resync_zeroes);
+                self.submit(node, io, volume.0 as usize, kind, brought);
             }
             Action::ReadDisk { io, volume, range, into } => {
                 let into = match into {
@@ -41,19 +53,19 @@ impl World {
                     clashes: false,
                     digests: false,
                 };
-                self.submit(node, io, volume.0 as usize, kind, false);
+                self.submit(node, io, volume.0 as usize, kind, Brought::Nothing);
             }
             Action::DigestDisk { io, volume, range, .. } => {
                 let sectors = Sectors::of(range);
                 let kind = OpKind::Read { sectors, into: None, values: Vec::new(), clashes: false, digests: true };
-                self.submit(node, io, volume.0 as usize, kind, false);
+                self.submit(node, io, volume.0 as usize, kind, Brought::Nothing);
             }
             Action::FlushDisk { io, volume } => {
                 let covers_later = self.dice.disk.chance(500);
-                self.submit(node, io, volume.0 as usize, OpKind::Flush { covers_later }, false);
+                self.submit(node, io, volume.0 as usize, OpKind::Flush { covers_later }, Brought::Nothing);
             }
             Action::WriteMeta { io, volume, offset, block } => {
-                self.submit(node, io, volume.0 as usize, OpKind::Meta { offset, block }, false);
+                self.submit(node, io, volume.0 as usize, OpKind::Meta { offset, block }, Brought::Nothing);
             }
             Action::Archive { io, volume, step } => self.archive(node, io, volume.0 as usize, step),
             Action::DropArchive { volume } => self.drop_archive(node, volume.0 as usize),
@@ -105,11 +117,14 @@ impl World {
             },
         };
         let length = sectors.as_ref().map_or(0, |sectors| sectors.len() as u32 * 512);
-        if length != message.payload_length() {
+        if length != message.buffer_length() {
             let detail = format!("node {node} sends {message:?} with {length} bytes");
             return self.fail(Kind::WrongData, "I-R7", detail);
         }
-        self.send_message(node, session, message, sectors);
+        sectors.iter().for_each(|sectors| self.check_thin(node, message, sectors));
+        let whole = message.payload_length() == length;
+        let content = sectors.map(|all| if whole { all } else { Rc::new(thin::payload_of(message, &all)) });
+        self.send_message(node, session, message, content);
     }
 
     fn export(&mut self, node: usize, volume: usize, offer: Option<Offer>) {

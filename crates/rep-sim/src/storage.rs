@@ -8,6 +8,7 @@ use crate::counters::Sometimes;
 use crate::failure::Kind;
 use crate::node::{DiskOp, OpKind};
 use crate::swarm::{MS, ShellBug, US};
+use crate::thin::Brought;
 use crate::world::{Due, World};
 use rep_engine::{DiskSuccess, Event};
 use rep_types::{IoError, IoId, VolumeNumber};
@@ -28,19 +29,20 @@ fn digests_of(values: &[u32], salt: u64) -> Vec<u8> {
 
 impl World {
     /// Takes an operation from an engine.
-    pub(crate) fn submit(&mut self, node: usize, io: IoId, volume: usize, mut kind: OpKind, resync: bool) {
+    pub(crate) fn submit(&mut self, node: usize, io: IoId, volume: usize, mut kind: OpKind, brought: Brought) {
         if !self.nodes[node].volumes[volume].attached {
             let detail = format!("node {node} uses the disk of volume {volume} it let go of: {kind:?}");
             return self.fail(Kind::Crash, "boundary", detail);
         }
-        if !self.check_submit(node, volume, &kind, resync) {
+        if !self.check_submit(node, volume, &kind, brought.is_resync()) {
             return;
         }
         self.spoil_clashing_reads(node, volume, &mut kind);
         self.op_numbers += 1;
         let op = self.op_numbers;
         let digests = matches!(kind, OpKind::Read { digests: true, .. });
-        let slowness = if digests { crate::comparing::slowness_of(self.swarm.seed) } else { 1 };
+        let runs = self.run_out(node, volume, brought);
+        let slowness = if digests { crate::comparing::slowness_of(self.swarm.seed) } else { runs };
         let latency = self.disk_latency(node, volume);
         // What hangs doesn't hang longer for it.
         let latency = latency + latency.min(20 * MS) * (slowness - 1);
@@ -48,7 +50,7 @@ impl World {
         {
             self.nodes[node].volumes[volume].data.flush();
         }
-        self.nodes[node].ops.insert(op, DiskOp { io, volume, kind, done: None });
+        self.nodes[node].ops.insert(op, DiskOp { io, volume, kind, done: None, brought });
         self.after(latency, Due::DiskEffect { node, op });
     }
 
@@ -134,6 +136,7 @@ impl World {
     fn fail_op(&mut self, node: usize, op: &DiskOp, error: IoError) -> Result<(), IoError> {
         self.seen(Sometimes::DiskFault);
         self.disk_failed(node, op.volume);
+        self.run_failed(op.brought);
         self.line(|| format!("node {node} vol {}: fault on {:?}", op.volume, op.io));
         match &op.kind {
             OpKind::Write { .. } | OpKind::Zero { .. } => self.land_partly(node, op),
@@ -234,6 +237,7 @@ impl World {
     pub(crate) fn disk_report(&mut self, node: usize, number: u64) {
         let Some(op) = self.nodes[node].ops.remove(&number) else { return };
         let Some(done) = op.done else { return };
+        self.run_reported(op.brought, done.is_ok());
         let io = op.io;
         self.line(|| format!("node {node} <- {io:?} {done:?}"));
         let event = match op.kind {
@@ -261,7 +265,7 @@ impl World {
         values: Vec<u32>,
         done: Result<(), IoError>,
     ) -> Event {
-        let all_zero = values.iter().all(|value| *value == 0);
+        let zeroes = crate::thin::zeroes_of(&values);
         let success = match into {
             _ if done.is_err() => DiskSuccess::default(),
             Some(id) => {
@@ -270,7 +274,7 @@ impl World {
                 }
                 DiskSuccess::default()
             }
-            None => DiskSuccess { payload: Some(self.give(node, Rc::new(values), false)), all_zero },
+            None => DiskSuccess { payload: Some(self.give(node, Rc::new(values), false)), zeroes },
         };
         Event::DiskDone { io, result: done.map(|()| success) }
     }

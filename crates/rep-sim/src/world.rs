@@ -121,6 +121,8 @@ pub struct World {
     pub truth: Truth,
     /// Nodes' volumes whose data are about to be given up in a split brain.
     pub victims: [Vec<Option<crate::archive::Victim>>; 2],
+    /// Ranges of resyncs that several disk operations make.
+    pub landings: crate::thin::Landings,
     /// What was changed behind the engines, and their verifies.
     pub verifies: crate::verify::Verifies,
     /// Old images of metadata.
@@ -184,6 +186,7 @@ impl World {
             truth: Truth::new(swarm.volumes),
             clients: Clients::new(swarm.volumes),
             victims: [vec![None; swarm.volumes], vec![None; swarm.volumes]],
+            landings: crate::thin::Landings::new(swarm.seed),
             verifies: crate::verify::Verifies::new(swarm.volumes),
             rollback: crate::rollback::Rollback::default(),
             apart: crate::apart::Apart::default(),
@@ -301,9 +304,9 @@ impl World {
     /// Gives a node's engine an event and does what it asks for. Nothing happens while the daemon is dead.
     pub fn feed(&mut self, node: usize, event: Event) {
         let now = self.clock(node);
+        let brought = self.brings(&event);
         let Some(engine) = self.nodes[node].engine.as_mut() else { return };
         let mut actions = std::mem::take(&mut self.spare);
-        let resync_zeroes = is_resync_zeroes(&event);
         engine.handle(now, event, &mut actions);
         engine.assert_invariants();
         let pacing = engine.pacing();
@@ -324,7 +327,7 @@ impl World {
                     format!("messages to and fro, and nothing comes of them: {action:?}"),
                 );
             }
-            self.perform(node, action, resync_zeroes);
+            self.perform(node, action, brought);
         }
         self.spare = actions;
         self.arm_timer(node);
@@ -350,10 +353,6 @@ impl World {
         self.nodes[node].timer = None;
         self.feed(node, Event::Timeout);
     }
-}
-
-fn is_resync_zeroes(event: &Event) -> bool {
-    matches!(event, Event::PeerMessage { message: rep_wire::Message::ResyncZeroes { .. }, .. })
 }
 
 fn new_node(node: usize, swarm: &Swarm, dice: &mut Dice) -> NodeState {

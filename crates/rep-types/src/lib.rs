@@ -19,6 +19,7 @@ mod room;
 mod split_brain;
 mod state;
 mod units;
+mod zero_blocks;
 
 pub use calendar::civil_date;
 pub use decision::{ByBitmapOrFull, SyncDecision, SyncRefusal, SyncRule, SyncVerdict};
@@ -35,3 +36,4 @@ pub use units::{
     BLOCK_SIZE, BlockIndex, CommandId, DIGEST_LENGTH, DigestKey, EXTENT_SIZE, EpochNumber, ExtentIndex, IoId,
     PayloadId, REQUEST_LENGTH_MAX, RequestId, SECTOR_SIZE, SessionId, VolumeNumber, ZERO_LENGTH_MAX,
 };
+pub use zero_blocks::{ZeroBlocks, ZeroRun, ZeroRuns};

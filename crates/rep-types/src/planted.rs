@@ -110,6 +110,9 @@ bugs! {
     "compared-wrong-block": "the block after the one that differs is copied",
     "compared-not-flushed": "the bit of a block found equal clears at once, not with the next flush",
     "resync-of-everything": "a resync by bitmap copies all there is",
+    "runs-from-payload-start": "each run of data of a range without its zeroes is written from where the first begins",
+    "runs-acknowledged-early": "a range without its zeroes counts as written with the first of its disk operations",
+    "runs-zeroes-left-out": "the zeroes of a range are taken for what the target's disk holds there",
     // ---- verify ----
     "verify-beside-writes": "a verify compares ranges with writes in flight",
     "verify-unlocks-early": "a verify's follower unlocks a range when it has told its digests",

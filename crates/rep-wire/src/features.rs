@@ -15,5 +15,8 @@ pub const HANDOVER: u64 = 1 << 2;
 /// `PeerBlocksTooLarge`, `BlocksTooLarge`.
 pub const DISK_LIMITS: u64 = 1 << 3;
 
+/// A resync's source may leave out the zeroes within a range: `ResyncRuns`.
+pub const RESYNC_RUNS: u64 = 1 << 4;
+
 /// Everything this code offers.
-pub const ALL: u64 = RESYNC_BY_DIGESTS | REPAIR_WORD | HANDOVER | DISK_LIMITS;
+pub const ALL: u64 = RESYNC_BY_DIGESTS | REPAIR_WORD | HANDOVER | DISK_LIMITS | RESYNC_RUNS;

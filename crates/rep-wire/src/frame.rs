@@ -77,6 +77,13 @@ pub fn payload_crc(payload: &[u8]) -> u32 {
     crc32fast::hash(payload)
 }
 
+/// The same of a payload that lies in parts.
+pub fn payload_crc_of_parts<'a>(parts: impl Iterator<Item = &'a [u8]>) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    parts.for_each(|part| hasher.update(part));
+    hasher.finalize()
+}
+
 /// A payload still to be received, right after the frame's body.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PayloadExpected {

@@ -1,11 +1,11 @@
 //! Bodies of the hot messages: fixed layouts, no allocation in either direction.
 
 use crate::kind::FrameKind;
-use crate::layout::{AnswerBody, IdBody, RangeBody};
+use crate::layout::{AnswerBody, IdBody, RangeBody, RunsBody};
 use crate::legal::BodyError;
 use crate::limits::HOT_BODY_LENGTH_MAX;
 use crate::message::{Message, TransferId};
-use rep_types::{ByteRange, IoError, VolumeNumber, ZeroMode};
+use rep_types::{ByteRange, IoError, VolumeNumber, ZeroBlocks, ZeroMode};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// A hot body on the stack.
@@ -55,6 +55,7 @@ pub(crate) fn encode(message: &Message) -> Option<HotBody> {
         Message::FlushAck { id, result } => answer_body(FrameKind::FlushAck, id, 0, result),
         Message::ReadReply { id, length, result } => answer_body(FrameKind::ReadReply, id, length, result),
         Message::ResyncData { id, length } => answer_body(FrameKind::ResyncData, id, length, Ok(())),
+        Message::ResyncRuns { id, length, zeroes } => runs_body(id, length, zeroes),
         Message::ResyncAck { id, result } => answer_body(FrameKind::ResyncAck, id, 0, result),
         Message::Flush { id } => id_body(FrameKind::Flush, id),
         Message::ResyncZeroes { id } => id_body(FrameKind::ResyncZeroes, id),
@@ -90,6 +91,11 @@ fn answer_body(kind: FrameKind, id: TransferId, length: u32, result: Result<(), 
     HotBody::new(kind, &AnswerBody { id: id.0.into(), length: length.into(), result, reserved: [0; 3] })
 }
 
+fn runs_body(id: TransferId, length: u32, zeroes: ZeroBlocks) -> HotBody {
+    let body = RunsBody { id: id.0.into(), length: length.into(), reserved: [0; 4], zeroes: zeroes.to_bytes() };
+    HotBody::new(FrameKind::ResyncRuns, &body)
+}
+
 fn id_body(kind: FrameKind, id: TransferId) -> HotBody {
     HotBody::new(kind, &IdBody { id: id.0.into() })
 }
@@ -115,6 +121,7 @@ pub(crate) fn decode(kind: FrameKind, body: &[u8]) -> Result<Message, BodyError>
         FrameKind::Flush | FrameKind::ResyncZeroes | FrameKind::ResyncRefused | FrameKind::Ping | FrameKind::Pong => {
             decode_id(kind, read(body)?)
         }
+        FrameKind::ResyncRuns => decode_runs(read(body)?),
         FrameKind::Control => Err(BodyError::UnknownCode),
     }
 }
@@ -170,6 +177,14 @@ fn decode_answer(kind: FrameKind, body: AnswerBody) -> Result<Message, BodyError
         (FrameKind::ForwardData, _, _) => Ok(Message::ForwardData { id, length, result }),
         _ => Err(BodyError::ReservedNotZero),
     }
+}
+
+fn decode_runs(body: RunsBody) -> Result<Message, BodyError> {
+    if body.reserved != [0; 4] {
+        return Err(BodyError::ReservedNotZero);
+    }
+    let (id, length) = (TransferId(body.id.get()), body.length.get());
+    Ok(Message::ResyncRuns { id, length, zeroes: ZeroBlocks::from_bytes(body.zeroes) })
 }
 
 fn decode_id(kind: FrameKind, body: IdBody) -> Result<Message, BodyError> {

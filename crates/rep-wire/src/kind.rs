@@ -46,5 +46,6 @@ kinds! {
     ForwardFlush = 18,
     ForwardAck = 19,
     ForwardData = 20,
+    ResyncRuns = 21,
     Control = 32,
 }

@@ -1,6 +1,7 @@
 //! Fixed layouts, each written once: the struct is the layout, and its fields are what the test compares with
 //! `docs/PROTOCOL.md`. All numbers are little-endian, nothing is padded.
 
+use rep_types::ZeroBlocks;
 use std::mem::{offset_of, size_of};
 use zerocopy::byteorder::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -106,6 +107,20 @@ layout! {
 }
 
 layout! {
+    /// Body of the answer that leaves out zeroes.
+    RunsBody {
+        /// The transfer.
+        id: U64,
+        /// Bytes of the range answered.
+        length: U32,
+        /// 0.
+        reserved: [u8; 4],
+        /// One bit a block, the first in the lowest bit of the first byte.
+        zeroes: [u8; ZeroBlocks::LENGTH],
+    }
+}
+
+layout! {
     /// Before every message of the opening; the same in all protocol versions, for ever.
     OpeningEnvelope {
         /// [`OPENING_MAGIC`].
@@ -167,16 +182,18 @@ pub const FRAME_MAGIC: [u8; 4] = *b"REPF";
 pub const OPENING_MAGIC: [u8; 4] = *b"REPO";
 
 /// Every layout, for the comparison with the documentation.
-pub const TABLES: [(&str, &[Field]); 7] = [
+pub const TABLES: [(&str, &[Field]); 8] = [
     FrameHeader::TABLE,
     RangeBody::TABLE,
     AnswerBody::TABLE,
     IdBody::TABLE,
+    RunsBody::TABLE,
     OpeningEnvelope::TABLE,
     HelloBody::TABLE,
     RejectBody::TABLE,
 ];
 
 const _: () = assert!(size_of::<FrameHeader>() == crate::limits::HEADER_LENGTH);
-const _: () = assert!(size_of::<RangeBody>() == crate::limits::HOT_BODY_LENGTH_MAX);
+const _: () = assert!(size_of::<RunsBody>() == crate::limits::HOT_BODY_LENGTH_MAX);
+const _: () = assert!(size_of::<RangeBody>() <= crate::limits::HOT_BODY_LENGTH_MAX);
 const _: () = assert!(size_of::<AnswerBody>() <= crate::limits::HOT_BODY_LENGTH_MAX);

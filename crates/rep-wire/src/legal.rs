@@ -5,7 +5,7 @@ use crate::message::{ControlMessage, Message};
 use crate::runs::{RunsError, decode_runs};
 use rep_types::{
     BLOCK_SIZE, BlockIndex, ByteRange, DIGEST_LENGTH, GENERATION_HISTORY_LENGTH, IoError, REQUEST_LENGTH_MAX,
-    SECTOR_SIZE, VolumeNumber, ZERO_LENGTH_MAX,
+    SECTOR_SIZE, VolumeNumber, ZERO_LENGTH_MAX, ZeroBlocks,
 };
 
 /// Blocks in the longest range whose digests are asked for.
@@ -38,6 +38,9 @@ pub enum BodyError {
     /// A list is too long or not in order.
     #[error("a list that is too long or not in order")]
     IllegalList,
+    /// Blocks are named as zeroes that the range doesn't have, or none of it is, or all.
+    #[error("zeroes that don't fit their range")]
+    IllegalRuns,
     /// A block number is out of bounds.
     #[error("an illegal block number")]
     IllegalBlock,
@@ -59,6 +62,9 @@ pub(crate) fn check(message: &Message) -> Result<(), BodyError> {
             check_payload(*length, *result)
         }
         Message::ResyncData { length, .. } => check_payload(*length, Ok(())),
+        Message::ResyncRuns { length, zeroes, .. } => {
+            check_payload(*length, Ok(())).and_then(|()| check_runs(*length, zeroes))
+        }
         Message::Control(control) => check_control(control),
         _ => Ok(()),
     }
@@ -75,6 +81,12 @@ fn check_payload(length: u32, result: Result<(), IoError>) -> Result<(), BodyErr
         Err(_) => length == 0,
     };
     if legal { Ok(()) } else { Err(BodyError::IllegalRange) }
+}
+
+/// What is all zeroes, or has none, is told by another message.
+fn check_runs(length: u32, zeroes: &ZeroBlocks) -> Result<(), BodyError> {
+    let mixed = !zeroes.is_empty() && !zeroes.covers(length);
+    if mixed && zeroes.is_within(length) { Ok(()) } else { Err(BodyError::IllegalRuns) }
 }
 
 fn check_control(message: &ControlMessage) -> Result<(), BodyError> {

@@ -21,7 +21,9 @@ mod opening;
 mod runs;
 mod view;
 
-pub use frame::{Frame, FrameError, FrameReader, FrameWriter, Parsed, PayloadExpected, payload_crc};
+pub use frame::{
+    Frame, FrameError, FrameReader, FrameWriter, Parsed, PayloadExpected, payload_crc, payload_crc_of_parts,
+};
 pub use fuzz::{fuzz_control, fuzz_frames, fuzz_opening, fuzz_opening_side, fuzz_runs};
 pub use kind::FrameKind;
 pub use layout::{Field, TABLES as LAYOUT_TABLES};

@@ -12,7 +12,7 @@ pub const HEADER_LENGTH: usize = 48;
 /// The longest body of a frame, in bytes.
 pub const BODY_LENGTH_MAX: usize = 64 << 10;
 /// The longest body of a hot message, in bytes.
-pub const HOT_BODY_LENGTH_MAX: usize = 24;
+pub const HOT_BODY_LENGTH_MAX: usize = 48;
 /// The longest payload of a frame, in bytes.
 pub const PAYLOAD_LENGTH_MAX: u32 = REQUEST_LENGTH_MAX;
 /// A receive buffer of this size holds the header and body of any frame.

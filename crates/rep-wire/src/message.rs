@@ -7,7 +7,7 @@
 use crate::view::NodeView;
 use rep_types::{
     BlockIndex, ByteRange, DigestKey, DiskState, GenerationId, IoError, Role, Room, SyncDecision, VolumeNumber,
-    ZeroMode,
+    ZeroBlocks, ZeroMode, ZeroRun,
 };
 use serde::{Deserialize, Serialize};
 
@@ -100,6 +100,16 @@ pub enum Message {
         /// The request answered.
         id: TransferId,
     },
+    /// Source → target: these blocks of the range read as zeroes, the others follow, in order. Only with
+    /// [`crate::features::RESYNC_RUNS`].
+    ResyncRuns {
+        /// The request answered.
+        id: TransferId,
+        /// Bytes of the range, the zeroes included.
+        length: u32,
+        /// Which of its blocks are zeroes: some, and not all.
+        zeroes: ZeroBlocks,
+    },
     /// Source → target: the range could not be read; it stays out-of-sync.
     ResyncRefused {
         /// The request answered.
@@ -191,7 +201,26 @@ impl Message {
             Message::ReadReply { length, .. }
             | Message::ResyncData { length, .. }
             | Message::ForwardData { length, .. } => *length,
+            Message::ResyncRuns { length, zeroes, .. } => zeroes.data_length(*length),
             _ => 0,
+        }
+    }
+
+    /// Where in the buffer a sender has it in the payload lies, in the order of the wire: mostly all of the buffer is the
+    /// payload, but of `ResyncRuns` it is the whole range, of which only the data travel.
+    pub fn payload_parts(&self) -> impl Iterator<Item = ByteRange> + use<> {
+        let (zeroes, length) = match self {
+            Message::ResyncRuns { length, zeroes, .. } => (*zeroes, *length),
+            _ => (ZeroBlocks::NONE, self.payload_length()),
+        };
+        zeroes.runs(ByteRange::new(0, length)).filter(|run: &ZeroRun| !run.zero).map(|run| run.range)
+    }
+
+    /// Bytes of the buffer a sender has the payload in.
+    pub fn buffer_length(&self) -> u32 {
+        match self {
+            Message::ResyncRuns { length, .. } => *length,
+            _ => self.payload_length(),
         }
     }
 }

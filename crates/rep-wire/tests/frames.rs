@@ -3,11 +3,11 @@
 mod support;
 
 use proptest::prelude::*;
-use rep_types::{BlockIndex, BlockRange, ByteRange, GenerationId, IoError, VolumeNumber, ZeroMode};
+use rep_types::{BlockIndex, BlockRange, ByteRange, GenerationId, IoError, VolumeNumber, ZeroBlocks, ZeroMode};
 use rep_wire::limits::{FORWARD_WINDOW, FRAME_WITHOUT_PAYLOAD_LENGTH_MAX, HEADER_LENGTH, RUNS_LENGTH_MAX, VOLUMES_MAX};
 use rep_wire::{
     BodyError, ControlMessage, FrameError, FrameReader, FrameWriter, Message, Parsed, RunsError, TransferId,
-    decode_runs, encode_runs, payload_crc,
+    decode_runs, encode_runs, payload_crc, payload_crc_of_parts,
 };
 use support::any::{any_hot, any_message, runs_from};
 use support::{SESSION, frame_of, parse_first, payload_of, samples};
@@ -241,7 +241,7 @@ fn unknown_kinds_flags_and_reserved_fields_are_refused() {
         reader().parse(&frame)
     };
     assert_eq!(edited(6, 0), Err(FrameError::UnknownKind(0)));
-    assert_eq!(edited(6, 21), Err(FrameError::UnknownKind(21)));
+    assert_eq!(edited(6, 22), Err(FrameError::UnknownKind(22)));
     assert_eq!(edited(7, 1), Err(FrameError::UnknownFlags));
     assert_eq!(edited(40, 1), Err(FrameError::UnknownFlags));
     assert_eq!(edited(12, 1), Err(FrameError::Body(BodyError::PayloadMismatch)));
@@ -273,6 +273,67 @@ fn illegal_ranges_are_neither_sent_nor_taken() {
     frame[HEADER_LENGTH + 8] = 1;
     seal_body(&mut frame);
     assert_eq!(reader().parse(&frame), Err(FrameError::Body(BodyError::IllegalRange)));
+}
+
+#[test]
+fn zeroes_that_dont_fit_their_range_are_neither_sent_nor_taken() {
+    let with = |blocks: std::ops::Range<u32>| {
+        let mut zeroes = ZeroBlocks::NONE;
+        blocks.for_each(|block| zeroes.set(block));
+        zeroes
+    };
+    let illegal = [
+        (40960, with(0..10), BodyError::IllegalRuns),
+        (40960, with(0..0), BodyError::IllegalRuns),
+        (40960, with(9..11), BodyError::IllegalRuns),
+        (40960, with(255..256), BodyError::IllegalRuns),
+        (512, with(1..2), BodyError::IllegalRuns),
+        (1 << 20, with(0..256), BodyError::IllegalRuns),
+        (0, with(0..1), BodyError::IllegalRange),
+        (513, with(0..1), BodyError::IllegalRange),
+        ((1 << 20) + 512, with(0..1), BodyError::IllegalRange),
+        (u32::MAX, with(0..1), BodyError::IllegalRange),
+    ];
+    let template = frame_of(&Message::ResyncRuns { id: ID, length: 40960, zeroes: with(0..2) });
+    for (length, zeroes, error) in illegal {
+        assert_eq!(encode(&Message::ResyncRuns { id: ID, length, zeroes }), Err(error), "{length} {zeroes:?}");
+        // The same bytes from a peer that doesn't check, with whatever payload length they would have.
+        let mut frame = template.clone();
+        frame[HEADER_LENGTH + 8..HEADER_LENGTH + 12].copy_from_slice(&length.to_le_bytes());
+        frame[HEADER_LENGTH + 16..].copy_from_slice(&zeroes.to_bytes());
+        seal_body(&mut frame);
+        assert_eq!(reader().parse(&frame), Err(FrameError::Body(error)), "{length} {zeroes:?}");
+    }
+    assert!(encode(&Message::ResyncRuns { id: ID, length: 1 << 20, zeroes: with(1..256) }).is_ok());
+}
+
+#[test]
+fn a_payload_that_isnt_the_other_blocks_is_refused() {
+    let mut zeroes = ZeroBlocks::NONE;
+    zeroes.set(0);
+    let message = Message::ResyncRuns { id: ID, length: 2 * 4096 + 512, zeroes };
+    assert_eq!((message.payload_length(), message.buffer_length()), (4096 + 512, 2 * 4096 + 512));
+    assert_eq!(message.payload_parts().collect::<Vec<_>>(), [ByteRange::new(4096, 4096 + 512)]);
+    for length in [0, 512, 4096, 4096 + 1024, 2 * 4096 + 512] {
+        let mut frame = frame_of(&message);
+        frame[12..16].copy_from_slice(&u32::to_le_bytes(length));
+        seal(&mut frame);
+        assert_eq!(reader().parse(&frame), Err(FrameError::Body(BodyError::PayloadMismatch)), "{length}");
+    }
+    let mut frame = frame_of(&message);
+    frame[HEADER_LENGTH + 12] = 1;
+    seal_body(&mut frame);
+    assert_eq!(reader().parse(&frame), Err(FrameError::Body(BodyError::ReservedNotZero)));
+}
+
+#[test]
+fn the_crc_of_parts_is_that_of_the_whole() {
+    let bytes: Vec<u8> = (0..9000u32).map(|index| index as u8).collect();
+    for cut in [0, 1, 4096, 9000] {
+        let (front, behind) = bytes.split_at(cut);
+        assert_eq!(payload_crc_of_parts([front, behind].into_iter()), payload_crc(&bytes));
+    }
+    assert_eq!(payload_crc_of_parts(std::iter::empty()), payload_crc(&[]));
 }
 
 #[test]

@@ -63,6 +63,7 @@ fn features_are_as_documented() {
         (rep_wire::features::REPAIR_WORD, "REPAIR_WORD".to_owned()),
         (rep_wire::features::HANDOVER, "HANDOVER".to_owned()),
         (rep_wire::features::DISK_LIMITS, "DISK_LIMITS".to_owned()),
+        (rep_wire::features::RESYNC_RUNS, "RESYNC_RUNS".to_owned()),
     ];
     assert_eq!(documented, offered);
     assert_eq!(documented.iter().map(|(bit, _)| bit).sum::<u64>(), rep_wire::features::ALL);
@@ -84,7 +85,8 @@ fn kinds_bodies_and_payloads_are_as_documented() {
         let variant = format!("{message:?}");
         assert_eq!(variant.split([' ', '{']).next(), Some(row[1].as_str()), "{name}");
         assert_eq!(frame.len() - limits::HEADER_LENGTH, sizes[row[2].as_str()], "{name}");
-        assert!(message.payload_length() == 0 || row[3] == "length bytes", "{name}");
+        let payload = if matches!(message, Message::ResyncRuns { .. }) { "the other blocks" } else { "length bytes" };
+        assert!(message.payload_length() == 0 || row[3] == payload, "{name}");
     }
 }
 

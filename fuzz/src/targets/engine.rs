@@ -10,7 +10,7 @@ use rep_engine::{Action, Command, DiskSuccess, Engine, EngineConfig, Event, Read
 use rep_meta::{BootId, Identity, InitialBitmap, MetaStorage, Placement, load};
 use rep_types::{
     BLOCK_SIZE, ByteRange, CommandId, DIGEST_LENGTH, IoError, LinkCause, NodeName, PayloadId, RequestId, SessionId,
-    VolumeNumber, ZeroMode,
+    VolumeNumber, ZeroBlocks, ZeroMode,
 };
 use rep_wire::{FrameReader, FrameWriter, Message, Parsed};
 use std::collections::VecDeque;
@@ -110,7 +110,13 @@ impl World {
             }
             Action::ReadDisk { io, into, .. } => {
                 let payload = matches!(into, ReadInto::NewPayload).then(|| self.new_payload());
-                let success = DiskSuccess { payload, all_zero: self.count.is_multiple_of(3) };
+                // Every fourth read is all zeroes, every other one has a run of them.
+                let words = match self.count % 4 {
+                    0 => [0xff; ZeroBlocks::LENGTH],
+                    1 => [0; ZeroBlocks::LENGTH],
+                    _ => std::array::from_fn(|byte| if byte % 4 < 2 { 0xff } else { 0 }),
+                };
+                let success = DiskSuccess { payload, zeroes: ZeroBlocks::from_bytes(words) };
                 self.nodes[at].pending.push_back(Event::DiskDone { io, result: Ok(success) });
             }
             Action::DigestDisk { io, range, .. } => {

@@ -9,7 +9,7 @@
 //!  durably Inconsistent (R21)                │
 //!        ├─────────── ResyncReady ──────────►│   from here on client writes are mirrored
 //!   lock ├─────────── ResyncRequest ────────►│ lock, read
-//!  write │◄── ResyncData / ResyncZeroes ─────┤
+//!  write │◄── ResyncData / Runs / Zeroes ────┤
 //!        ├─────────── ResyncAck ────────────►│ unlock
 //!        │          … flush: bits clear … (R24)
 //!        ├─────────── ResyncFinish ─────────►│   its bits are 0 as well, else OutOfSync tells which
@@ -17,6 +17,8 @@
 //!  durably UpToDate (R25)                    │
 //!        ├─────────── ResyncFinished ───────►│
 //! ```
+//!
+//! Zeroes are told, not copied, also those within a range (`zero_runs`).
 //!
 //! Where the bits cover far more than what differs, the target compares by digests before it pulls (`compare`).
 //!
@@ -36,6 +38,7 @@ mod pacing;
 mod permission;
 mod source;
 mod target;
+mod zero_runs;
 
 use crate::action::{Action, Why};
 use crate::event::Timestamp;

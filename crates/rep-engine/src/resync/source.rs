@@ -206,11 +206,11 @@ impl Engine {
         (op.local, op.peer) = (Leg::Done, Leg::Open);
         let (length, index) = (op.range.length, op.volume);
         match success.payload {
-            Some(payload) if !success.all_zero => {
-                self.volumes[index].counters.sent_bytes += u64::from(length);
-                self.send(Message::ResyncData { id, length }, Some(payload));
+            Some(payload) => {
+                let sent = self.send_range(id, length, payload, success.zeroes);
+                self.volumes[index].counters.sent_bytes += u64::from(sent);
             }
-            _ => self.send(Message::ResyncZeroes { id }, None),
+            None => self.send(Message::ResyncZeroes { id }, None),
         }
         self.release(success.payload);
         if planted!("source-unlocks-early") {

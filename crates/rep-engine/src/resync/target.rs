@@ -228,7 +228,7 @@ impl Engine {
         self.send(Message::ResyncRequest { id: TransferId(key.0), volume, range: op.range }, None);
     }
 
-    fn awaited(&mut self, id: TransferId) -> Option<(Key, Operation)> {
+    pub(super) fn awaited(&mut self, id: TransferId) -> Option<(Key, Operation)> {
         let key = Key(id.0);
         let op = self.ops.get_mut(key)?;
         let ours = matches!(op.kind, OperationKind::ResyncTarget { .. });
@@ -246,20 +246,20 @@ impl Engine {
             return self.drop_link(LinkCause::Protocol);
         };
         if let Some(op) = self.ops.get_mut(key) {
-            (op.local, op.payload) = (Leg::Open, Some(payload));
+            (op.local, op.payload, op.landing) = (Leg::Open, Some(payload), 1);
         }
         let volume = &mut self.volumes[op.volume];
         volume.counters.received_bytes += u64::from(length);
         let number = volume.number;
         let io = self.new_io(op.volume, IoPurpose::ResyncWrite(key));
         let durable = self.config.stable;
-        self.out.push(Action::WriteDisk { io, volume: number, range: op.range, payload, durable });
+        self.out.push(Action::WriteDisk { io, volume: number, range: op.range, payload, payload_offset: 0, durable });
     }
 
     pub(crate) fn resync_zeroes(&mut self, id: TransferId) {
         let Some((key, op)) = self.awaited(id) else { return };
         if let Some(op) = self.ops.get_mut(key) {
-            op.local = Leg::Open;
+            (op.local, op.landing) = (Leg::Open, 1);
         }
         let volume = self.volumes[op.volume].number;
         let io = self.new_io(op.volume, IoPurpose::ResyncWrite(key));
@@ -284,6 +284,9 @@ impl Engine {
 
     /// A resync's write has landed. One whose resync has ended only gives its lock back.
     pub(crate) fn resync_write_done(&mut self, key: Key) {
+        if !self.resync_request_landed(key) {
+            return;
+        }
         let Some(op) = self.ops.get(key).copied() else { return };
         let OperationKind::ResyncTarget { serial } = op.kind else { return };
         let now = self.now;

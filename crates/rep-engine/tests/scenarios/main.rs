@@ -23,3 +23,4 @@ mod resync_pacing;
 mod split_brain;
 mod verify;
 mod writes;
+mod zero_runs;

@@ -13,6 +13,7 @@ use rep_meta::{
 use rep_types::{
     BLOCK_SIZE, ByteRange, CommandId, DIGEST_LENGTH, DiskState, EXTENT_SIZE, FenceAnswer, Fencing, IoError, IoId,
     LinkCause, NodeName, PayloadId, ReplicationState, RequestId, ResourceName, Role, SessionId, VolumeNumber,
+    ZeroBlocks,
 };
 use rep_wire::{ControlMessage, Message};
 use std::collections::{BTreeMap, VecDeque};
@@ -69,6 +70,8 @@ pub struct Node {
     left_block_bytes: Option<u32>,
     /// What clients are offered, by volume.
     offered: BTreeMap<VolumeNumber, Offer>,
+    /// Blocks that are zeroes, of whatever range is read of its disks for the peer.
+    zeroes: ZeroBlocks,
     /// Blocks whose content has changed behind its engine, on any of its disks.
     changed: Vec<u64>,
     boot: u128,
@@ -143,6 +146,7 @@ impl Node {
             discards: true,
             left_block_bytes: None,
             offered: BTreeMap::new(),
+            zeroes: ZeroBlocks::NONE,
             changed: Vec::new(),
             boot: 1,
             lives: 1,
@@ -512,6 +516,29 @@ impl Pair {
         self.run();
     }
 
+    /// The messages a node has sent that haven't arrived.
+    pub fn on_wire(&mut self, from: usize) -> impl Iterator<Item = &mut Message> {
+        self.wires[from].iter_mut().filter_map(|(_, sent)| match sent {
+            Sent::Frame(message, _) => Some(message),
+            Sent::End => None,
+        })
+    }
+
+    /// The payloads of those are lost, as no codec would let them.
+    pub fn lose_payloads(&mut self, from: usize) {
+        for (_, sent) in &mut self.wires[from] {
+            if let Sent::Frame(_, carries) = sent {
+                *carries = false;
+            }
+        }
+    }
+
+    /// These blocks are zeroes from now on, of whatever range is read of a node's disks for its peer.
+    pub fn set_zeroes(&mut self, node: usize, blocks: std::ops::Range<u32>) {
+        self.nodes[node].zeroes = ZeroBlocks::NONE;
+        blocks.for_each(|block| self.nodes[node].zeroes.set(block));
+    }
+
     /// Does everything that isn't held, until nothing is left.
     pub fn run(&mut self) {
         while self.deliver() | self.work(0) | self.work(1) {}
@@ -724,7 +751,10 @@ impl Pair {
             }
             Work::ReadNew => {
                 let payload = Some(self.nodes[node].next_payload());
-                Event::DiskDone { io, result: result.map(|()| DiskSuccess { payload, all_zero: false }) }
+                Event::DiskDone {
+                    io,
+                    result: result.map(|()| DiskSuccess { payload, zeroes: self.nodes[node].zeroes }),
+                }
             }
             Work::Data => Event::DiskDone { io, result: result.map(|()| DiskSuccess::default()) },
         };

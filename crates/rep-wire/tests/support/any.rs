@@ -6,7 +6,8 @@ use proptest::sample::select;
 use rep_types::{
     AfterOnePrimary, AfterZeroPrimaries, BlockIndex, BlockRange, ByBitmapOrFull, ByteRange, DiskState,
     GENERATION_HISTORY_LENGTH, GenerationId, Generations, IoError, REQUEST_LENGTH_MAX, Role, Room, RoomLimit,
-    SplitBrainPolicies, SyncDecision, SyncRefusal, SyncRule, SyncVerdict, VolumeNumber, ZERO_LENGTH_MAX, ZeroMode,
+    SplitBrainPolicies, SyncDecision, SyncRefusal, SyncRule, SyncVerdict, VolumeNumber, ZERO_LENGTH_MAX, ZeroBlocks,
+    ZeroMode,
 };
 use rep_wire::{
     ControlMessage, HandoverRefusal, HandoverStep, Message, NodeView, OperatorWord, PriorEnd, ResizeAnswer,
@@ -109,12 +110,28 @@ pub fn any_hot() -> impl Strategy<Value = Message> {
             .prop_map(|(id, volume, range)| Message::ResyncRequest { id, volume, range }),
         (any_id(), any_length()).prop_map(|(id, length)| Message::ResyncData { id, length }),
         any_id().prop_map(|id| Message::ResyncZeroes { id }),
+        any_runs(),
         any_id().prop_map(|id| Message::ResyncRefused { id }),
         (any_id(), any_result()).prop_map(|(id, result)| Message::ResyncAck { id, result }),
         any_id().prop_map(|id| Message::Ping { id }),
         any_id().prop_map(|id| Message::Pong { id }),
         any_forwarded(),
     ]
+}
+
+/// Of any range some blocks, and not all.
+fn any_runs() -> impl Strategy<Value = Message> {
+    let lengths = (2..=2048u32).prop_filter("more than a block", |sectors| *sectors > 8);
+    (any_id(), lengths, any::<[u8; ZeroBlocks::LENGTH]>(), any::<prop::sample::Index>()).prop_map(
+        |(id, sectors, bits, data)| {
+            let (drawn, blocks) = (ZeroBlocks::from_bytes(bits), sectors.div_ceil(8));
+            let data = data.index(blocks as usize) as u32;
+            let mut zeroes = ZeroBlocks::NONE;
+            zeroes.set((data + 1) % blocks);
+            (0..blocks).filter(|block| *block != data && drawn.contains(*block)).for_each(|block| zeroes.set(block));
+            Message::ResyncRuns { id, length: sectors * 512, zeroes }
+        },
+    )
 }
 
 fn any_forwarded() -> impl Strategy<Value = Message> {

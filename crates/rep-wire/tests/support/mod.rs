@@ -6,7 +6,7 @@ pub mod any;
 use rep_types::{
     AfterOnePrimary, AfterZeroPrimaries, BlockIndex, ByBitmapOrFull, ByteRange, DiskState, GENERATION_HISTORY_LENGTH,
     GenerationId, Generations, IoError, Role, Room, RoomLimit, SplitBrainPolicies, SyncDecision, SyncRule, SyncVerdict,
-    VolumeNumber, ZeroMode,
+    VolumeNumber, ZeroBlocks, ZeroMode,
 };
 use rep_wire::{
     ControlMessage, Frame, FrameReader, FrameWriter, HandoverRefusal, HandoverStep, Message, NodeView, OperatorWord,
@@ -82,6 +82,7 @@ pub fn hot_samples() -> Vec<(&'static str, Message)> {
         ("resync-request", Message::ResyncRequest { id, volume, range }),
         ("resync-data", Message::ResyncData { id, length: 4096 }),
         ("resync-zeroes", Message::ResyncZeroes { id }),
+        ("resync-runs", Message::ResyncRuns { id, length: 40960, zeroes: sample_zeroes() }),
         ("resync-refused", Message::ResyncRefused { id }),
         ("resync-ack", Message::ResyncAck { id, result: Err(IoError::Unsupported) }),
         ("ping", Message::Ping { id }),
@@ -94,6 +95,13 @@ pub fn hot_samples() -> Vec<(&'static str, Message)> {
         ("forward-data", Message::ForwardData { id, length: 4096, result: Ok(()) }),
         ("forward-data-error", Message::ForwardData { id, length: 0, result: Err(IoError::NoSpace) }),
     ]
+}
+
+/// Of ten blocks the first and the fifth to the eighth.
+fn sample_zeroes() -> ZeroBlocks {
+    let mut zeroes = ZeroBlocks::NONE;
+    [0, 4, 5, 6, 7].into_iter().for_each(|block| zeroes.set(block));
+    zeroes
 }
 
 /// A sample of each control message, in the order of their numbers.

@@ -12,7 +12,7 @@ use rep_disk::{Buffer, Disk, DiskFacts, Kind, Progress, is_all_zero};
 use rep_engine::{DiskSuccess, Event, ReadInto};
 use rep_meta::{META_BLOCK_SIZE, MetaBlock};
 use rep_ring::{Completion, Key, Slab, SlotId, Zone};
-use rep_types::{ByteRange, DigestKey, IoError, IoId, PayloadId, VolumeNumber};
+use rep_types::{ByteRange, DigestKey, IoError, IoId, PayloadId, VolumeNumber, ZeroBlocks};
 
 use std::collections::VecDeque;
 
@@ -45,6 +45,19 @@ pub(super) struct DiskOperation {
     /// A use of the buffer, ended with the operation. A `DataInto`'s goes to the engine instead.
     holds: Option<SlotId>,
     report: Report,
+}
+
+/// The memory of an operation: a slot from some byte on.
+#[derive(Clone, Copy)]
+struct Memory {
+    slot: SlotId,
+    offset: u32,
+}
+
+impl From<SlotId> for Memory {
+    fn from(slot: SlotId) -> Memory {
+        Memory { slot, offset: 0 }
+    }
 }
 
 /// A volume's open devices.
@@ -179,13 +192,13 @@ impl Disks {
         &mut self,
         (volume, io): (VolumeNumber, IoId),
         range: ByteRange,
-        payload: PayloadId,
+        (payload, offset): (PayloadId, u32),
         durable: bool,
         context: &mut DiskContext<'_>,
     ) {
-        let slot = slot_of(payload);
-        context.buffers.pool.retain(slot);
-        self.start(volume, Target::Data, io, (Kind::Write { durable }, range), Some(slot), Report::Data, context);
+        let memory = Memory { slot: slot_of(payload), offset };
+        context.buffers.pool.retain(memory.slot);
+        self.start(volume, Target::Data, io, (Kind::Write { durable }, range), Some(memory), Report::Data, context);
     }
 
     pub fn read(
@@ -199,7 +212,7 @@ impl Disks {
             ReadInto::Payload(payload) => {
                 let slot = slot_of(payload);
                 context.buffers.pool.retain(slot);
-                self.start(volume, Target::Data, io, (Kind::Read, range), Some(slot), Report::Data, context);
+                self.start(volume, Target::Data, io, (Kind::Read, range), Some(slot.into()), Report::Data, context);
             }
             ReadInto::NewPayload => match self.key(volume) {
                 Some(disk) => {
@@ -263,7 +276,7 @@ impl Disks {
             let Waiting::Meta { disk, io, offset, block } = begins(queued, context.events) else { break };
             context.buffers.pool.write(slot, 0, &block.0[..]);
             let what = (Kind::Write { durable: true }, ByteRange::new(offset, META_BLOCK_SIZE as u32));
-            self.start_on(disk, Target::Meta, io, what, Some(slot), Report::Meta, context);
+            self.start_on(disk, Target::Meta, io, what, Some(slot.into()), Report::Meta, context);
         }
         while let Some(Waiting::Read { range, .. } | Waiting::Digest { range, .. }) =
             self.waiting_reads.front().map(|queued| &queued.what)
@@ -275,7 +288,7 @@ impl Disks {
                 Waiting::Digest { disk, io, range, key } => (disk, io, range, Report::Digests(slot, key)),
                 Waiting::Meta { .. } => break,
             };
-            self.start_on(disk, Target::Data, io, (Kind::Read, range), Some(slot), report, context);
+            self.start_on(disk, Target::Data, io, (Kind::Read, range), Some(slot.into()), report, context);
         }
         // Only what has just come hasn't been told.
         for queue in [&mut self.waiting_reads, &mut self.waiting_meta] {
@@ -293,13 +306,16 @@ impl Disks {
         target: Target,
         io: IoId,
         what: (Kind, ByteRange),
-        holds: Option<SlotId>,
+        memory: Option<Memory>,
         report: Report,
         context: &mut DiskContext<'_>,
     ) {
         match self.key(volume) {
-            Some(disk) => self.start_on(disk, target, io, what, holds, report, context),
-            None => finish(io, report, holds, Err(IoError::Io), context.buffers, context.events),
+            Some(disk) => self.start_on(disk, target, io, what, memory, report, context),
+            None => {
+                let holds = memory.map(|memory| memory.slot);
+                finish(io, report, holds, Err(IoError::Io), context.buffers, context.events);
+            }
         }
     }
 
@@ -310,17 +326,18 @@ impl Disks {
         target: Target,
         io: IoId,
         (kind, range): (Kind, ByteRange),
-        holds: Option<SlotId>,
+        memory: Option<Memory>,
         report: Report,
         context: &mut DiskContext<'_>,
     ) {
+        let holds = memory.map(|memory| memory.slot);
         let Some(open) = self.open.get_mut(disk) else {
             return finish(io, report, holds, Err(IoError::Io), context.buffers, context.events);
         };
         let device = open.device(target);
         let facts = device.facts;
-        let buffer = holds.map(|slot| Buffer {
-            start: context.buffers.pool.start_of(slot),
+        let buffer = memory.map(|Memory { slot, offset }| Buffer {
+            start: part_of(context.buffers, slot, offset, range.length),
             registered: if facts.direct && !facts.in_memory {
                 context.buffers.registered(slot, &context.io.ring)
             } else {
@@ -348,7 +365,7 @@ impl Disks {
             let Some(next) = self.ready.pop_front() else { return };
             let DiskOperation { disk, target, io, operation, holds, report } = next;
             let Some(open) = self.open.get_mut(disk) else { continue };
-            // SAFETY: the buffer is a slot in use, as long as the range; the engine has no other operation on it that
+            // SAFETY: the buffer is a part of a slot in use, as long as the range; the engine has no other operation on it that
             // writes to it.
             let result = unsafe { operation.run(open.device(target)) };
             open.in_flight -= 1;
@@ -395,6 +412,13 @@ impl Disks {
     }
 }
 
+/// Where a part of a slot begins; it lies within the slot.
+fn part_of(buffers: &Buffers, slot: SlotId, offset: u32, length: u32) -> *mut u8 {
+    let end = offset as usize + length as usize;
+    assert!(end <= buffers.pool.length(slot), "bytes {offset} to {end} of a buffer that is shorter");
+    buffers.pool.start_of(slot).wrapping_add(offset as usize)
+}
+
 /// An operation has got its buffer.
 fn begins(queued: Queued, events: &mut Vec<Event>) -> Waiting {
     if queued.told {
@@ -430,6 +454,6 @@ fn finish(
         return;
     };
     // SAFETY: the read has ended; nothing writes to the slot any more.
-    let all_zero = is_all_zero(unsafe { buffers.pool.bytes(*slot) });
-    events.push(Event::DiskDone { io, result: Ok(DiskSuccess { payload: Some(payload_of(*slot)), all_zero }) });
+    let zeroes = ZeroBlocks::of(unsafe { buffers.pool.bytes(*slot) }, is_all_zero);
+    events.push(Event::DiskDone { io, result: Ok(DiskSuccess { payload: Some(payload_of(*slot)), zeroes }) });
 }

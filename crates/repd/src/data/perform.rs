@@ -57,8 +57,8 @@ impl DataThread {
     fn perform_on_disk(&mut self, action: Action) {
         let mut context = DiskContext { io: &mut self.io, buffers: &mut self.buffers, events: &mut self.events };
         match action {
-            Action::WriteDisk { io, volume, range, payload, durable } => {
-                self.disks.write((volume, io), range, payload, durable, &mut context);
+            Action::WriteDisk { io, volume, range, payload, payload_offset, durable } => {
+                self.disks.write((volume, io), range, (payload, payload_offset), durable, &mut context);
             }
             Action::ZeroDisk { io, volume, range, mode, durable } => {
                 self.disks.other((volume, io), Kind::Zero { mode, durable }, range, &mut context);
