@@ -185,14 +185,8 @@ pub struct SwitchoverArguments {
     /// Unmount this place before, mount it there afterwards, and move the configured links
     #[arg(long, value_name = "PATH")]
     pub mount: Option<PathBuf>,
-    /// The command that runs another on the other node [default: "ssh NODE", without asking for passwords]
-    #[arg(long, value_name = "COMMAND", env = "REPD_VIA")]
-    pub via: Option<String>,
-    /// The other daemon's control socket
-    #[arg(long, value_name = "PATH", default_value = "/run/repd/control.sock")]
-    pub peer_socket: PathBuf,
     #[command(flatten)]
-    pub file: ConfigFile,
+    pub reach: Reach,
 }
 
 #[derive(Args)]
@@ -200,7 +194,14 @@ pub struct HandoverArguments {
     /// RESOURCE
     #[arg(value_name = "RESOURCE")]
     pub target: Target,
-    /// The command that runs another on the other node, for its unit [default: "ssh NODE", without asking for passwords]
+    #[command(flatten)]
+    pub reach: Reach,
+}
+
+/// How both nodes are reached, by a command that does something on each.
+#[derive(Args)]
+pub struct Reach {
+    /// The command that runs another on the other node [default: "ssh NODE", without asking for passwords]
     #[arg(long, value_name = "COMMAND", env = "REPD_VIA")]
     pub via: Option<String>,
     /// The other daemon's control socket

@@ -211,9 +211,8 @@ impl Engine {
         let session = self.primary_in_reach();
         let Some(forwarding) = &mut self.forwarding else { return false };
         let Some(session) = session else {
-            let flowed = forwarding.ready.take().is_some();
-            (forwarding.begun, forwarding.ready) = (None, None);
-            if flowed {
+            forwarding.begun = None;
+            if forwarding.ready.take().is_some() {
                 self.tell_suspension();
             }
             return false;

@@ -32,8 +32,8 @@ struct Report<'a> {
 }
 
 pub fn run(arguments: HandoverArguments, options: &Options) -> Result<(), Failure> {
-    let HandoverArguments { target, via, peer_socket, file } = arguments;
-    let arguments = SwitchoverArguments { target, mount: None, via, peer_socket, file };
+    let HandoverArguments { target, reach } = arguments;
+    let arguments = SwitchoverArguments { target, mount: None, reach };
     let here = Here::new(&arguments, options)?;
     let before = here.status()?;
     let there = There::new(&arguments, options, &before.peer.name)?;

@@ -45,8 +45,8 @@ impl<'a> Here<'a> {
     }
 
     fn place(&self) -> Place<'_> {
-        let SwitchoverArguments { target, mount, file, .. } = self.arguments;
-        Place { target, path: mount.as_deref(), file, options: self.options }
+        let SwitchoverArguments { target, mount, reach } = self.arguments;
+        Place { target, path: mount.as_deref(), file: &reach.file, options: self.options }
     }
 
     fn ask(&self, verb: Verb) -> Result<(), ApiError> {
@@ -100,11 +100,11 @@ impl<'a> There<'a> {
     pub fn new(arguments: &'a SwitchoverArguments, options: &'a Options, name: &str) -> Result<Self, Failure> {
         let ssh = || ["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=5", name].map(str::to_owned).to_vec();
         let given = |via: &String| via.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-        let via = arguments.via.as_ref().map(given).filter(|words| !words.is_empty()).unwrap_or_else(ssh);
+        let via = arguments.reach.via.as_ref().map(given).filter(|words| !words.is_empty()).unwrap_or_else(ssh);
         // The other node has the program where this one has it.
         let program = std::env::current_exe().ok().and_then(|path| path.to_str().map(str::to_owned));
         let program = program.filter(|path| is_plain(path)).unwrap_or_else(|| "repctl".to_owned());
-        for path in [Some(&arguments.peer_socket), arguments.mount.as_ref(), Some(&arguments.file.config)] {
+        for path in [Some(&arguments.reach.peer_socket), arguments.mount.as_ref(), Some(&arguments.reach.file.config)] {
             refuse_unless_plain(path.map(|path| path.as_path()))?;
         }
         Ok(There { name: name.to_owned(), via, program, arguments, options })
@@ -112,7 +112,7 @@ impl<'a> There<'a> {
 
     /// Runs `repctl` there and returns what it printed.
     fn repctl(&self, words: &[&str]) -> Result<String, ApiError> {
-        let socket = self.arguments.peer_socket.to_string_lossy();
+        let socket = self.arguments.reach.peer_socket.to_string_lossy();
         let timeout = format!("{}ms", self.options.timeout.as_millis());
         let options = [self.program.as_str(), "--json", "--socket", &socket, "--timeout", &timeout];
         let line: Vec<&str> = self.via.iter().map(String::as_str).chain(options).chain(words.iter().copied()).collect();
@@ -141,7 +141,7 @@ impl<'a> There<'a> {
 
     fn step(&self, word: &str) -> Result<String, ApiError> {
         let target = self.arguments.target.to_string();
-        let config = self.arguments.file.config.to_string_lossy();
+        let config = self.arguments.reach.file.config.to_string_lossy();
         let path = self.arguments.mount.as_deref().map(Path::to_string_lossy);
         let mount = path.iter().flat_map(|path| ["--mount", path]);
         let words: Vec<&str> =
