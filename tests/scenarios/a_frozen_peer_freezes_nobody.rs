@@ -50,6 +50,22 @@ fn verbs_keep_their_deadline() {
     cluster.beta.thaw();
 }
 
+/// Who waits is told what for, and a script that reads JSON isn't.
+#[test]
+fn a_verb_that_waits_for_the_peer_says_so() {
+    let cluster = Cluster::in_sync(&ClusterOptions::default());
+    cluster.beta.freeze();
+    let outcome = cluster.alpha.verb("disconnect");
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (0, ""), "{outcome:?}");
+    assert!(outcome.stderr.starts_with("disconnect vz: not done yet, waiting for at most 30 s ("), "{outcome:?}");
+    cluster.beta.thaw();
+    cluster.alpha.ok("connect");
+    cluster.alpha.wait_in_sync();
+    cluster.beta.freeze();
+    assert_eq!(cluster.alpha.verb("disconnect --json").stderr, "");
+    cluster.beta.thaw();
+}
+
 /// Taking over from a node that is gone without a word (here: frozen, and then killed) doesn't wait for the next regular
 /// ping, which is half an hour away: the peer is asked at once, and its silence counts after `ping-timeout`.
 #[test]
