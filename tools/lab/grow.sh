@@ -44,20 +44,20 @@ if [ "$grows" ]; then
   [ $code = 0 ] || fail "exit code $code"
 else
   [ $code = 1 ] && grep -q DeviceNotGrown /tmp/said || fail "exit code $code where the driver can't have the device grow"
-  on $A status | grep -q 'keeps its size' || fail "the status doesn't tell that the device kept its size"
+  on $A status | grep -q 'keeps its size:' || fail "the status doesn't tell that the device kept its size"
   [ "$(size "$dev")" = "$small" ] || fail "a size nobody could have told it: $(size "$dev")"
   on $A primary vz || fail "the device doesn't count as usable"
   echo "the daemon is killed: the next one takes a device over that is smaller than its volume"
   kill -9 $alpha; wait $alpha 2>/dev/null; start alpha; ready $A
   for ((n = 0; n < 600; n++)); do on $A status | grep -q 'alpha Primary.*Connected' && [ "$(device)" = "$dev" ] && break; sleep 0.1; done
-  on $A status | grep -q 'keeps its size' || fail "the next daemon doesn't tell that the device kept its size"
+  on $A status | grep -q 'keeps its size:' || fail "the next daemon doesn't tell that the device kept its size"
 fi
 wait $load || fail "the load met an error"
 grep -E 'err=' /tmp/fio.txt
 drop; whole before
 if [ ! "$grows" ]; then
   umount /vz && on $A secondary vz && on $A primary vz && mount "$(device)" /vz || fail "no device anew"
-  on $A status | grep -q 'keeps its size' && fail "the status still tells of the former device"
+  on $A status | grep -q 'keeps its size:' && fail "the status still tells of the former device"
 fi
 large=$(size "$(device)")
 echo "the device had $small bytes and has $large"
