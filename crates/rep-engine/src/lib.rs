@@ -7,6 +7,7 @@
 mod action;
 mod activity_log;
 mod attach;
+pub mod benched;
 mod bitmap_runs;
 mod bitmap_store;
 mod bits;

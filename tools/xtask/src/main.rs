@@ -7,6 +7,7 @@ mod bench;
 mod check;
 mod fuzz;
 mod guest;
+mod instructions;
 mod packages;
 mod process;
 mod sim;
@@ -23,14 +24,17 @@ usage: cargo xtask VERB [ARGUMENT]...
 
   demo  [ARGUMENT]...   two nodes on this machine show the main job (arguments go to 'repctl demo')
   check                 formatting, clippy with warnings denied, documentation
-  test  [--only STEP]   installs what the tests drive, builds, runs every test; steps: unit, sim, fuzz, daemons,
-                        torture, guest-short: block devices in an emulated machine; only by name, guest: all of
-                        its scenarios
+  test  [--only STEP]   installs what the tests drive, builds, runs every test; steps: unit, instructions, sim,
+                        fuzz, daemons, torture, guest-short: block devices in an emulated machine; only by name,
+                        guest: all of its scenarios
   sim   [ARGUMENT]...   the simulator (arguments go to it: --seeds N, --seed N, --planted, ...)
   torture [ARGUMENT]... real daemons, killed, cut, corrupted, without power (--minutes N, --seed N, --only KIND, ...)
   fuzz  [ARGUMENT]...   the fuzz targets (--seconds N, --target NAME, --replay, --list)
   bench [ARGUMENT]...   our figures beside nbdkit's and QEMU's (--quick, --json); --guest: beside the
                         in-kernel DRBD's, in an emulated machine (--rounds N, --seconds N, --virtio)
+  instructions [--accept]
+                        instructions of the data path's pieces, by callgrind, beside the committed ones; --accept
+                        commits these instead
   guest [ARGUMENT]...   a script in an emulated machine whose kernel has ublk, nbd and DRBD (see tools/lab/README.md)
   ci                    check, then test";
 
@@ -57,6 +61,7 @@ fn run(verb: &str, rest: &[OsString]) -> Result<(), Failure> {
         "torture" => torture::run(rest),
         "fuzz" => fuzz::run(rest),
         "bench" => bench::run(rest),
+        "instructions" => instructions::run(rest),
         "guest" => guest::run(rest),
         "ci" => check::run().and_then(|()| test::run(rest)),
         "" | "help" | "--help" | "-h" => {

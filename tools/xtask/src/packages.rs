@@ -51,6 +51,9 @@ pub const BENCHED: &[Need] = &[
     program("qemu-storage-daemon", &["qemu-system-common", "qemu-utils"]),
 ];
 
+/// What `cargo xtask instructions` counts with.
+pub const COUNTED: &[Need] = &[program("valgrind", &["valgrind"])];
+
 /// What `tools/lab/guest-run` makes its guest with; the guest's own programs are fetched by itself and not installed.
 pub const GUEST: &[Need] = &[
     program("apt-cache", &["apt"]),

@@ -5,7 +5,7 @@ use crate::packages::{self, is_root};
 use crate::process::{Failure, cargo, target_directory};
 use crate::sim;
 use crate::summary::Summary;
-use crate::{fuzz, torture};
+use crate::{fuzz, instructions, torture};
 use std::ffi::OsString;
 
 /// The seeds the simulator runs in every test; `cargo xtask sim --seeds N` runs more.
@@ -34,6 +34,11 @@ pub fn run(rest: &[OsString]) -> Result<(), Failure> {
     if wanted("daemons") {
         summary.step("release build", build_daemons);
         summary.step("real daemons", daemon_tests);
+    }
+    if wanted("instructions") {
+        // Behind the daemons, whose build it shares. Not run where they can't be counted; but who asks for them by name, and CI, want no excuse.
+        let must = only.is_some() || std::env::var_os("CI").is_some();
+        summary.step("instructions", || instructions::step(must));
     }
     if wanted("torture") {
         summary.step("torture", || {
@@ -64,11 +69,12 @@ fn only(rest: &[OsString]) -> Result<Option<String>, Failure> {
     let words: Vec<_> = rest.iter().map(|word| word.to_string_lossy()).collect();
     match words.iter().map(AsRef::as_ref).collect::<Vec<&str>>().as_slice() {
         [] => Ok(None),
-        ["--only", step @ ("unit" | "sim" | "fuzz" | "daemons" | "torture" | "guest-short" | "guest")] => {
-            Ok(Some((*step).to_owned()))
-        }
+        [
+            "--only",
+            step @ ("unit" | "instructions" | "sim" | "fuzz" | "daemons" | "torture" | "guest-short" | "guest"),
+        ] => Ok(Some((*step).to_owned())),
         _ => Err(Failure::usage(
-            "'cargo xtask test' takes '--only unit|sim|fuzz|daemons|torture|guest-short|guest' or nothing",
+            "'cargo xtask test' takes '--only unit|instructions|sim|fuzz|daemons|torture|guest-short|guest' or nothing",
         )),
     }
 }
