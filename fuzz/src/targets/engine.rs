@@ -199,8 +199,15 @@ impl World {
         let node = &mut self.nodes[at];
         let Ok(loaded) = load(&mut node.metadata, &node.identity, Placement::External, DEVICE_BYTES) else { return };
         let id = CommandId(self.next());
-        let event =
-            Event::Attached { id, volume: VOLUME, loaded: Box::new(loaded), boot: BootId(9), logical_block_bytes: 512, left_block_bytes: None, discards: false };
+        let event = Event::Attached {
+            id,
+            volume: VOLUME,
+            loaded: Box::new(loaded),
+            boot: BootId(9),
+            logical_block_bytes: 512,
+            left_block_bytes: None,
+            discards: false,
+        };
         self.handle(at, event);
     }
 
