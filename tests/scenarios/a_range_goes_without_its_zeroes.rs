@@ -48,17 +48,8 @@ fn received(node: &Node) -> u64 {
 
 /// Beta gets another disk, which is filled; the bytes alpha sent for that.
 fn fill_another_disk(cluster: &mut Cluster) -> u64 {
-    cluster.beta.kill9();
-    cluster.alpha.wait_connection("Connecting");
     let before = sent(&cluster.alpha);
-    std::fs::write(cluster.beta.disk(), rep_tests::random::bytes(10, DISK as usize)).expect("the other disk");
-    std::fs::remove_file(cluster.beta.meta_disk()).expect("the metadata");
-    cluster.beta.start();
-    cluster.beta.ok("create-md");
-    cluster.beta.ok("up");
-    cluster.beta.wait_in_sync();
-    cluster.alpha.wait_in_sync();
-    cluster.assert_identical();
+    cluster.fill_another_disk_of_beta();
     let sent = sent(&cluster.alpha) - before;
     assert_eq!(received(&cluster.beta), sent, "both count what travelled");
     sent

@@ -78,16 +78,7 @@ fn and_a_thin_disk_stays_thin() {
     for part in [0, 17, 40] {
         cluster.alpha.write(part * MIB, &data);
     }
-    cluster.beta.kill9();
-    // Another disk, full of what somebody else had there.
-    std::fs::write(cluster.beta.disk(), rep_tests::random::bytes(10, 64 * MIB as usize)).expect("the other disk");
-    std::fs::remove_file(cluster.beta.meta_disk()).expect("the metadata");
-    cluster.beta.start();
-    cluster.beta.ok("create-md");
-    cluster.beta.ok("up");
-    cluster.beta.wait_in_sync();
-    cluster.alpha.wait_in_sync();
-    cluster.assert_identical();
+    cluster.fill_another_disk_of_beta();
     let sent = cluster.alpha.resource().volume().io.sent_bytes;
     let allocated = std::fs::metadata(cluster.beta.disk()).expect("the disk").blocks() * 512;
     eprintln!("of 64 MiB 9 were written: {sent} bytes were sent, {allocated} are allocated on the target");

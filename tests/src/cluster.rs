@@ -212,6 +212,22 @@ impl Cluster {
         self.alpha.resource().volume().size_bytes
     }
 
+    /// Beta gets another disk, full of what somebody else had there, and is filled. Its metadata lie in a file of their own.
+    #[track_caller]
+    pub fn fill_another_disk_of_beta(&mut self) {
+        self.beta.kill9();
+        self.alpha.wait_connection("Connecting");
+        let bytes = std::fs::metadata(self.beta.disk()).expect("the disk").len();
+        std::fs::write(self.beta.disk(), crate::random::bytes(10, bytes as usize)).expect("the other disk");
+        std::fs::remove_file(self.beta.meta_disk()).expect("the metadata");
+        self.beta.start();
+        self.beta.ok("create-md");
+        self.beta.ok("up");
+        self.beta.wait_in_sync();
+        self.alpha.wait_in_sync();
+        self.assert_identical();
+    }
+
     /// Panics unless both replicas of every volume hold the same bytes. Both must be in sync, nothing in flight.
     #[track_caller]
     pub fn assert_identical(&self) {
