@@ -4,7 +4,7 @@ use crate::packages;
 use crate::process::{Failure, Tool, cargo, release_binary};
 use std::ffi::OsString;
 
-/// What the counting program ends with where another compiler made it than the committed figures.
+/// What the counting program ends with where the committed figures are another compiler's or another processor's.
 const NOT_COMPARABLE: i32 = 3;
 
 /// Counts and compares, or (`--accept`) commits what it counts.
@@ -18,7 +18,7 @@ pub fn run(rest: &[OsString]) -> Result<(), Failure> {
 }
 
 /// The step of `cargo xtask test`. Where there is no valgrind it isn't run, which is a failure if it must be; figures of
-/// another compiler are no failure anywhere.
+/// another compiler or processor are no failure anywhere.
 pub fn step(must: bool) -> Result<(), Failure> {
     packages::install(packages::COUNTED).map_err(|why| {
         let why = format!("no valgrind ({why}): whether the data path has become dearer isn't known");
@@ -26,7 +26,7 @@ pub fn step(must: bool) -> Result<(), Failure> {
     })?;
     match count(&[]) {
         Err(Failure::Ended { code: Some(NOT_COMPARABLE), .. }) => Err(Failure::NotHere(
-            "the committed figures are another compiler's: allocations were compared, instructions weren't".to_owned(),
+            "the committed figures are another compiler's or processor's: allocations were compared, instructions weren't".to_owned(),
         )),
         ended => ended,
     }

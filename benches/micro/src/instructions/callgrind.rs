@@ -10,6 +10,8 @@ use std::process::Command;
 
 /// Tells this program that it is the one that runs under callgrind.
 pub const RUN: &str = "--under-callgrind";
+/// Tells this program to say what it sees of the processor, which isn't the same under valgrind.
+pub const PROCESSOR: &str = "--processor";
 /// The workload the controls spoil: the one that must not allocate.
 pub const CONTROL: &str = "engine/write";
 /// How many operations are counted, about.
@@ -111,22 +113,35 @@ pub fn kept(name: &str, spoiled: Spoiled) -> Result<PathBuf, String> {
     Ok(target.join(format!("{}.{}.callgrind", name.replace('/', "-"), spoiled.word())))
 }
 
-/// Counts a workload.
-pub fn count(workload: &Workload, spoiled: Spoiled) -> Result<Count, String> {
-    let out = kept(workload.name, spoiled)?;
+/// Runs this program under valgrind, and returns what it said.
+fn under_valgrind(options: &[String], arguments: &[&str]) -> Result<String, String> {
     let program = std::env::current_exe().map_err(|e| format!("this program's own path: {e}"))?;
     let mut valgrind = Command::new("valgrind");
-    valgrind.args(["--tool=callgrind", "--quiet"]);
-    valgrind.arg(format!("--toggle-collect={COUNTED}")).arg(format!("--callgrind-out-file={}", out.display()));
-    valgrind.arg(program).args([RUN, workload.name, spoiled.word()]);
+    valgrind.arg("--quiet").args(options).arg(program).args(arguments);
     valgrind.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin");
     let ended = valgrind.output().map_err(|e| format!("could not start valgrind: {e}"))?;
     if !ended.status.success() {
         let told = String::from_utf8_lossy(&ended.stderr);
-        return Err(format!("{} under valgrind: {}\n{told}", workload.name, ended.status));
+        return Err(format!("{} under valgrind: {}\n{told}", arguments.join(" "), ended.status));
     }
-    let told = String::from_utf8_lossy(&ended.stdout);
-    let allocations = told.trim().parse().map_err(|e| format!("{} said '{told}': {e}", workload.name))?;
+    Ok(String::from_utf8_lossy(&ended.stdout).trim().to_owned())
+}
+
+/// The processor that workloads see here.
+pub fn processor() -> Result<String, String> {
+    under_valgrind(&["--tool=none".to_owned()], &[PROCESSOR])
+}
+
+/// Counts a workload.
+pub fn count(workload: &Workload, spoiled: Spoiled) -> Result<Count, String> {
+    let out = kept(workload.name, spoiled)?;
+    let options = [
+        "--tool=callgrind".to_owned(),
+        format!("--toggle-collect={COUNTED}"),
+        format!("--callgrind-out-file={}", out.display()),
+    ];
+    let told = under_valgrind(&options, &[RUN, workload.name, spoiled.word()])?;
+    let allocations = told.parse().map_err(|e| format!("{} said '{told}': {e}", workload.name))?;
     let text = std::fs::read_to_string(&out).map_err(|e| format!("{}: {e}", out.display()))?;
     let instructions = instructions(&text);
     let instructions = instructions.ok_or(format!("{}: callgrind didn't see {COUNTED}", workload.name))?;

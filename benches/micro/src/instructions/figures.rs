@@ -1,12 +1,11 @@
 //! The committed figures.
 
+use crate::callgrind;
 use serde::Deserialize;
 use std::fmt::Write;
 
 /// Where they are, from the workspace's folder.
 pub const PATH: &str = "benches/instructions.toml";
-/// What made this program.
-pub const COMPILER: &str = env!("REP_MICRO_COMPILER");
 /// By how much a workload may be dearer than committed, where the file doesn't say: decision 35.
 const ALLOWED_EXCESS_PERCENT: f64 = 5.0;
 
@@ -22,12 +21,35 @@ pub struct Figure {
     pub allocations: f64,
 }
 
+/// What figures depend on besides the code: those of two of these don't compare.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Origin {
+    /// The compiler, and for what it compiled.
+    pub compiler: String,
+    /// The processor as the workloads saw it.
+    pub processor: String,
+}
+
+impl Origin {
+    /// This program on this machine.
+    pub fn here() -> Result<Origin, String> {
+        Ok(Origin { compiler: env!("REP_MICRO_COMPILER").to_owned(), processor: callgrind::processor()? })
+    }
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{} on {}", self.compiler, self.processor)
+    }
+}
+
 /// The file.
 #[derive(Clone, PartialEq, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Figures {
-    /// The compiler the figures are of, and for what it compiled.
-    pub compiler: String,
+    /// Where the figures are from.
+    pub origin: Origin,
     /// By how much a workload may be dearer than committed.
     pub allowed_excess_percent: f64,
     /// The figures.
@@ -47,10 +69,10 @@ impl Figure {
 }
 
 impl Figures {
-    /// Figures of this compiler.
-    pub fn new(workload: Vec<Figure>, allowed_excess_percent: Option<f64>) -> Figures {
+    /// Figures from there.
+    pub fn new(origin: Origin, workload: Vec<Figure>, allowed_excess_percent: Option<f64>) -> Figures {
         let allowed_excess_percent = allowed_excess_percent.unwrap_or(ALLOWED_EXCESS_PERCENT);
-        Figures { compiler: COMPILER.to_owned(), allowed_excess_percent, workload }
+        Figures { origin, allowed_excess_percent, workload }
     }
 
     /// The committed ones.
@@ -70,8 +92,8 @@ impl Figures {
     fn text(&self) -> String {
         let mut text = format!(
             "# What an operation of each workload takes; written by 'cargo xtask instructions --accept', see docs/TESTING.md.\n\
-             compiler = \"{}\"\nallowed_excess_percent = {:?}\n",
-            self.compiler, self.allowed_excess_percent
+             allowed_excess_percent = {:?}\n\n[origin]\ncompiler = \"{}\"\nprocessor = \"{}\"\n",
+            self.allowed_excess_percent, self.origin.compiler, self.origin.processor
         );
         for Figure { name, instructions, allocations } in &self.workload {
             let figure = format!(
@@ -102,17 +124,27 @@ impl Figures {
 mod tests {
     use super::*;
 
+    fn origin() -> Origin {
+        Origin { compiler: "rustc 1.0, x86_64".to_owned(), processor: "GenuineIntel 000306c3".to_owned() }
+    }
+
     #[test]
     fn what_is_written_is_what_is_read() {
         let workload = vec![Figure::new("a/b", 12_345, 0, 100), Figure::new("c/d", 7, 1, 3)];
         assert_eq!(workload[1], Figure { name: "c/d".to_owned(), instructions: 2.3, allocations: 0.333 });
-        let figures = Figures::new(workload, None);
+        let figures = Figures::new(origin(), workload, None);
         assert_eq!(Figures::parse(&figures.text()), Ok(figures));
     }
 
     #[test]
     fn nonsense_is_refused() {
-        assert!(Figures::parse("compiler = 'x'\nallowed_excess_percent = 500.0\nworkload = []").is_err());
-        assert!(Figures::parse("compiler = 'x'\nallowed_excess_percent = 5.0\nworkload = []\nmore = 1").is_err());
+        let text = Figures::new(origin(), vec![Figure::new("a/b", 1, 0, 1)], None).text();
+        assert!(Figures::parse(&text).is_ok());
+        assert!(
+            Figures::parse(&text.replace("allowed_excess_percent = 5.0", "allowed_excess_percent = 500.0")).is_err()
+        );
+        assert!(Figures::parse(&text.replace("[origin]", "[origin]\nmore = 1")).is_err());
+        // A file from before figures had a processor.
+        assert!(Figures::parse(&text.replace("processor = ", "# processor = ")).is_err());
     }
 }

@@ -7,7 +7,7 @@ use std::fmt::Write;
 /// What is to be said of a workload.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
-    /// Within the allowance, or of another compiler and not compared.
+    /// Within the allowance, or of another compiler or processor and not compared.
     Within,
     /// Cheaper by more than the allowance.
     Cheaper,
@@ -138,13 +138,19 @@ pub fn what_to_do(refused: &[&Judgement], allowed_excess_percent: f64) -> String
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::figures::Origin;
 
     fn figure(instructions: f64, allocations: f64) -> Figure {
         Figure { name: "a/b".to_owned(), instructions, allocations }
     }
 
+    fn figures(workload: Vec<Figure>) -> Figures {
+        let origin = Origin { compiler: "a compiler".to_owned(), processor: "a processor".to_owned() };
+        Figures::new(origin, workload, Some(5.0))
+    }
+
     fn verdict_of(instructions: f64, allocations: f64, comparable: bool) -> Verdict {
-        let committed = Figures::new(vec![figure(1000.0, 1.0)], Some(5.0));
+        let committed = figures(vec![figure(1000.0, 1.0)]);
         judge(&committed, &[figure(instructions, allocations)], comparable)[0].verdict
     }
 
@@ -165,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn with_another_compiler_only_allocations_are_compared() {
+    fn of_another_origin_only_allocations_are_compared() {
         assert_eq!(verdict_of(5000.0, 1.0, false), Verdict::Within);
         assert_eq!(verdict_of(10.0, 1.0, false), Verdict::Within);
         assert_eq!(verdict_of(5000.0, 2.0, false), Verdict::Allocates);
@@ -174,7 +180,7 @@ mod tests {
     #[test]
     fn what_is_new_or_gone_is_told() {
         let other = Figure { name: "c/d".to_owned(), ..figure(1.0, 0.0) };
-        let judgements = judge(&Figures::new(vec![other], None), &[figure(1.0, 0.0)], true);
+        let judgements = judge(&figures(vec![other]), &[figure(1.0, 0.0)], true);
         let verdicts: Vec<_> =
             judgements.iter().map(|judgement| (judgement.name.as_str(), judgement.verdict)).collect();
         assert_eq!(verdicts, [("a/b", Verdict::New), ("c/d", Verdict::Gone)]);

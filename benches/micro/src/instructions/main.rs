@@ -8,14 +8,15 @@ mod callgrind;
 mod document;
 mod figures;
 mod judgement;
+mod processor;
 
 use callgrind::{Count, Spoiled, count};
-use figures::{COMPILER, Figure, Figures};
+use figures::{Figure, Figures, Origin};
 use judgement::{Judgement, Verdict, judge, table};
 use rep_micro::{WORKLOADS, Workload};
 use std::process::ExitCode;
 
-/// Another compiler made these programs than the committed figures: nothing is known of the instructions.
+/// The committed figures are another compiler's or another processor's: nothing is known of the instructions.
 const NOT_COMPARABLE: u8 = 3;
 
 const USAGE: &str = "'cargo xtask instructions' takes '--accept' or nothing";
@@ -26,6 +27,10 @@ fn main() -> ExitCode {
     let ended = match words.as_slice() {
         [] => compare(),
         ["--accept"] => accept().map(|()| ExitCode::SUCCESS),
+        [callgrind::PROCESSOR] => {
+            println!("{}", processor::seen());
+            Ok(ExitCode::SUCCESS)
+        }
         [callgrind::RUN, name, spoiled] => run(name, spoiled).map(|()| ExitCode::SUCCESS),
         _ => {
             eprintln!("{USAGE}");
@@ -59,21 +64,22 @@ fn measure_all() -> Result<Vec<Figure>, String> {
 
 fn compare() -> Result<ExitCode, String> {
     let committed = Figures::read()?;
+    let here = Origin::here()?;
     let measured = measure_all()?;
-    let comparable = committed.compiler == COMPILER;
+    let comparable = committed.origin == here;
     let judgements = judge(&committed, &measured, comparable);
     print!("{}", table(&judgements));
-    controls(&measured, committed.allowed_excess_percent)?;
+    controls(&here, &measured, committed.allowed_excess_percent)?;
     let refused: Vec<&Judgement> = judgements.iter().filter(|judgement| judgement.verdict.refuses()).collect();
     if !refused.is_empty() {
         return Err(judgement::what_to_do(&refused, committed.allowed_excess_percent));
     }
     if !comparable {
         println!(
-            "NOT COMPARABLE: the committed figures are of '{}', this is '{COMPILER}'. Allocations were compared, instructions \
-             were not. Where this compiler is here to stay: cargo xtask instructions --accept, on a commit that is known to be \
+            "NOT COMPARABLE: the committed figures are of '{}', this is '{here}'. Allocations were compared, instructions \
+             were not. Where this is here to stay: cargo xtask instructions --accept, on a commit that is known to be \
              good and in a commit of its own.",
-            committed.compiler
+            committed.origin
         );
         return Ok(ExitCode::from(NOT_COMPARABLE));
     }
@@ -86,10 +92,10 @@ fn compare() -> Result<ExitCode, String> {
 }
 
 /// The test of the test: what does its work twice, and what allocates once more, must both be refused.
-fn controls(measured: &[Figure], allowed_excess_percent: f64) -> Result<(), String> {
+fn controls(here: &Origin, measured: &[Figure], allowed_excess_percent: f64) -> Result<(), String> {
     let workload = workload(callgrind::CONTROL)?;
     let honest = measured.iter().filter(|figure| figure.name == workload.name).cloned().collect();
-    let honest = Figures { compiler: COMPILER.to_owned(), allowed_excess_percent, workload: honest };
+    let honest = Figures::new(here.clone(), honest, Some(allowed_excess_percent));
     for (spoiled, due) in [(Spoiled::Twice, Verdict::Dearer), (Spoiled::Allocates, Verdict::Allocates)] {
         let figure = measure(workload, spoiled)?;
         let verdict = judge(&honest, &[figure], true).first().map(|judgement| judgement.verdict);
@@ -107,9 +113,9 @@ fn controls(measured: &[Figure], allowed_excess_percent: f64) -> Result<(), Stri
 fn accept() -> Result<(), String> {
     let measured = measure_all()?;
     let before = Figures::read().ok();
-    let figures = Figures::new(measured, before.as_ref().map(|before| before.allowed_excess_percent));
+    let figures = Figures::new(Origin::here()?, measured, before.as_ref().map(|before| before.allowed_excess_percent));
     let beside = before.unwrap_or_else(|| figures.clone());
-    print!("{}", table(&judge(&beside, &figures.workload, beside.compiler == COMPILER)));
+    print!("{}", table(&judge(&beside, &figures.workload, beside.origin == figures.origin)));
     figures.write()?;
     document::write(&figures)?;
     println!("written: {}, and the table in {}", figures::PATH, document::PATH);
