@@ -1,21 +1,26 @@
 #!/bin/bash
 # Memory runs out while the device is the way to get it back: dirty pages of its file system wait to be written, and swap lies
 # on it, too. A daemon whose own memory could be paged out to its own device, or that waited for memory to be freed, would
-# stand still for ever (R36).
+# stand still for ever (R36); so would one that needs a page to send a write while all that is left is the kernel's reserve.
 #
 #   cargo xtask guest -d 512M -d 512M -e DEVICE=nbd tools/lab/pressure.sh
 #
 # DEVICE   ublk (default) or nbd
-# CONTROL  yes: the daemon may not lock its memory. The scenario's own test must find its memory on its own device, and the
+# CONTROL  unlocked: the daemon may not lock its memory. The scenario's own test must find its memory on its own device, and the
 #          device standing still; the guest is of no use after that and ends at once
+#          ordinary (with ublk): its data threads may not run in real time. The device must stand still when memory runs out
 set -u
 . ./pair.sh
 CONTROL=${CONTROL:-}
 load_driver
 G=/sys/fs/cgroup/daemons
 [ -d $G ] || { mount -t cgroup2 none /sys/fs/cgroup && echo +memory >/sys/fs/cgroup/cgroup.subtree_control && mkdir $G; } || { fail "no cgroups"; end; }
-as=''
-[ -z "$CONTROL" ] || as='setpriv --bounding-set=-sys_resource,-ipc_lock'
+case $CONTROL in
+  unlocked) as='setpriv --bounding-set=-sys_resource,-ipc_lock' ;;
+  ordinary) as='setpriv --bounding-set=-sys_nice' ;;
+  '') as='' ;;
+  *) fail "CONTROL=$CONTROL: unlocked or ordinary"; end ;;
+esac
 start() { # as pair.sh's, in a group of their own, so that the kernel can be asked for their memory
   (echo $BASHPID >$G/cgroup.procs; exec $as repd --config /run/repd.toml --node "$1" --runtime-dir "/run/$1" >>"/out/$1.log" 2>&1) &
   printf -v "$1" %s $!
@@ -24,12 +29,14 @@ kib() { awk -v what="$2:" '$1 == what { print $2 }' "/proc/$1/status"; }
 paged_out() { echo $(($(kib $alpha VmSwap) + $(kib $beta VmSwap))); } # KiB of the daemons
 # Takes whatever may be taken of their memory; fails where there is less than that, as is usual.
 squeeze() { local n; for n in 1 2 3; do echo "256M swappiness=200" >$G/memory.reclaim; done 2>/dev/null; }
+# Whatever syncs on a guest whose device stands still, as its end does, waits for that for ever.
+cut() { echo $failed >/dev/lab/code; sleep 1; echo b >/proc/sysrq-trigger; sleep 60; }
 
 pair $D0 $D1 || { fail "no pair"; end; }
 dev=$(device)
 mkfs.ext4 -qF "$dev" && mount "$dev" /vz || { fail "no file system"; end; }
 fallocate -l 224M /vz/swap && chmod 600 /vz/swap && mkswap -q /vz/swap && swapon /vz/swap || { fail "no swap on the device"; end; }
-on $A status --json | grep -o '"memory_locked":[a-z]*'
+on $A status --json | grep -o '"memory_[a-z]*":[a-z]*'
 echo "locked: alpha $(kib $alpha VmLck) KiB of $(kib $alpha VmRSS), beta $(kib $beta VmLck) KiB of $(kib $beta VmRSS)"
 
 say "the kernel is asked to page the daemons out, to their own device"
@@ -37,19 +44,20 @@ squeeze >/dev/null 2>&1 & squeezing=$!   # who may never end doesn't keep this s
 for ((n = 0; n < 100; n++)); do [ "$(paged_out)" = 0 ] && kill -0 $squeezing 2>/dev/null || break; sleep 0.1; done
 sleep 1
 echo "paged out: $(paged_out) KiB"
-if [ "$CONTROL" ]; then
+if [ "$CONTROL" = unlocked ]; then
   on $A status --json --timeout 3s 2>/dev/null | grep -q '"memory_locked":true' && fail "the status calls it locked"
   [ "$(paged_out)" != 0 ] || fail "the control isn't one: nothing was paged out"
   dd if=/dev/zero of=/vz/stuck bs=4k count=1 oflag=direct status=none >/dev/null 2>&1 & writing=$!
   for ((n = 0; n < 100; n++)); do kill -0 $writing 2>/dev/null || break; sleep 0.1; done
   if kill -0 $writing 2>/dev/null; then echo "the device stands still: the control failed as it must"; else fail "the device still answers"; fi
-  # Whatever syncs now, as the guest's end does, waits for this device for ever.
-  echo $failed >/dev/lab/code; sleep 1; echo b >/proc/sysrq-trigger; sleep 60
+  cut
 fi
 wait $squeezing
 [ "$(paged_out)" = 0 ] || fail "the daemons' memory can be paged out"
 on $A status --json | grep -q '"memory_locked":true' || fail "the status doesn't call it locked"
 flushers $alpha $beta
+reserve=true; [ "$CONTROL" != ordinary ] || reserve=false
+on $A status --json | grep -q "\"memory_reserve\":$reserve" || fail "the status doesn't say that the reserve is open: $reserve"
 
 say "memory runs out"
 # Long before that nothing waits for its own dirty pages to be written.
@@ -59,7 +67,18 @@ spare=$(($(available) - 320)) # all but 320 MiB goes out of reach
 echo $((spare / 2)) >/proc/sys/vm/nr_hugepages
 echo "available: $(available) MiB; now 384 MiB are wanted, and 144 MiB are written to the file system"
 yes hog | head -c 402653184 >/dev/shm/hog & hog=$!
-for name in one two three four five six; do yes $name | head -c 25165824 >/vz/$name; done
+fill() { for name in one two three four five six; do yes $name | head -c 25165824 >/vz/$name; done; }
+if [ "$CONTROL" ]; then
+  fill & filling=$!
+  for ((n = 0; n < 100; n++)); do kill -0 $hog 2>/dev/null || kill -0 $filling 2>/dev/null || break; sleep 1; done
+  if kill -0 $hog 2>/dev/null || kill -0 $filling 2>/dev/null; then
+    echo "the device stands still: the control failed as it must"
+  else
+    fail "the control isn't one: memory ran out and the device still answered"
+  fi
+  cut
+fi
+fill
 wait $hog || fail "no room for the hog"
 squeeze
 yes hog | head -c 402653184 | cmp - /dev/shm/hog || fail "what was paged out came back wrong"
@@ -67,6 +86,7 @@ sync -f /vz
 awk '/^pswp|^pgscan_direct |^allocstall/ && $2 { print }' /proc/vmstat
 [ "$(awk '$1 == "pswpout" { print $2 }' /proc/vmstat)" -gt 10000 ] || fail "there was no pressure: next to nothing was paged out"
 [ "$(paged_out)" = 0 ] || fail "the daemons' memory was paged out"
+for name in alpha beta; do grep -q 'memory is short' /out/$name.log || fail "$name saw no shortage"; done
 kill -0 $alpha && kill -0 $beta || fail "a daemon is gone"
 rm /dev/shm/hog; echo 0 >/proc/sys/vm/nr_hugepages
 swapoff /vz/swap || fail "swapoff"

@@ -91,6 +91,7 @@ systemctl show -p MainPID,NoNewPrivileges,ProtectSystem repd; grep -E 'Seccomp:|
 [ "$(awk '/^Seccomp:/ { print $2 }' "/proc/$(main_pid)/status")" = 2 ] || fail "no filter of system calls"
 journalctl -b --no-pager -u repd | grep -iE 'not permitted|permission denied|EPERM|EACCES|read-only file system|SIGSYS|core-dump' && fail "something is refused to the daemon"
 [ "$(awk '/^VmLck/ { print $2 }' "/proc/$(main_pid)/status")" -gt 0 ] || fail "its memory isn't locked"
+repctl status vz --json | grep -q '"memory_reserve":true' || fail "its data threads may not run in real time"
 
 say "compared by its unit, as the timer has it"
 ask start repd-verify@vz.service && journalctl -b --no-pager -u repd-verify@vz -o cat | tail -n 4

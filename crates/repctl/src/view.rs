@@ -71,6 +71,7 @@ fn device(volume: &VolumeStatus) -> Option<String> {
     words.extend(
         driver.map(|driver| if driver.memory_locked { "memory locked" } else { "memory not locked" }.to_owned()),
     );
+    words.extend(driver.filter(|driver| !driver.memory_reserve).map(|_| "no memory in reserve".to_owned()));
     let features = driver.filter(|driver| !driver.features.is_empty());
     let features = features.map_or(String::new(), |driver| format!("; the driver has {}", driver.features.join(", ")));
     (!words.is_empty()).then(|| words.join(", ") + &features)
@@ -285,13 +286,17 @@ mod tests {
         (volume.block_bytes, volume.discards) = (Some(4096), Some(false));
         assert_eq!(lines(&parsed), ["  device: blocks of 4096 bytes, no discards"]);
         let features = ["USER_RECOVERY", "USER_COPY"].map(str::to_owned).to_vec();
-        let driver = DriverStatus { name: "ublk".into(), features, grows: false, memory_locked: true };
+        let driver =
+            DriverStatus { name: "ublk".into(), features, grows: false, memory_locked: true, memory_reserve: true };
         parsed.resources[0].volumes[0].driver = Some(driver);
         assert_eq!(
             lines(&parsed),
             ["  device: ublk, blocks of 4096 bytes, no discards, keeps its size while open, memory locked; \
               the driver has USER_RECOVERY, USER_COPY"]
         );
+        let driver = parsed.resources[0].volumes[0].driver.as_mut().unwrap();
+        (driver.memory_reserve, driver.features) = (false, Vec::new());
+        assert!(lines(&parsed)[0].ends_with("memory locked, no memory in reserve"), "{:?}", lines(&parsed));
         parsed.resources[0].role = Role::Secondary;
         assert!(lines(&parsed).is_empty(), "there is no device");
     }

@@ -8,4 +8,5 @@
 mod data;
 pub mod memory;
 pub mod resource;
+mod shortage;
 mod waking;

@@ -3,6 +3,7 @@
 //! read back. A data thread answers the writes; but the control thread is waited for, too: while client I/O is suspended it
 //! runs the fence-peer handler, and it promotes a node whose device was left behind.
 
+use crate::shortage;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::mman::{MlockAllFlags, mlockall};
@@ -11,16 +12,30 @@ use tracing::info;
 /// Linux 5.6; the C library's headers are older in places.
 const PR_SET_IO_FLUSHER: libc::c_int = 57;
 
-/// Marks the calling thread as one that writes back for the kernel, and keeps the daemon's memory from being paged out,
-/// as far as it is touched. Without the privileges for that, devices work all the same, save under memory pressure: then
-/// it returns false.
-pub(crate) fn guard() -> bool {
-    // Each helps without the other: kernels before 5.6 know no flushers.
-    let both = [("be known as one that writes back", flusher()), ("lock its memory", lock())];
-    for (what, error) in both.iter().filter_map(|(what, result)| Some((what, result.err()?))) {
+/// What guards a daemon's devices from standing still when memory runs out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Guard {
+    /// Its memory stays, and it never waits for its own device to get some.
+    pub locked: bool,
+    /// The kernel's reserve is open to it.
+    pub reserve: bool,
+}
+
+/// Marks the calling thread as one that writes back for the kernel, keeps the daemon's memory from being paged out,
+/// as far as it is touched, and has data threads run in real time while memory is short. Without the privileges for
+/// that, devices work all the same, save under memory pressure.
+pub(crate) fn guard() -> Guard {
+    // Each helps without the others: kernels before 5.6 know no flushers.
+    let (flusher, locked, reserve) = (flusher(), lock(), shortage::watch());
+    let all = [
+        ("be known as one that writes back", flusher),
+        ("lock its memory", locked),
+        ("run in real time while memory is short", reserve),
+    ];
+    for (what, error) in all.iter().filter_map(|(what, result)| Some((what, result.err()?))) {
         info!("memory pressure could stall the device: the daemon may not {what} ({error})");
     }
-    both.iter().all(|(_, result)| result.is_ok())
+    Guard { locked: flusher.is_ok() && locked.is_ok(), reserve: reserve.is_ok() }
 }
 
 /// Marks the calling thread as one that writes back for the kernel: memory it asks for is never freed by writing to a disk. Threads and

@@ -260,6 +260,8 @@ pub struct DriverReport {
     pub grows: bool,
     /// Whether the daemon's memory is locked and its data thread known as one that writes back (R36).
     pub memory_locked: bool,
+    /// Whether its data threads get at the kernel's reserve when memory runs out (R36).
+    pub memory_reserve: bool,
 }
 
 /// What the shell knows of an open disk.

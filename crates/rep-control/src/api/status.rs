@@ -151,6 +151,9 @@ pub struct DriverStatus {
     pub grows: bool,
     /// Whether the daemon's memory is locked and its data thread known to the kernel as one that writes back.
     pub memory_locked: bool,
+    /// Whether its data threads get at the kernel's reserve when memory runs out; older daemons don't tell.
+    #[serde(default)]
+    pub memory_reserve: bool,
 }
 
 /// An online verify's progress.

@@ -202,6 +202,7 @@ fn driver(driver: &DriverReport) -> DriverStatus {
         features: driver.features.iter().map(|&name| name.to_owned()).collect(),
         grows: driver.grows,
         memory_locked: driver.memory_locked,
+        memory_reserve: driver.memory_reserve,
     }
 }
 

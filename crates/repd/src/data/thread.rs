@@ -13,6 +13,7 @@ use super::nbd::{AllocationSource, NbdContext, NbdPort, PortalOptions};
 use super::patience::Patience;
 use super::ublk::{UblkContext, UblkPort};
 use crate::resource::{ControlRequest, DeviceOptions, MEMORY_BYTES_LEAST, MetaPlacement, ResourceOptions, SpawnError};
+use crate::shortage::Urgency;
 use crate::waking::{self, WakingSender};
 use rep_disk::Disk;
 use rep_engine::{Action, Engine, EngineConfig, Event, Latencies, Notice, Timestamp};
@@ -70,6 +71,7 @@ pub(super) struct DataThread {
     pub events: Vec<Event>,
     pub actions: Vec<Action>,
     patience: Patience,
+    urgency: Urgency,
     /// Something was sent to the peer since the last wait.
     sent_to_peer: bool,
     /// There was a large payload since the last wait.
@@ -169,6 +171,7 @@ impl DataThread {
             events: Vec::new(),
             actions: Vec::new(),
             patience: Patience::default(),
+            urgency: Urgency::default(),
             sent_to_peer: false,
             moved_much: false,
             begun: now,
@@ -204,12 +207,15 @@ impl DataThread {
     fn wait(&mut self) {
         let timeout = self.next_timeout().map(|at| at.saturating_duration_since(self.now));
         let small = !std::mem::take(&mut self.moved_much);
-        if std::mem::take(&mut self.sent_to_peer) && small && self.patience.wants(self.now) {
+        let hurried = self.urgency.follow();
+        if std::mem::take(&mut self.sent_to_peer) && small && !hurried && self.patience.wants(self.now) {
             survive(self.io.ring.hand_over());
             let ring = &mut self.io.ring;
             self.patience.look(timeout.unwrap_or(Duration::MAX), || ring.has_news());
         }
         survive(self.io.ring.turn(timeout));
+        // Before anything of this turn needs memory.
+        self.urgency.follow();
     }
 
     /// Takes what has completed; whether there was anything.

@@ -19,7 +19,7 @@ mod serving;
 use super::link;
 use crate::data::report::BlockDevice;
 use crate::data::worker::{WorkerChannel, WorkerResult, device_grown};
-use crate::memory;
+use crate::memory::{self, Guard};
 use crate::resource::DriverReport;
 use crate::waking;
 use job::{Job, Outcome};
@@ -92,7 +92,8 @@ struct Volume {
 /// The ublk port of a resource.
 pub(super) struct UblkPort {
     volatile_cache: bool,
-    memory_locked: bool,
+    /// `None`: there is no device to guard.
+    guard: Option<Guard>,
     /// Every device stays as it is, for the next daemon.
     left: bool,
     volumes: Vec<Volume>,
@@ -120,9 +121,9 @@ impl UblkPort {
             features: Features::default(),
         };
         let volumes: Vec<_> = volumes.map(volume).collect();
-        let memory_locked = !volumes.is_empty() && memory::guard();
+        let guard = (!volumes.is_empty()).then(memory::guard);
         let (sender, results) = waking::channel(wake);
-        UblkPort { volatile_cache, memory_locked, left: false, volumes, channel: WorkerChannel(sender), results }
+        UblkPort { volatile_cache, guard, left: false, volumes, channel: WorkerChannel(sender), results }
     }
 
     /// Offers a volume, or offers it larger: a device that stands grows where the driver can do that.
@@ -166,7 +167,8 @@ impl UblkPort {
             name: "ublk",
             features: volume.features.names(),
             grows: volume.features.has(Features::UPDATE_SIZE),
-            memory_locked: self.memory_locked,
+            memory_locked: self.guard.is_some_and(|guard| guard.locked),
+            memory_reserve: self.guard.is_some_and(|guard| guard.reserve),
         });
         let (problem, size_problem) = (volume.problem.clone(), volume.size_problem.clone());
         Some(BlockDevice { device, usable, problem, size_problem, driver })

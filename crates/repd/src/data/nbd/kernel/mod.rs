@@ -21,7 +21,7 @@ use crate::data::limits::REATTACH_PAUSE;
 use crate::data::link;
 use crate::data::report::BlockDevice;
 use crate::data::worker::{WorkerChannel, WorkerResult, device_grown};
-use crate::memory;
+use crate::memory::{self, Guard};
 use crate::resource::DriverReport;
 use crate::waking;
 use job::{Job, Outcome};
@@ -78,7 +78,8 @@ pub(super) struct KernelDevices {
     /// Every device stays as it is, for the next daemon.
     left: bool,
     volumes: Vec<Volume>,
-    memory_locked: bool,
+    /// `None`: there is no device to guard.
+    guard: Option<Guard>,
     channel: WorkerChannel<Outcome>,
     results: mpsc::Receiver<WorkerResult<Outcome>>,
 }
@@ -104,8 +105,8 @@ impl KernelDevices {
         };
         let (sender, results) = waking::channel(wake);
         let volumes: Vec<_> = volumes.map(volume).collect();
-        let memory_locked = !volumes.is_empty() && memory::guard();
-        KernelDevices { left: false, volumes, memory_locked, channel: WorkerChannel(sender), results }
+        let guard = (!volumes.is_empty()).then(memory::guard);
+        KernelDevices { left: false, volumes, guard, channel: WorkerChannel(sender), results }
     }
 
     /// Whether a volume is of this kind.
@@ -167,7 +168,8 @@ impl KernelDevices {
             name: "nbd",
             features: Vec::new(),
             grows: true,
-            memory_locked: self.memory_locked,
+            memory_locked: self.guard.is_some_and(|guard| guard.locked),
+            memory_reserve: self.guard.is_some_and(|guard| guard.reserve),
         });
         let (problem, size_problem) = (volume.problem.clone(), volume.size_problem.clone());
         Some(BlockDevice { device, usable, problem, size_problem, driver })
