@@ -26,7 +26,7 @@ pub struct Pace {
     pub window_min: Duration,
     /// ...and at least this often.
     pub window_max: Duration,
-    /// So much longer than twice what they wait without it clients may wait.
+    /// So much longer than one and a quarter times what they wait without it clients may wait.
     pub slack: Duration,
     /// How often what they wait without it is measured while it runs.
     pub measure_interval: Duration,

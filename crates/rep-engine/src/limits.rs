@@ -7,13 +7,13 @@ pub const RESYNC_REQUESTS_MAX: usize = 16;
 /// Resync requests a source accepts from its peer before it calls that a breach of the protocol.
 pub const RESYNC_REQUESTS_ACCEPTED_MAX: usize = 256;
 /// Requests it keeps under way while a node is Primary, of [`RESYNC_SHARED_BLOCKS_MAX`] each.
-pub const RESYNC_SHORT_REQUESTS_MAX: usize = 32;
-/// The longest resync request while a node is Primary, in blocks (256 KiB): on the link, and for the lock of its range, a
-/// client's write waits for as much.
-pub const RESYNC_SHARED_BLOCKS_MAX: u64 = 64;
-/// The rate a resync has at least, whatever clients wait, in bytes a second: 16 ranges, each of which a disk that seeks
-/// moves in some 10 ms, so that clients keep five sixths of the slowest disk; a TiB takes three days.
-pub const RESYNC_RATE_MIN: u64 = 4 << 20;
+pub const RESYNC_SHORT_REQUESTS_MAX: usize = 64;
+/// The longest resync request while a node is Primary, in blocks (64 KiB): on the link, in a data thread and for the lock of
+/// its range, a client's write waits for as much.
+pub const RESYNC_SHARED_BLOCKS_MAX: u64 = 16;
+/// The rate a resync has at least, whatever clients wait, in bytes a second: 32 ranges, each of which a disk that seeks
+/// moves in some 10 ms, so that clients keep two thirds of the slowest disk; a TiB takes six days.
+pub const RESYNC_RATE_MIN: u64 = 2 << 20;
 /// The rate it begins with while clients are at work, in bytes a second.
 pub const RESYNC_RATE_FIRST: u64 = 32 << 20;
 /// Clients' latency is looked at after so many requests (the fewest whose p99 isn't simply the longest)...
@@ -22,8 +22,9 @@ pub const PACING_REQUESTS_MIN: u32 = 100;
 pub const PACING_WINDOW_MIN: Duration = Duration::from_millis(100);
 /// ...and at least this often.
 pub const PACING_WINDOW_MAX: Duration = Duration::from_millis(500);
-/// So much longer than twice what they wait without it clients may wait for a resync.
-pub const PACING_SLACK: Duration = Duration::from_micros(500);
+/// So much longer than one and a quarter times what they wait without it clients may wait for a resync: what they see
+/// themselves, with what a busy data thread leaves in its sockets, is then one and a half times as much.
+pub const PACING_SLACK: Duration = Duration::from_micros(100);
 /// How often what they wait without it is measured while it runs: two windows long it then moves nothing.
 pub const PACING_MEASURE_INTERVAL: Duration = Duration::from_secs(10);
 /// The longest resync request, in blocks (1 MiB).

@@ -3,7 +3,7 @@
 //! ```text
 //!                 no client's request for a window
 //!        ┌───────────────────────────────────────────────────┐
-//!        ▼        p99 > 2 × alone + slack                    │
+//!        ▼        p99 > 1.25 × alone + slack                 │
 //!      Full ───────────────────────────► Held { rate } ──────┤  each window: p99 beyond that: half of what was moved
 //!        │                                 │      ▲          │               else: a quarter more
 //!        │ now and then                    ▼      │          │
@@ -249,7 +249,7 @@ impl Pacing {
             Speed::Held(held) => Some(held),
             _ => None,
         };
-        let slowed = self.alone.is_none_or(|alone| p99 > alone * 2 + pace.slack);
+        let slowed = self.alone.is_none_or(|alone| p99 > alone * 5 / 4 + pace.slack);
         // At its least and clients still wait: perhaps it isn't the resync they wait for.
         let in_vain = slowed && held.is_some_and(|held| held.rate <= least);
         let interval = if in_vain { pace.measure_interval / 2 } else { pace.measure_interval };
@@ -371,7 +371,8 @@ mod tests {
         bench.run(2000, false);
         bench.run(5000, true);
         bench.alone = Duration::from_millis(40);
-        bench.run(5000, true);
+        // Three measurements, since each believes four times the last at most.
+        bench.run(20_000, true);
         let (moved, _) = bench.run(10_000, true);
         assert!(moved / 10 > 50 * MIB, "{} MiB/s", moved / 10 / MIB);
     }

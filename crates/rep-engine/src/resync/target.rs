@@ -169,7 +169,8 @@ impl Engine {
     }
 
     /// The next range to pull, or to compare first: what was found to differ, then the next run that is out-of-sync and
-    /// not yet done. Moves the cursor past it.
+    /// not yet done, up to where such ranges begin on the disk: what is aligned there, as the holes of a thin disk, isn't
+    /// cut in two. Moves the cursor past it.
     fn next_range(&mut self, index: usize) -> Option<(ByteRange, bool)> {
         let most = self.resync_share().0;
         let volume = &mut self.volumes[index];
@@ -184,8 +185,9 @@ impl Engine {
         let blocks_max = if compare { limits::RESYNC_COMPARE_BLOCKS_MAX.min(most) } else { most };
         loop {
             let run = local.bitmap().next_run(resync.cursor, blocks_max)?;
+            let count = run.count.min(blocks_max - run.first.0 % blocks_max);
             let mut fresh = BlockRange { first: run.first, count: 0 };
-            while fresh.count < run.count {
+            while fresh.count < count {
                 let block = BlockRange::new(fresh.end(), 1);
                 if volume.in_sync.contains_any(block) {
                     break;

@@ -1,15 +1,19 @@
 //! Zeroes within a range that a resync moves: one request, several disk operations on the target.
 
 use crate::pair::{Kind, Pair};
+use rep_engine::{Command, EngineConfig, Pace};
 use rep_types::{BLOCK_SIZE, ByteRange, ConnectionState, DiskState};
 use rep_wire::Message;
 
 const BLOCKS: u64 = 40;
 const LENGTH: u32 = 40 * BLOCK_SIZE as u32;
 
-/// Beta lacks 40 blocks in a row, of which alpha reads some as zeroes.
+/// Beta lacks 40 blocks in a row, one range to be moved, of which alpha reads some as zeroes.
 fn with_zeroes(blocks: std::ops::Range<u32>) -> Pair {
-    let mut pair = Pair::with_primary(1);
+    let pace = Pace { range_blocks_max: 64, ..Pace::default() };
+    let mut pair = Pair::configured(1, &EngineConfig { pace: Some(pace), ..EngineConfig::new(false, 0) });
+    pair.command(0, Command::Promote { force: false });
+    pair.run();
     pair.cut();
     pair.write_range(0, ByteRange::new(0, LENGTH));
     pair.run();
