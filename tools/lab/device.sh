@@ -38,4 +38,4 @@ run pressure.sh
 # Last, because it makes errors that the others look for in the kernel's log, or leaves a device that never answers again.
 [ "$DEVICE" != nbd ] || run nbd-ended.sh $small
 echo "$DEVICE, seconds each: ${ran%, }"
-[ "$DEVICE" != ublk ] || run pressure.sh CONTROL=yes
+[ "$DEVICE" != ublk ] || run pressure.sh CONTROL=unlocked
