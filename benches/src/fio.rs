@@ -93,15 +93,21 @@ pub fn fill(target: &Target, bytes: u64) {
     once(target, &["--rw=write".to_owned(), "--bs=1M".to_owned(), "--iodepth=4".to_owned(), format!("--size={bytes}")]);
 }
 
+impl Line {
+    /// What fio is told.
+    pub fn load(&self) -> Vec<String> {
+        let Line { pattern, block, depth, .. } = self;
+        ["rw", "bs", "iodepth", "size"]
+            .iter()
+            .zip([pattern.to_string(), block.to_string(), depth.to_string(), VOLUME_BYTES.to_string()])
+            .map(|(name, value)| format!("--{name}={value}"))
+            .collect()
+    }
+}
+
 /// Measures a line of the table.
 pub fn run(target: &Target, line: &Line, seconds: u64) -> Sample {
-    let arguments = [
-        format!("--rw={}", line.pattern),
-        format!("--bs={}", line.block),
-        format!("--iodepth={}", line.depth),
-        format!("--size={VOLUME_BYTES}"),
-    ];
-    measure(std::slice::from_ref(target), &arguments, seconds)
+    measure(std::slice::from_ref(target), &line.load(), seconds)
 }
 
 /// Measures one load on several targets at once, for so many seconds; the answer is their sum.

@@ -10,6 +10,7 @@ mod contender;
 mod cpu;
 mod figures;
 mod fio;
+mod flame;
 mod memory;
 mod nbdkit;
 mod ours;
@@ -35,15 +36,17 @@ struct Arguments {
     quick: bool,
     json: bool,
     plot: bool,
+    flame: bool,
     only: Vec<String>,
     effort: Effort,
 }
 
-const USAGE: &str = "known: --quick --json --plot --rounds N --seconds N --only NAME (table, or a group of figures)";
+const USAGE: &str =
+    "known: --quick --json --plot --flame --rounds N --seconds N --only NAME (table, or a group of figures)";
 
 fn arguments() -> Result<Arguments, String> {
     let effort = Effort { rounds: 3, seconds: 5 };
-    let mut parsed = Arguments { quick: false, json: false, plot: false, only: Vec::new(), effort };
+    let mut parsed = Arguments { quick: false, json: false, plot: false, flame: false, only: Vec::new(), effort };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or(format!("{word} needs a value"));
@@ -52,6 +55,7 @@ fn arguments() -> Result<Arguments, String> {
             "--quick" => parsed = Arguments { quick: true, effort: Effort { rounds: 1, seconds: 2 }, ..parsed },
             "--json" => parsed.json = true,
             "--plot" => parsed.plot = true,
+            "--flame" => parsed.flame = true,
             "--rounds" => parsed.effort.rounds = number(value()?)? as usize,
             "--seconds" => parsed.effort.seconds = number(value()?)?,
             "--only" => parsed.only.push(known(value()?)?),
@@ -81,6 +85,13 @@ fn main() {
         eprintln!("bench: {problem}");
         std::process::exit(2);
     });
+    if arguments.flame {
+        let written = flame::draw(arguments.effort.seconds).unwrap_or_else(|problem| {
+            eprintln!("bench: {problem}");
+            std::process::exit(1);
+        });
+        return println!("written: {}", written.join(", "));
+    }
     let rows = if arguments.wants(TABLE) { measure_table(arguments.effort) } else { Vec::new() };
     let mut figures = Vec::new();
     for group in GROUPS.iter().filter(|group| arguments.wants(group.name)) {

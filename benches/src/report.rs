@@ -68,6 +68,13 @@ pub struct Report {
     date: String,
 }
 
+/// Which tree this is, and of which kernel's machine.
+pub fn origin() -> String {
+    let root = workspace_root();
+    let say = |line: &str| tools::words(line).stdout.trim().to_owned();
+    format!("{}, {}", say(&format!("git -C {} describe --always --dirty", root.display())), say("uname -sr"))
+}
+
 impl Report {
     /// Gathers what is to be known of the machine.
     pub fn new(rows: Vec<Row>, figures: Vec<Figure>, effort: Effort) -> Report {

@@ -12,6 +12,9 @@ pub fn run(rest: &[OsString]) -> Result<(), Failure> {
         return in_guest(&Options::parse(&words)?);
     }
     packages::install(packages::BENCHED)?;
+    if words.iter().any(|word| word == "--flame") {
+        packages::install(packages::SAMPLED)?;
+    }
     test::build_daemons()?;
     cargo(["build", "--release", "--quiet", "-p", "rep-bench", "--bin", "rep-bench"]).run()?;
     Tool::new(release_binary("rep-bench")).args(rest).run()

@@ -51,6 +51,9 @@ pub const BENCHED: &[Need] = &[
     program("qemu-storage-daemon", &["qemu-system-common", "qemu-utils"]),
 ];
 
+/// What `cargo xtask bench --flame` samples with, besides.
+pub const SAMPLED: &[Need] = &[program("perf", &["linux-perf"])];
+
 /// What `cargo xtask instructions` counts with.
 pub const COUNTED: &[Need] = &[program("valgrind", &["valgrind"])];
 
