@@ -44,7 +44,7 @@ fn start() -> (Cluster, Vec<Resource>) {
         let create = |node: &Node| node.ctl(["create-md", name, "--config", &config, "--node", node.name()]).ok();
         both.iter().for_each(|node| drop(create(node)));
         all(&["up", name]);
-        all(&["wait", "connected", name]);
+        all(&["wait", name, "connected"]);
         cluster.alpha.ctl(["new-generation", name, "--clear-bitmap"]).ok();
         cluster.alpha.ctl(["primary", name]).ok();
     }
