@@ -96,12 +96,12 @@ pub fn fill(target: &Target, bytes: u64) {
 impl Line {
     /// What fio is told.
     pub fn load(&self) -> Vec<String> {
-        let Line { pattern, block, depth, .. } = self;
-        ["rw", "bs", "iodepth", "size"]
-            .iter()
-            .zip([pattern.to_string(), block.to_string(), depth.to_string(), VOLUME_BYTES.to_string()])
-            .map(|(name, value)| format!("--{name}={value}"))
-            .collect()
+        vec![
+            format!("--rw={}", self.pattern),
+            format!("--bs={}", self.block),
+            format!("--iodepth={}", self.depth),
+            format!("--size={VOLUME_BYTES}"),
+        ]
     }
 }
 

@@ -42,25 +42,21 @@ pub fn draw(seconds: u64) -> Result<Vec<String>, String> {
     let record = format!(
         "perf record --quiet -F {SAMPLES_PER_S} -e cpu-clock --call-graph dwarf -p {pids} -o {data} -- sleep {seconds}"
     );
-    let recorded = timed(&record, seconds + 30);
+    let recorded = tools::words_within(&record, Duration::from_secs(seconds + 30));
     drop(load);
     recorded.ok();
     let folder = workspace_root().join("docs/flame");
     std::fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
     let mut written = Vec::new();
     for (node, pid) in NODES.iter().zip(processes) {
-        let script = timed(&format!("perf script --no-inline -F {FIELDS} -i {data} --pid {pid}"), 300).ok();
+        let script = format!("perf script --no-inline -F {FIELDS} -i {data} --pid {pid}");
+        let script = tools::words_within(&script, Duration::from_secs(300)).ok();
         let picture = picture(&script, &format!("{node}: {LINE} ({})", report::origin()))?;
         let name = format!("{node}-4k-randwrite-32.svg");
         std::fs::write(folder.join(&name), picture).map_err(|e| format!("{name}: {e}"))?;
         written.push(format!("docs/flame/{name}"));
     }
     Ok(written)
-}
-
-fn timed(line: &str, seconds: u64) -> tools::Outcome {
-    let mut words = line.split_whitespace();
-    tools::run(words.next().unwrap_or_default(), words, Duration::from_secs(seconds))
 }
 
 /// The picture of what `perf script` told.

@@ -68,26 +68,34 @@ pub struct Report {
     date: String,
 }
 
+fn say(line: &str) -> String {
+    tools::words(line).stdout.trim().to_owned()
+}
+
+fn commit() -> String {
+    say(&format!("git -C {} describe --always --dirty", workspace_root().display()))
+}
+
+fn kernel() -> String {
+    say("uname -sr")
+}
+
 /// Which tree this is, and of which kernel's machine.
 pub fn origin() -> String {
-    let root = workspace_root();
-    let say = |line: &str| tools::words(line).stdout.trim().to_owned();
-    format!("{}, {}", say(&format!("git -C {} describe --always --dirty", root.display())), say("uname -sr"))
+    format!("{}, {}", commit(), kernel())
 }
 
 impl Report {
     /// Gathers what is to be known of the machine.
     pub fn new(rows: Vec<Row>, figures: Vec<Figure>, effort: Effort) -> Report {
-        let say = |line: &str| tools::words(line).stdout.trim().to_owned();
-        let root = workspace_root();
         let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = info.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown");
         Report {
             rows,
             figures,
             effort,
-            commit: say(&format!("git -C {} describe --always --dirty", root.display())),
-            kernel: say("uname -sr"),
+            commit: commit(),
+            kernel: kernel(),
             processor: model.trim_start_matches(['\t', ' ', ':']).to_owned(),
             processors: std::thread::available_parallelism().map_or(0, usize::from),
             date: say("date -u +%Y-%m-%dT%H:%MZ"),

@@ -62,9 +62,14 @@ pub fn run<S: AsRef<OsStr>>(program: &str, arguments: impl IntoIterator<Item = S
 
 /// Runs a command line of words without spaces in them, within a minute.
 pub fn words(line: &str) -> Outcome {
+    words_within(line, Duration::from_secs(60))
+}
+
+/// The same, within another time.
+pub fn words_within(line: &str, deadline: Duration) -> Outcome {
     let mut words = line.split_whitespace();
     let program = words.next().expect("a program");
-    run(program, words, Duration::from_secs(60))
+    run(program, words, deadline)
 }
 
 /// Runs a prepared command to its end.

@@ -80,7 +80,7 @@ fill() { for name in one two three four five six; do yes $name | head -c 2516582
 if [ "$CONTROL" ]; then
   chrt -rp 1 $$ # else it stands still as well, and can't tell
   # Again and again: whether it comes to it is a matter of who asks for the last page.
-  (while wait $hog 2>/dev/null; fill; do yes hog | head -c 402653184 >/dev/shm/hog; done) &
+  (while fill; do yes hog | head -c 402653184 >/dev/shm/hog; done) &
   still=0 done_before=''
   for ((n = 0; n < 200 && still < 20; n++)); do
     read -ra io <"/sys/block/${dev##*/}/stat" # 0, 4: reads and writes that were done; 8: those that wait

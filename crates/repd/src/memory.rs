@@ -13,7 +13,7 @@ use tracing::info;
 const PR_SET_IO_FLUSHER: libc::c_int = 57;
 
 /// What guards a daemon's devices from standing still when memory runs out.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub(crate) struct Guard {
     /// Its memory stays, and it never waits for its own device to get some.
     pub locked: bool,

@@ -41,7 +41,8 @@ static SHORT: AtomicBool = AtomicBool::new(false);
 pub fn watch() -> Result<(), Errno> {
     static STARTED: OnceLock<Result<(), Errno>> = OnceLock::new();
     *STARTED.get_or_init(|| {
-        let file = File::open(MEMINFO).map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?;
+        let errno = |error| Errno::try_from(error).unwrap_or(Errno::EIO);
+        let file = File::open(MEMINFO).map_err(errno)?;
         let (tell, told) = std::sync::mpsc::channel();
         let watching = std::thread::Builder::new().name("shortage".to_owned()).spawn(move || {
             // Itself always: it must see that there is no shortage any more.
@@ -51,7 +52,7 @@ pub fn watch() -> Result<(), Errno> {
                 look_on(&file);
             }
         });
-        watching.map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EAGAIN)))?;
+        watching.map_err(errno)?;
         told.recv().unwrap_or(Err(Errno::EIO))
     })
 }
@@ -96,10 +97,9 @@ struct Memory {
 impl Memory {
     /// From what the kernel tells; `None` where it doesn't.
     fn parse(text: &[u8]) -> Option<Memory> {
-        let text = text.split(|byte| *byte == b'\n');
-        let lines: Vec<&str> = text.filter_map(|line| std::str::from_utf8(line).ok()).collect();
+        let text = std::str::from_utf8(text).ok()?;
         let kib = |name: &str| {
-            let line = lines.iter().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
             line.trim().strip_suffix(" kB")?.parse::<u64>().ok()
         };
         // The kernel counts as available what is in its page cache, whether it has to be written first or not.

@@ -25,18 +25,20 @@ pub fn write(figures: &Figures) -> Result<(), String> {
 mod tests {
     use super::*;
 
+    fn committed() -> Figures {
+        Figures::parse(include_str!("../../../instructions.toml")).expect("good figures")
+    }
+
     #[test]
     fn the_table_is_of_the_committed_figures() {
-        let committed = Figures::parse(include_str!("../../../instructions.toml")).expect("good figures");
         let document = include_str!("../../../../docs/PERFORMANCE.md");
-        let due = with_table(document, &committed).expect("a place for the table");
+        let due = with_table(document, &committed()).expect("a place for the table");
         assert!(document == due, "{PATH} is behind: 'cargo xtask instructions --accept' writes both");
     }
 
     #[test]
     fn only_the_table_changes() {
-        let committed = Figures::parse(include_str!("../../../instructions.toml")).expect("good figures");
-        let figures = Figures { workload: Vec::new(), ..committed };
+        let figures = Figures { workload: Vec::new(), ..committed() };
         let document = format!("a\n{BEGIN}old\n{END}b\n");
         let due = format!("a\n{BEGIN}{}{END}b\n", figures.markdown());
         assert_eq!(with_table(&document, &figures), Some(due));

@@ -242,11 +242,15 @@ impl Pair {
 
     /// The same, with node 0 Primary.
     pub fn with_primary(volumes: usize) -> Pair {
-        let mut pair = Pair::in_sync(volumes);
-        pair.command(0, Command::Promote { force: false });
-        pair.run();
-        assert_eq!(pair.snapshot(0).role, Role::Primary);
-        pair
+        Pair::in_sync(volumes).promoted()
+    }
+
+    /// The same pair, alpha Primary.
+    pub fn promoted(mut self) -> Pair {
+        self.command(0, Command::Promote { force: false });
+        self.run();
+        assert_eq!(self.snapshot(0).role, Role::Primary);
+        self
     }
 
     // ---- what the test does ----

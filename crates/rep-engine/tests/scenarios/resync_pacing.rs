@@ -1,7 +1,7 @@
 //! A resync that yields to clients, whatever they wait: it goes on, and nothing it keeps waiting takes it for stalled.
 
 use crate::pair::{Kind, Pair};
-use rep_engine::{Command, EngineConfig, Pace};
+use rep_engine::{EngineConfig, Pace};
 use rep_types::{BLOCK_SIZE, ConnectionState};
 use std::time::Duration;
 
@@ -11,9 +11,7 @@ const BLOCKS: u64 = 8;
 /// its own.
 fn to_be_filled(pace: Pace) -> Pair {
     let options = EngineConfig { pace: Some(pace), ..EngineConfig::new(false, 0) };
-    let mut pair = Pair::configured(1, &options);
-    pair.command(0, Command::Promote { force: false });
-    pair.run();
+    let mut pair = Pair::configured(1, &options).promoted();
     pair.cut();
     for block in 0..BLOCKS {
         pair.write(0, 0, 2 * block);

@@ -1,7 +1,7 @@
 //! Zeroes within a range that a resync moves: one request, several disk operations on the target.
 
 use crate::pair::{Kind, Pair};
-use rep_engine::{Command, EngineConfig, Pace};
+use rep_engine::{EngineConfig, Pace};
 use rep_types::{BLOCK_SIZE, ByteRange, ConnectionState, DiskState};
 use rep_wire::Message;
 
@@ -11,9 +11,8 @@ const LENGTH: u32 = 40 * BLOCK_SIZE as u32;
 /// Beta lacks 40 blocks in a row, one range to be moved, of which alpha reads some as zeroes.
 fn with_zeroes(blocks: std::ops::Range<u32>) -> Pair {
     let pace = Pace { range_blocks_max: 64, ..Pace::default() };
-    let mut pair = Pair::configured(1, &EngineConfig { pace: Some(pace), ..EngineConfig::new(false, 0) });
-    pair.command(0, Command::Promote { force: false });
-    pair.run();
+    let options = EngineConfig { pace: Some(pace), ..EngineConfig::new(false, 0) };
+    let mut pair = Pair::configured(1, &options).promoted();
     pair.cut();
     pair.write_range(0, ByteRange::new(0, LENGTH));
     pair.run();

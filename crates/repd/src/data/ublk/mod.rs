@@ -92,8 +92,7 @@ struct Volume {
 /// The ublk port of a resource.
 pub(super) struct UblkPort {
     volatile_cache: bool,
-    /// `None`: there is no device to guard.
-    guard: Option<Guard>,
+    guard: Guard,
     /// Every device stays as it is, for the next daemon.
     left: bool,
     volumes: Vec<Volume>,
@@ -121,7 +120,7 @@ impl UblkPort {
             features: Features::default(),
         };
         let volumes: Vec<_> = volumes.map(volume).collect();
-        let guard = (!volumes.is_empty()).then(memory::guard);
+        let guard = (!volumes.is_empty()).then(memory::guard).unwrap_or_default();
         let (sender, results) = waking::channel(wake);
         UblkPort { volatile_cache, guard, left: false, volumes, channel: WorkerChannel(sender), results }
     }
@@ -167,8 +166,8 @@ impl UblkPort {
             name: "ublk",
             features: volume.features.names(),
             grows: volume.features.has(Features::UPDATE_SIZE),
-            memory_locked: self.guard.is_some_and(|guard| guard.locked),
-            memory_reserve: self.guard.is_some_and(|guard| guard.reserve),
+            memory_locked: self.guard.locked,
+            memory_reserve: self.guard.reserve,
         });
         let (problem, size_problem) = (volume.problem.clone(), volume.size_problem.clone());
         Some(BlockDevice { device, usable, problem, size_problem, driver })

@@ -78,8 +78,7 @@ pub(super) struct KernelDevices {
     /// Every device stays as it is, for the next daemon.
     left: bool,
     volumes: Vec<Volume>,
-    /// `None`: there is no device to guard.
-    guard: Option<Guard>,
+    guard: Guard,
     channel: WorkerChannel<Outcome>,
     results: mpsc::Receiver<WorkerResult<Outcome>>,
 }
@@ -105,7 +104,7 @@ impl KernelDevices {
         };
         let (sender, results) = waking::channel(wake);
         let volumes: Vec<_> = volumes.map(volume).collect();
-        let guard = (!volumes.is_empty()).then(memory::guard);
+        let guard = (!volumes.is_empty()).then(memory::guard).unwrap_or_default();
         KernelDevices { left: false, volumes, guard, channel: WorkerChannel(sender), results }
     }
 
@@ -168,8 +167,8 @@ impl KernelDevices {
             name: "nbd",
             features: Vec::new(),
             grows: true,
-            memory_locked: self.guard.is_some_and(|guard| guard.locked),
-            memory_reserve: self.guard.is_some_and(|guard| guard.reserve),
+            memory_locked: self.guard.locked,
+            memory_reserve: self.guard.reserve,
         });
         let (problem, size_problem) = (volume.problem.clone(), volume.size_problem.clone());
         Some(BlockDevice { device, usable, problem, size_problem, driver })
