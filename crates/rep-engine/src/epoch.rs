@@ -11,7 +11,8 @@
 //! - E2 `settled` < `closing` < `current`, without gaps.
 
 use crate::event::Timestamp;
-use crate::operation::{IoPurpose, Leg, Requester, Stage};
+use crate::flush_habit::FlushHabit;
+use crate::operation::{IoPurpose, Leg, Operation, OperationKind, Requester, Stage};
 use crate::slab::Key;
 use crate::{Engine, limits};
 use rep_types::planted;
@@ -48,6 +49,10 @@ pub(crate) struct Epochs {
     waiting: Vec<FlushWaiter>,
     /// Something completed since the last epoch was closed, or its stability isn't known.
     dirty: bool,
+    /// Some of it isn't known to be stable.
+    volatile: bool,
+    /// Whether clients flush after each write.
+    habit: FlushHabit,
     /// Since when.
     dirty_since: Timestamp,
     close_again: bool,
@@ -64,6 +69,8 @@ impl Epochs {
             closing: None,
             waiting: Vec::new(),
             dirty: false,
+            volatile: false,
+            habit: FlushHabit::default(),
             dirty_since: Timestamp(0),
             close_again: false,
             next_flush: 0,
@@ -73,10 +80,28 @@ impl Epochs {
 
     /// Something completed that isn't known to be stable.
     pub fn touch(&mut self, now: Timestamp) {
+        self.volatile = true;
+        self.make_dirty(now);
+    }
+
+    /// The legs of a client's write are closed. One that is stable calls for no flush, but for the end of its epoch at some
+    /// time: its extents leave the log by it.
+    pub fn write_completed(&mut self, now: Timestamp, op: &Operation) {
+        self.volatile |= !op.is_stable();
+        self.habit.write_completed(op.kind);
+        self.make_dirty(now);
+    }
+
+    fn make_dirty(&mut self, now: Timestamp) {
         if !self.dirty {
             self.dirty = true;
             self.dirty_since = now;
         }
+    }
+
+    /// Whether all that has completed is known to be stable on both disks, so a flush has nothing to do.
+    fn is_stable(&self) -> bool {
+        !self.volatile && self.closing.is_none()
     }
 
     pub fn is_clean(&self) -> bool {
@@ -111,6 +136,7 @@ impl Epochs {
 impl Engine {
     /// A client's FLUSH.
     pub(crate) fn client_flush(&mut self, requester: Requester, index: usize) {
+        self.epochs.habit.flush_came();
         let volume = &self.volumes[index];
         let good_here = volume.local.is_some() && volume.disk == DiskState::UpToDate;
         let good_there = self.is_connected() && volume.peer_disk == DiskState::UpToDate;
@@ -127,11 +153,23 @@ impl Engine {
             self.restart_handshake_if_under_way();
             self.begin_lost_generation(index);
         }
-        if self.epochs.is_clean() && self.recording == 0 || planted!("flush-answered-at-once") {
+        if self.epochs.is_stable() && self.recording == 0 || planted!("flush-answered-at-once") {
             return self.answer(requester, Some(index), Ok(()), None);
         }
         self.epochs.waiting.push(FlushWaiter::Flush(requester, index, self.now));
         self.request_epoch_close();
+    }
+
+    /// Whether a client's write that is about to go to the disks is written through on both, so that it is stable with its
+    /// answer and no flush need follow: a FUA write, or one of a client that flushes after each write. Only where all that
+    /// completed before is stable already, else it would be stable before what it follows (R4, R5).
+    pub(crate) fn writes_through(&self, key: Key, kind: OperationKind) -> bool {
+        if self.config.stable {
+            return true;
+        }
+        let alone = || !self.ops.iter().any(|(other, op)| other != key && op.kind.is_client_write());
+        let asked = kind.is_fua() || self.epochs.habit.expects_flush() && alone();
+        asked && (self.epochs.is_stable() || planted!("through-beside-unstable"))
     }
 
     /// A FUA write whose legs are done.
@@ -152,7 +190,7 @@ impl Engine {
     fn close_epoch(&mut self) {
         let epoch = self.epochs.current;
         self.epochs.current = epoch.next();
-        self.epochs.dirty = false;
+        (self.epochs.dirty, self.epochs.volatile) = (false, false);
         self.epochs.close_again = false;
         let mut local_pending = 0;
         let mut flushed = Vec::new();

@@ -21,6 +21,7 @@ mod engine;
 mod epoch;
 mod event;
 mod fencing;
+mod flush_habit;
 mod forward;
 mod forwarded;
 mod generation;

@@ -22,9 +22,8 @@ impl Engine {
         volume.in_sync.clear_all();
         let mut lacking = volume.mark_unflushed();
         for key in &keys {
-            let stable = self.config.stable;
             let Some(op) = self.ops.get_mut(*key) else { continue };
-            if may_be_lacked(op, stable) {
+            if may_be_lacked(op) {
                 op.peer = Leg::Failed;
                 if !planted!("open-writes-forgotten") {
                     self.volumes[index].mark_out_of_sync(op.range.blocks_touched());
@@ -64,7 +63,7 @@ impl Engine {
 
     /// Whether the peer's copy, lost now, may lack something.
     fn peer_may_lack(&self, index: usize) -> bool {
-        let lacked = |op: &Operation| op.volume == index && may_be_lacked(op, self.config.stable);
+        let lacked = |op: &Operation| op.volume == index && may_be_lacked(op);
         self.volumes[index].has_unflushed() || self.ops.iter().any(|(_, op)| lacked(op))
     }
 
@@ -335,9 +334,9 @@ impl Engine {
 }
 
 /// Whether the peer, lost now, may lack this. What it answered while our own leg is open has not been flushed there either,
-/// unless every answer means stable. A FUA write that waits for its flush is in the set of unflushed blocks already.
-fn may_be_lacked(op: &Operation, stable: bool) -> bool {
-    let volatile = op.peer == Leg::Done && op.local == Leg::Open && !stable;
+/// unless it was written through. A FUA write that waits for its flush is in the set of unflushed blocks already.
+fn may_be_lacked(op: &Operation) -> bool {
+    let volatile = op.peer == Leg::Done && op.local == Leg::Open && !op.written_through;
     op.kind.is_client_write() && (op.peer == Leg::Open || volatile)
 }
 

@@ -106,6 +106,10 @@ impl OperationKind {
     pub fn is_client_write(self) -> bool {
         matches!(self, Self::Write { .. } | Self::Zero { .. })
     }
+
+    pub fn is_fua(self) -> bool {
+        matches!(self, Self::Write { fua: true } | Self::Zero { fua: true, .. })
+    }
 }
 
 /// How far it is.
@@ -141,6 +145,8 @@ pub(crate) struct Operation {
     pub landing: u32,
     /// Whether it holds references on its extents in the activity log.
     pub holds_log: bool,
+    /// A write whose legs write through: done, it is stable where it went.
+    pub written_through: bool,
     /// A write the only good disk failed at, and was kept: an error, whatever the peer answers.
     pub passed_on: bool,
     /// When it came.
@@ -156,6 +162,12 @@ pub(crate) struct Operation {
 impl Operation {
     pub fn both_closed(&self) -> bool {
         self.local.is_closed() && self.peer.is_closed()
+    }
+
+    /// Whether nothing of it, now that its legs are closed, is in a volatile cache only. What landed of a write that failed
+    /// may be.
+    pub fn is_stable(&self) -> bool {
+        self.written_through && !self.passed_on && self.local != Leg::Failed && self.peer != Leg::Failed
     }
 }
 

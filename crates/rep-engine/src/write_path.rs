@@ -118,6 +118,7 @@ impl Engine {
             local: Leg::Unused,
             peer: Leg::Unused,
             holds_log: false,
+            written_through: false,
             passed_on: false,
             landing: 0,
             received: self.now,
@@ -265,7 +266,11 @@ impl Engine {
             self.note_submitted(&op, local);
         }
         let volume = self.volumes[op.volume].number;
-        let (range, durable) = (op.range, self.config.stable);
+        let (range, durable) = (op.range, self.writes_through(key, op.kind));
+        if let Some(op) = self.ops.get_mut(key) {
+            op.written_through = durable;
+        }
+        let durable = durable && !planted!("through-in-name-only");
         if mirrored {
             let id = TransferId(key.0);
             let message = match op.kind {
@@ -349,11 +354,10 @@ impl Engine {
         if !good_here && !good_there && !planted!("inconsistent-disk-counts") {
             return self.without_data(key);
         }
-        if !self.config.stable {
+        if !op.written_through {
             self.note_unstable(op.volume);
         }
-        let fua = matches!(op.kind, OperationKind::Write { fua: true } | OperationKind::Zero { fua: true, .. });
-        if fua && !self.config.stable && !planted!("fua-not-flushed") {
+        if op.kind.is_fua() && !op.written_through && !planted!("fua-not-flushed") {
             if let Some(op) = self.ops.get_mut(key) {
                 op.stage = Stage::Flushing;
             }
@@ -366,8 +370,7 @@ impl Engine {
     /// Books a write whose legs are closed: the epoch it belongs to, the log's references, bits that may clear.
     fn note_completed(&mut self, key: Key, op: Operation) {
         let epoch = self.epochs.current;
-        let stable = self.config.stable;
-        self.epochs.touch(self.now);
+        self.epochs.write_completed(self.now, &op);
         let (local, peer) = (op.local == Leg::Done, op.peer == Leg::Done);
         let volume = &mut self.volumes[op.volume];
         if op.holds_log {
@@ -379,7 +382,7 @@ impl Engine {
             }
         }
         if local && peer {
-            if !stable {
+            if !op.written_through {
                 volume.unflushed.current.set(op.range.blocks_touched());
             }
             volume.note_covered(op.range);

@@ -4,8 +4,9 @@ use crate::counters::Sometimes;
 use crate::disk::Sectors;
 use crate::failure::Kind;
 use crate::history::{Tick, WriteRef};
-use crate::plan::ClientOp;
-use crate::world::World;
+use crate::plan::{ClientOp, Step};
+use crate::swarm::US;
+use crate::world::{Due, World};
 use rep_engine::Event;
 use rep_types::{ByteRange, IoError, PayloadId, RequestId, SECTOR_SIZE};
 use std::collections::BTreeMap;
@@ -199,7 +200,7 @@ impl World {
             ClientOp::Read { first, .. } => self.read_answered(&asked, first, result, returned),
             ClientOp::Flush => {
                 if result.is_ok() {
-                    self.seen(Sometimes::FlushAnswered);
+                    self.seen(if asked.at == self.now { Sometimes::FlushFoundNothing } else { Sometimes::FlushAnswered });
                     self.flush_answered(node, asked.volume, asked.began);
                 }
             }
@@ -273,6 +274,9 @@ impl World {
         self.check_answered(asked.node, asked.volume, sectors, asked.at);
         if fua {
             self.flush_answered(asked.node, asked.volume, asked.began);
+        } else if self.swarm.flushes_each_write {
+            let flush = Step::Client { volume: asked.volume, client: asked.node as u32, op: ClientOp::Flush };
+            self.after(US, Due::Scene(flush));
         }
     }
 

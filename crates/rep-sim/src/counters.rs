@@ -17,6 +17,9 @@ macro_rules! sometimes {
 sometimes! {
     WriteAnswered = "write answered",
     FlushAnswered = "flush answered",
+    FlushFoundNothing = "flush answered at once",
+    WrittenThrough = "FUA write written through on both disks",
+    ThroughByHabit = "write written through for the flush that is expected",
     ReadJudged = "read judged",
     ZeroAnswered = "zero answered",
     RequestFailed = "request answered with an error",

@@ -30,6 +30,10 @@ impl World {
             Action::WriteDisk { io, volume, range, payload, payload_offset, durable } => {
                 let Some(Payload { sectors: all, resync }) = self.owned(node, payload) else { return };
                 let sectors = Sectors::of(range);
+                if durable && !resync && !self.swarm.stable {
+                    let asked = self.swarm.fua > 0;
+                    self.seen(if asked { Sometimes::WrittenThrough } else { Sometimes::ThroughByHabit });
+                }
                 let brought = if resync { brought } else { Brought::Nothing };
                 let Some(values) = values_for(sectors, &all, payload_offset, brought) else {
                     let detail = format!("node {node} writes {range:?} from {} sectors", all.len());

@@ -110,6 +110,8 @@ pub struct Swarm {
     /// Of clients' requests: reads, writes, flushes, zeroes.
     pub client_mix: [u32; 4],
     pub fua: u32,
+    /// Clients flush as soon as a write is answered, as one does that opens a file with `O_SYNC`.
+    pub flushes_each_write: bool,
     /// Per mille of dirty sectors a power cut keeps.
     pub keep: u32,
     pub write_back: u32,
@@ -178,6 +180,7 @@ impl Swarm {
             weights: Weights::draw(rng, may_fork),
             client_mix: [rng.below(10) as u32 + 1, rng.below(20) as u32 + 5, rng.below(6) as u32, rng.below(4) as u32],
             fua: rng.pick(&[0, 50, 300]),
+            flushes_each_write: Rng::new(seed).fork(54).chance(200),
             keep: rng.pick(&[0, 100, 500, 900]),
             write_back: rng.pick(&[0, 300]),
             disk_latency: (20 * US, rng.span(50 * US, 20 * MS)),

@@ -53,6 +53,8 @@ bugs! {
     "flush-peer-only": "a flush doesn't reach the local disk",
     "fua-not-flushed": "FUA is ignored",
     "flush-answered-at-once": "a FLUSH is answered when it comes",
+    "through-in-name-only": "a write that is to be written through isn't",
+    "through-beside-unstable": "a write is written through while what completed before isn't stable",
     "peer-flush-not-done": "the peer acknowledges a flush it hasn't done",
     "unflushed-forgotten": "losing the peer doesn't mark what it hadn't flushed",
     "peer-acks-on-receipt": "the peer acknowledges a write when it arrives",

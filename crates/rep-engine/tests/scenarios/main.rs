@@ -22,5 +22,6 @@ mod resync_order;
 mod resync_pacing;
 mod split_brain;
 mod verify;
+mod write_through;
 mod writes;
 mod zero_runs;

@@ -408,9 +408,12 @@ impl Pair {
 
     /// A client's write of any range.
     pub fn write_range(&mut self, node: usize, range: ByteRange) -> u64 {
+        self.ask_write(node, VolumeNumber(0), range, false)
+    }
+
+    fn ask_write(&mut self, node: usize, volume: VolumeNumber, range: ByteRange, fua: bool) -> u64 {
         let (id, payload) = (self.nodes[node].next_number(), self.nodes[node].next_payload());
-        let (request, volume) = (RequestId(id), VolumeNumber(0));
-        self.feed(node, Event::ClientWrite { request, volume, range, payload, fua: false });
+        self.feed(node, Event::ClientWrite { request: RequestId(id), volume, range, payload, fua });
         id
     }
 
@@ -426,11 +429,14 @@ impl Pair {
 
     /// A client's write of one block; see [`Self::answer`].
     pub fn write(&mut self, node: usize, volume: usize, block: u64) -> u64 {
-        let (id, payload) = (self.nodes[node].next_number(), self.nodes[node].next_payload());
         let range = ByteRange::new(block * BLOCK_SIZE, BLOCK_SIZE as u32);
-        let (request, volume) = (RequestId(id), VolumeNumber(volume as u16));
-        self.feed(node, Event::ClientWrite { request, volume, range, payload, fua: false });
-        id
+        self.ask_write(node, VolumeNumber(volume as u16), range, false)
+    }
+
+    /// The same of volume 0 with FUA.
+    pub fn write_fua(&mut self, node: usize, block: u64) -> u64 {
+        let range = ByteRange::new(block * BLOCK_SIZE, BLOCK_SIZE as u32);
+        self.ask_write(node, VolumeNumber(0), range, true)
     }
 
     /// A client's read of one block.

@@ -208,8 +208,14 @@ impl DataThread {
         let timeout = self.next_timeout().map(|at| at.saturating_duration_since(self.now));
         let small = !std::mem::take(&mut self.moved_much);
         let hurried = self.urgency.follow();
-        if std::mem::take(&mut self.sent_to_peer) && small && !hurried && self.patience.wants(self.now) {
+        let sent = std::mem::take(&mut self.sent_to_peer);
+        if sent && small && !hurried && self.patience.wants(self.now) {
             survive(self.io.ring.hand_over());
+            if self.io.ring.has_completions() {
+                // This node's own disk was as quick as that: the peer is still waited for.
+                self.sent_to_peer = true;
+                return;
+            }
             let ring = &mut self.io.ring;
             self.patience.look(timeout.unwrap_or(Duration::MAX), || ring.has_news());
         }
