@@ -308,7 +308,9 @@ impl DirtyBitmap {
                 part.count
             }
             Page::Mixed(mixed) => {
-                let removed = clear_bits(&mut mixed.bits, part.first, part.count);
+                // Its count is known, and a page that is let go of needs no clear bits.
+                let all = part.count == whole;
+                let removed = if all { mixed.count } else { clear_bits(&mut mixed.bits, part.first, part.count) };
                 mixed.count -= removed;
                 if mixed.count == 0 {
                     self.mixed -= 1;
@@ -463,8 +465,13 @@ struct SparePages(#[expect(clippy::vec_box, reason = "it is the boxes that are k
 impl SparePages {
     /// A page whose first `set` bits are set.
     fn take(&mut self, set: u32) -> Box<MixedPage> {
-        let mut page = self.0.pop().unwrap_or_else(|| Box::new(MixedPage { count: 0, bits: [0; PAGE_WORDS] }));
-        page.bits.fill(0);
+        let mut page = match self.0.pop() {
+            Some(mut page) => {
+                page.bits.fill(0);
+                page
+            }
+            None => Box::new(MixedPage { count: 0, bits: [0; PAGE_WORDS] }),
+        };
         set_bits(&mut page.bits, 0, set);
         page.count = set;
         page

@@ -200,7 +200,11 @@ impl World {
             ClientOp::Read { first, .. } => self.read_answered(&asked, first, result, returned),
             ClientOp::Flush => {
                 if result.is_ok() {
-                    self.seen(if asked.at == self.now { Sometimes::FlushFoundNothing } else { Sometimes::FlushAnswered });
+                    self.seen(if asked.at == self.now {
+                        Sometimes::FlushFoundNothing
+                    } else {
+                        Sometimes::FlushAnswered
+                    });
                     self.flush_answered(node, asked.volume, asked.began);
                 }
             }
