@@ -18,7 +18,7 @@ use crate::page_set::PageSet;
 use rep_meta::{LoadedBitmap, LoadedPage, PAGE_BLOCKS, PAGE_WORDS, PageBits, PageState};
 use rep_types::{BlockIndex, BlockRange};
 
-/// Freed pages kept for the next ones that are needed.
+/// Freed pages kept for the next ones that are needed, where nothing else is said.
 const SPARE_PAGES_MAX: usize = 16;
 
 /// Blocks out-of-sync.
@@ -70,6 +70,13 @@ impl DirtyBitmap {
             unsaved_clears: PageSet::new(pages),
             spare: SparePages::default(),
         }
+    }
+
+    /// A clear bitmap that is filled and cleared over and over: it keeps so many pages.
+    pub fn reused(volume_blocks: u64, pages_kept: usize) -> Self {
+        let mut bitmap = DirtyBitmap::new(volume_blocks);
+        bitmap.spare.kept_max = pages_kept;
+        bitmap
     }
 
     /// The bitmap as it was read at attach, cut at the volume's end. Damaged pages count as changed, so that the next
@@ -459,13 +466,23 @@ fn parts(volume_blocks: u64, range: BlockRange) -> impl Iterator<Item = Part> {
 }
 
 /// Freed pages: what goes back and forth between wholly and partly set costs no allocation.
-#[derive(Clone, Debug, Default)]
-struct SparePages(#[expect(clippy::vec_box, reason = "it is the boxes that are kept")] Vec<Box<MixedPage>>);
+#[derive(Clone, Debug)]
+struct SparePages {
+    #[expect(clippy::vec_box, reason = "it is the boxes that are kept")]
+    pages: Vec<Box<MixedPage>>,
+    kept_max: usize,
+}
+
+impl Default for SparePages {
+    fn default() -> Self {
+        SparePages { pages: Vec::new(), kept_max: SPARE_PAGES_MAX }
+    }
+}
 
 impl SparePages {
     /// A page whose first `set` bits are set.
     fn take(&mut self, set: u32) -> Box<MixedPage> {
-        let mut page = match self.0.pop() {
+        let mut page = match self.pages.pop() {
             Some(mut page) => {
                 page.bits.fill(0);
                 page
@@ -478,8 +495,8 @@ impl SparePages {
     }
 
     fn keep(&mut self, page: Page) {
-        if let (Page::Mixed(page), true) = (page, self.0.len() < SPARE_PAGES_MAX) {
-            self.0.push(page);
+        if let (Page::Mixed(page), true) = (page, self.pages.len() < self.kept_max) {
+            self.pages.push(page);
         }
     }
 }

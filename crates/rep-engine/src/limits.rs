@@ -53,7 +53,8 @@ pub const VERIFY_REQUESTS_MAX: usize = 8;
 pub const VERIFY_REQUESTS_ACCEPTED_MAX: usize = 64;
 /// The longest range a verify locks, in bytes: a client's write waits at most for one to be read on both nodes.
 pub const VERIFY_LENGTH_MAX: u64 = 256 << 10;
-/// Pages of the set of unflushed blocks; beyond this an epoch is closed (4 MiB of memory for each volume).
+/// Pages of the set of unflushed blocks; beyond this an epoch is closed (4 MiB of memory for each volume, kept, and as
+/// much while the epoch is being closed).
 pub const UNFLUSHED_PAGES_MAX: usize = 1024;
 /// Bytes of run lengths in one part of a travelling bitmap.
 pub const BITMAP_RUNS_BYTES_MAX: usize = 32 << 10;

@@ -3,6 +3,7 @@
 use crate::command::Side;
 use crate::dirty_bitmap::DirtyBitmap;
 use crate::event::Timestamp;
+use crate::limits;
 use crate::local_disk::{LocalDisk, SuperblockTicket};
 use crate::operation::IoPurpose;
 use crate::overlap::OverlapTable;
@@ -51,7 +52,8 @@ pub(crate) struct FlushSets {
 
 impl FlushSets {
     pub fn new(blocks: u64) -> Self {
-        FlushSets { current: DirtyBitmap::new(blocks), closing: DirtyBitmap::new(blocks) }
+        let set = || DirtyBitmap::reused(blocks, limits::UNFLUSHED_PAGES_MAX);
+        FlushSets { current: set(), closing: set() }
     }
 
     fn grow(&mut self, blocks: u64) {
