@@ -5,7 +5,7 @@ use crate::process::Running;
 use crate::random::Random;
 use crate::status::{Resource, Status};
 use crate::tools::{Outcome, finish};
-use crate::{binaries, logs};
+use crate::{binaries, logs, wait};
 use nix::sys::signal::Signal;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -206,9 +206,13 @@ impl Node {
         assert!(ended.success(), "{}'s daemon ended with {ended}:\n{}", self.name, logs::tail(&self.log(), 30));
     }
 
-    /// Freezes the daemon: it holds its sockets and answers nothing.
+    /// Freezes the daemon: it holds its sockets and answers nothing, from this call's end on.
+    #[track_caller]
     pub fn freeze(&self) {
         self.signal(Signal::SIGSTOP);
+        // One thread takes the signal and has the others stop; on a busy machine those go on for a while.
+        let what = format!("{}'s daemon stands still", self.name);
+        wait::until_true(&what, SOON, || is_stopped(self.pid()));
     }
 
     /// Lets a frozen daemon go on.
@@ -373,4 +377,14 @@ impl Node {
     pub fn wait_connection(&self, state: &str) -> Resource {
         self.wait_until(&format!("connection {state}"), SOON, |resource| resource.connection == state)
     }
+}
+
+/// Whether every thread of a process has been stopped by a signal.
+fn is_stopped(pid: u32) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    threads.flatten().all(|thread| {
+        // What follows the name, which stands in brackets and may hold anything, is the state.
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('T'))
+    })
 }
