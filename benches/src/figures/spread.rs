@@ -9,6 +9,7 @@ use crate::fio::{self, Target};
 use crate::nbdkit::serve_unix;
 use rep_tests::Cluster;
 use rep_tests::scratch::{Place, Scratch, sparse_file};
+use std::io::Write;
 
 const LARGE_BYTES: u64 = 256 << 30;
 const SMALL_BYTES: u64 = 1 << 30;
@@ -62,7 +63,7 @@ fn touch_memory() {
     let mut file = std::fs::File::create(&path).expect("a file in memory");
     let chunk = vec![0; 1 << 20];
     for _ in 0..NEW_BYTES_MAX >> 20 {
-        std::io::Write::write_all(&mut file, &chunk).expect("memory for the disks");
+        file.write_all(&chunk).expect("memory for the disks");
     }
 }
 

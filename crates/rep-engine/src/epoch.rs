@@ -49,12 +49,12 @@ pub(crate) struct Epochs {
     waiting: Vec<FlushWaiter>,
     /// Something completed since the last epoch was closed, or its stability isn't known.
     dirty: bool,
+    /// Since when.
+    dirty_since: Timestamp,
     /// Some of it isn't known to be stable.
     volatile: bool,
     /// Whether clients flush after each write.
     habit: FlushHabit,
-    /// Since when.
-    dirty_since: Timestamp,
     close_again: bool,
     next_flush: u64,
     /// The flush the peer was asked for, for the epoch being closed.
@@ -69,9 +69,9 @@ impl Epochs {
             closing: None,
             waiting: Vec::new(),
             dirty: false,
+            dirty_since: Timestamp(0),
             volatile: false,
             habit: FlushHabit::default(),
-            dirty_since: Timestamp(0),
             close_again: false,
             next_flush: 0,
             peer_flush: None,
