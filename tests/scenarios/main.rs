@@ -26,6 +26,7 @@ mod bad_disks;
 mod bad_peers;
 mod blocks_of_two_sizes;
 mod clients_wait_for_data;
+mod disks_without_a_cache;
 mod either_daemon_dies_at_any_moment;
 mod handlers_are_told_and_asked;
 mod max_rate_is_turned_under_way;

@@ -35,13 +35,14 @@ impl LoopDisk {
         let arguments = options.into_iter().chain([file.as_os_str()]);
         for _ in 0..TRIES {
             let disk = LoopDisk { device: run("losetup", arguments.clone(), PATIENCE).ok().trim().into() };
-            // The kernel remembers that a device was to take no discards, whoever has it next, and takes nothing else.
-            if disk.setting("discard_max_bytes") == disk.setting("discard_max_hw_bytes") {
+            // The kernel remembers what a device was to be like, whoever has it next, and takes nothing else.
+            let discards = disk.setting("discard_max_bytes") == disk.setting("discard_max_hw_bytes");
+            if discards && disk.setting("write_cache").trim() == "write back" {
                 return disk;
             }
             disk.forget();
         }
-        panic!("{TRIES} times a loop device that takes no discards");
+        panic!("{TRIES} times a loop device that isn't as it is made");
     }
 
     /// Has the kernel make the device anew when it is needed next.
@@ -75,6 +76,13 @@ impl LoopDisk {
     #[track_caller]
     pub fn refuse_discards(&self) {
         std::fs::write(self.setting_file("discard_max_bytes"), "0").expect("a setting of the kernel's");
+    }
+
+    /// From now on the kernel takes it for one without a volatile cache, or no more.
+    #[track_caller]
+    pub fn set_cache(&self, volatile: bool) {
+        let word = if volatile { "write back" } else { "write through" };
+        std::fs::write(self.setting_file("write_cache"), word).expect("a setting of the kernel's");
     }
 
     /// Its path.

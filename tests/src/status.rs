@@ -83,6 +83,9 @@ pub struct Volume {
     /// Whether clients are offered discards.
     #[serde(default)]
     pub discards: Option<bool>,
+    /// Whether what is answered may be lost until a flush.
+    #[serde(default)]
+    pub volatile_cache: Option<bool>,
     /// Whether a client has it open.
     pub open: bool,
     /// This node's disk.

@@ -1,7 +1,7 @@
 //! Two engines, connected and in sync, the first Primary; then one of them alone, with its shell and its peer played by
 //! a workload. No data, no clock: every operation succeeds at once.
 
-use rep_engine::{Action, Command, CommandOutcome, DiskSuccess, Engine, EngineConfig, Event, Timestamp};
+use rep_engine::{Action, Command, CommandOutcome, DiskSuccess, DiskTraits, Engine, EngineConfig, Event, Timestamp};
 use rep_meta::{BootId, CreateParameters, Identity, InitialBitmap, LayoutOptions, MemoryStorage, Placement};
 use rep_types::{CommandId, NodeName, PayloadId, ResourceName, Role, SessionId, VolumeNumber};
 use std::collections::VecDeque;
@@ -105,9 +105,8 @@ impl Pair {
             volume: VOLUME,
             loaded: Box::new(loaded.expect("good metadata")),
             boot: BootId(1),
-            logical_block_bytes: 512,
-            left_block_bytes: None,
-            discards: true,
+            traits: DiskTraits { logical_block_bytes: 512, discards: true, volatile_cache: true },
+            left: None,
         };
         self.events.push_back((node, event));
         self.run();

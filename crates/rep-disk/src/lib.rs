@@ -17,6 +17,7 @@ mod error;
 mod in_use;
 mod open;
 mod operation;
+mod queue;
 mod read_only;
 mod reader;
 mod storage;

@@ -6,6 +6,7 @@
 
 use crate::error::OpenError;
 use crate::in_use::{is_behind_loop_device, is_mounted};
+use crate::queue;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag, open};
 use nix::libc;
@@ -31,6 +32,9 @@ pub struct DiskFacts {
     pub direct: bool,
     /// Whether it gives discarded space back and reads as zeroes there, so that a discard isn't a write of zeroes.
     pub discards: bool,
+    /// Whether it may have a volatile cache, as far as can be told now: one may come later (a volume that is moved to other
+    /// disks), so a write that must be stable asks for that all the same.
+    pub volatile_cache: bool,
     /// Whether it is a block device.
     pub block_device: bool,
     /// Whether it lies in memory (tmpfs): its operations never wait, so they are done at once, not by the ring.
@@ -147,6 +151,8 @@ fn facts_of(file: &File, direct: bool, block_device: bool) -> Result<DiskFacts, 
         logical_block_bytes: if direct { direct_alignment(file) } else { SECTOR_SIZE as u32 },
         direct,
         discards: file_discards(file),
+        // In memory there is nothing that a flush would make safer.
+        volatile_cache: magic != TMPFS_MAGIC,
         block_device: false,
         in_memory: magic == TMPFS_MAGIC,
         holds_submitter: !is_local,
@@ -181,28 +187,18 @@ fn block_device_facts(file: &File, direct: bool) -> Result<DiskFacts, OpenError>
     if read_only != 0 {
         return Err(OpenError::ReadOnly);
     }
+    let device = fstat(file)?.st_rdev;
     Ok(DiskFacts {
         size_bytes,
         logical_block_bytes: logical_block.max(SECTOR_SIZE as i32) as u32,
         direct,
-        discards: device_discards(fstat(file)?.st_rdev),
+        discards: queue::discards(device),
+        volatile_cache: queue::has_volatile_cache(device),
         block_device: true,
         in_memory: false,
         holds_submitter: false,
         durable_writes: true,
     })
-}
-
-/// Whether a block device gives space back. The kernel punches a hole into one by having it write zeroes, which it may do by
-/// giving the space back: so it must be able to do both. A partition's queue is its disk's.
-fn device_discards(device: libc::dev_t) -> bool {
-    let folder = format!("/sys/dev/block/{}:{}", nix::sys::stat::major(device), nix::sys::stat::minor(device));
-    let limit = |name: &str| {
-        let queues = [format!("{folder}/queue/{name}"), format!("{folder}/../queue/{name}")];
-        let text = queues.iter().find_map(|file| std::fs::read_to_string(file).ok());
-        text.and_then(|text| text.trim().parse::<u64>().ok()).unwrap_or(0)
-    };
-    limit("discard_max_bytes") > 0 && limit("write_zeroes_max_bytes") > 0
 }
 
 /// Whether a file's file system punches holes: asked for one behind the file's end, where there is nothing to be lost.

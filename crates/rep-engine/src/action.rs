@@ -30,6 +30,8 @@ pub struct Offer {
     pub block_bytes: u32,
     /// Whether discards are offered: both disks give the space back.
     pub discards: bool,
+    /// Whether a volatile cache is told of: what is answered may be lost until a flush. It stays so while the device is offered.
+    pub volatile_cache: bool,
 }
 
 /// What an archive is told of when it begins.

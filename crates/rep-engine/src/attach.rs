@@ -13,6 +13,7 @@ use crate::Engine;
 use crate::action::{Notice, Why};
 use crate::block_sizes::whole_blocks;
 use crate::command::{CommandError, CommandOutcome};
+use crate::event::{DiskTraits, LeftDevice};
 use crate::local_disk::{BitmapTicket, LocalDisk, LogResetTicket, SuperblockTicket};
 use crate::operation::{IoPurpose, Leg};
 use crate::operator::{Progress, Step};
@@ -62,8 +63,8 @@ impl Engine {
         number: VolumeNumber,
         loaded: Loaded,
         boot: BootId,
-        blocks: (u32, Option<u32>),
-        discards: bool,
+        traits: DiskTraits,
+        left: Option<LeftDevice>,
     ) {
         let Some(index) = self.volume_index(number) else {
             return self.finish_command(id, Err(CommandError::Refused(Refusal::NoSuchVolume)));
@@ -78,7 +79,7 @@ impl Engine {
         self.role_change_meets_new_disk();
         let superblock = &loaded.superblock;
         let size = if superblock.agreed_bytes > 0 { superblock.agreed_bytes } else { superblock.available_bytes };
-        let refusal = self.blocks_refusal(index, blocks.0, superblock);
+        let refusal = self.blocks_refusal(index, traits.logical_block_bytes, superblock);
         let offered = self.offers_devices();
         let volume = &mut self.volumes[index];
         // What clients were told once stays, also if this disk was away when the volume grew.
@@ -99,8 +100,9 @@ impl Engine {
         volume.every_block = false;
         volume.adopting = None;
         volume.settling = None;
-        volume.disk_discards = discards;
-        volume.take_blocks_of(blocks, superblock, offered);
+        (volume.disk_discards, volume.disk_volatile) = (traits.discards, traits.volatile_cache);
+        volume.left = left.filter(|_| !offered);
+        volume.take_blocks_of(traits.logical_block_bytes, superblock, offered);
         let size = whole_blocks(size, volume.block_bytes);
         volume.set_size(size);
         let mut local = LocalDisk::new(&loaded, size, attachment);

@@ -82,7 +82,8 @@ impl Engine {
         let offers = self.offers_devices();
         let volume = &mut self.volumes[index];
         volume.note_discards(peer);
-        let serving = offers || told && volume.left_block_bytes.is_some();
+        volume.note_peer_cache(peer);
+        let serving = offers || told && volume.left.is_some();
         let from_bytes = volume.block_bytes;
         if peer.disk != DiskState::Diskless && !serving && !planted!("blocks-not-agreed") {
             volume.block_bytes = volume.block_bytes.max(peer.blocks().0);
@@ -107,18 +108,17 @@ impl Volume {
     }
 
     /// A disk with blocks of so many bytes is here, and perhaps a device that was left behind.
-    pub fn take_blocks_of(&mut self, (disk_bytes, left): (u32, Option<u32>), superblock: &Superblock, offered: bool) {
+    pub fn take_blocks_of(&mut self, disk_bytes: u32, superblock: &Superblock, offered: bool) {
         self.disk_block_bytes = disk_bytes;
-        self.left_block_bytes = left.filter(|_| !offered);
         if !offered {
-            self.block_bytes =
-                self.block_bytes.max(disk_bytes).max(superblock.agreed_block_bytes).max(left.unwrap_or(0));
+            let left = self.left.map_or(0, |left| left.block_bytes);
+            self.block_bytes = self.block_bytes.max(disk_bytes).max(superblock.agreed_block_bytes).max(left);
         }
     }
 
     /// As the peer is told; `offered`: this node has clients.
     pub fn told_block_bytes(&self, offered: bool, features: u64) -> u32 {
-        let known = offered || self.left_block_bytes.is_some();
+        let known = offered || self.left.is_some();
         let tells = features & features::DISK_LIMITS != 0;
         let flag = |set: bool, flag: u32| if set && tells { flag } else { 0 };
         let discards = self.local.is_some() && self.disk_discards;
@@ -126,7 +126,7 @@ impl Volume {
     }
 
     /// Whether a discard gives space back on both disks. Of a peer that isn't there counts what both were when they met.
-    fn discards(&self) -> bool {
+    pub fn discards(&self) -> bool {
         match &self.local {
             Some(local) => self.disk_discards && local.superblock().discards.unwrap_or(true),
             None => self.peer_discards,
@@ -146,7 +146,7 @@ impl Volume {
     }
 
     /// What clients are offered.
-    pub fn offer(&self, size_bytes: u64) -> Offer {
-        Offer { size_bytes, block_bytes: self.block_bytes, discards: self.discards() }
+    pub fn offer(&self, size_bytes: u64, volatile_cache: bool) -> Offer {
+        Offer { size_bytes, block_bytes: self.block_bytes, discards: self.discards(), volatile_cache }
     }
 }

@@ -100,7 +100,7 @@ impl Engine {
         if planted!("passed-on-write-answered") {
             return self.end_operation(key, Ok(()));
         }
-        if !self.config.stable {
+        if !self.answers_stable() {
             return self.end_operation(key, Err(IoError::Io));
         }
         if let Some(op) = self.ops.get_mut(key) {

@@ -83,6 +83,8 @@ pub struct Engine {
     pub(crate) promotion_granted_until: Option<Timestamp>,
     /// Became Primary without the peer, and hasn't met it since.
     pub(crate) promoted_alone: bool,
+    /// Clients were offered devices without a volatile cache (see `caches`).
+    pub(crate) promised_stable: bool,
     /// The nodes were found to have gone on apart, and haven't joined since, whatever became of the connection.
     pub(crate) apart: bool,
     /// The peer's role as it told it when the nodes met last.
@@ -146,6 +148,7 @@ impl Engine {
             next_measure: Timestamp(0),
             promotion_granted_until: None,
             promoted_alone: false,
+            promised_stable: false,
             apart: false,
             peer_met: None,
             demoting: false,
@@ -188,8 +191,8 @@ impl Engine {
                     self.volumes[index].openers = count;
                 }
             }
-            Event::Attached { id, volume, loaded, boot, logical_block_bytes, left_block_bytes, discards } => {
-                self.attached(id, volume, *loaded, boot, (logical_block_bytes, left_block_bytes), discards)
+            Event::Attached { id, volume, loaded, boot, traits, left } => {
+                self.attached(id, volume, *loaded, boot, traits, left)
             }
             Event::DiskQueued { io } => self.disk_queued(io),
             Event::DiskBegun { io } => self.disk_begun(io),

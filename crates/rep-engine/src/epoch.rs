@@ -53,6 +53,8 @@ pub(crate) struct Epochs {
     dirty_since: Timestamp,
     /// Some of it isn't known to be stable.
     volatile: bool,
+    /// The same of the epoch being closed.
+    closing_volatile: bool,
     /// Whether clients flush after each write.
     habit: FlushHabit,
     close_again: bool,
@@ -71,6 +73,7 @@ impl Epochs {
             dirty: false,
             dirty_since: Timestamp(0),
             volatile: false,
+            closing_volatile: false,
             habit: FlushHabit::default(),
             close_again: false,
             next_flush: 0,
@@ -101,7 +104,13 @@ impl Epochs {
 
     /// Whether all that has completed is known to be stable on both disks, so a flush has nothing to do.
     fn is_stable(&self) -> bool {
-        !self.volatile && self.closing.is_none()
+        !self.volatile && !self.closes_volatile()
+    }
+
+    /// Whether an epoch is being closed of which something isn't known to be stable: what is stable before that is would be so
+    /// before what it follows (R5).
+    fn closes_volatile(&self) -> bool {
+        self.closing_volatile && self.closing.is_some()
     }
 
     pub fn is_clean(&self) -> bool {
@@ -161,15 +170,24 @@ impl Engine {
     }
 
     /// Whether a client's write that is about to go to the disks is written through on both, so that it is stable with its
-    /// answer and no flush need follow: a FUA write, or one of a client that flushes after each write. Only where all that
-    /// completed before is stable already, else it would be stable before what it follows (R4, R5).
-    pub(crate) fn writes_through(&self, key: Key, kind: OperationKind) -> bool {
-        if self.config.stable {
+    /// answer and no flush need follow: one to disks without a volatile cache, where that costs nothing; a FUA write, or one of
+    /// a client that flushes after each write. The latter only where all that completed before is stable already: what FUA's answer
+    /// covers would not be (R4). None while an epoch is being closed with something that isn't stable, for it would be stable before
+    /// what it follows (R5).
+    pub(crate) fn writes_through(&self, key: Key, index: usize, kind: OperationKind) -> bool {
+        if self.answers_stable() {
             return true;
+        }
+        let covers = self.epochs.is_stable() || planted!("through-beside-unstable");
+        if kind.is_fua() && !covers {
+            return false;
+        }
+        if self.volumes[index].has_no_cache(self.is_connected()) {
+            return !self.epochs.closes_volatile() || planted!("through-beside-unstable");
         }
         let alone = || !self.ops.iter().any(|(other, op)| other != key && op.kind.is_client_write());
         let asked = kind.is_fua() || self.epochs.habit.expects_flush() && alone();
-        asked && (self.epochs.is_stable() || planted!("through-beside-unstable"))
+        asked && covers
     }
 
     /// A FUA write whose legs are done.
@@ -190,6 +208,7 @@ impl Engine {
     fn close_epoch(&mut self) {
         let epoch = self.epochs.current;
         self.epochs.current = epoch.next();
+        self.epochs.closing_volatile = self.epochs.volatile;
         (self.epochs.dirty, self.epochs.volatile) = (false, false);
         self.epochs.close_again = false;
         let mut local_pending = 0;

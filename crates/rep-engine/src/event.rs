@@ -51,6 +51,26 @@ pub struct FenceId(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct ResyncId(pub u64);
 
+/// What a backing device is like.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DiskTraits {
+    /// Bytes of a logical block: what offsets and lengths must be multiples of.
+    pub logical_block_bytes: u32,
+    /// Whether it gives discarded space back, and reads as zeroes there.
+    pub discards: bool,
+    /// Whether it may have a volatile cache, so that a write that must be stable costs more than another.
+    pub volatile_cache: bool,
+}
+
+/// What whoever has a device open that an earlier daemon left behind knows of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LeftDevice {
+    /// Bytes of its logical blocks.
+    pub block_bytes: u32,
+    /// Whether it has a volatile cache: without one, no flushes come.
+    pub volatile_cache: bool,
+}
+
 /// An event.
 #[derive(Debug)]
 pub enum Event {
@@ -119,12 +139,10 @@ pub enum Event {
         loaded: Box<Loaded>,
         /// The boot this node is in.
         boot: BootId,
-        /// Logical block size of the backing device, in bytes: what offsets and lengths there must be multiples of.
-        logical_block_bytes: u32,
-        /// The same of a device of this volume that an earlier daemon left behind, for whoever has it open.
-        left_block_bytes: Option<u32>,
-        /// Whether the backing device gives discarded space back, and reads as zeroes there.
-        discards: bool,
+        /// What the backing device is like.
+        traits: DiskTraits,
+        /// The device of this volume that an earlier daemon left behind, for whoever has it open.
+        left: Option<LeftDevice>,
     },
     /// An operation that was asked for waits for a buffer: nothing has been asked of its disk yet. Followed by `DiskBegun`, or
     /// by its end.

@@ -163,7 +163,7 @@ impl Engine {
                 volume: volume.number,
                 available_bytes: superblock.map_or(0, |superblock| superblock.available_bytes),
                 agreed_bytes: superblock.map_or(0, |superblock| superblock.agreed_bytes),
-                logical_block_bytes: volume.told_block_bytes(offered, features),
+                logical_block_bytes: volume.told_block_bytes(offered, features) | volume.told_of_cache(features),
                 disk: volume.disk,
                 generations: superblock.map_or(seen_by_clients(self.role, volume), |superblock| superblock.generations),
                 crashed_primary: superblock.is_some_and(|superblock| superblock.primary == PrimaryMark::Crashed),

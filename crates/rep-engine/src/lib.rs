@@ -12,6 +12,7 @@ mod bitmap_runs;
 mod bitmap_store;
 mod bits;
 mod block_sizes;
+mod caches;
 mod clock;
 mod command;
 mod config;
@@ -62,7 +63,7 @@ pub use action::{Action, ArchiveHead, ArchiveStep, Notice, Offer, ReadInto, Why}
 pub use command::{Command, CommandError, CommandOutcome, PlannedSync, Side};
 pub use config::{ArchiveScope, EngineConfig, Pace, Tunables};
 pub use engine::Engine;
-pub use event::{ArchiveError, DiskSuccess, Event, FenceId, ResyncId, Timestamp};
+pub use event::{ArchiveError, DiskSuccess, DiskTraits, Event, FenceId, LeftDevice, ResyncId, Timestamp};
 pub use latencies::Latencies;
 pub use resync::PacingSnapshot;
 pub use snapshot::{

@@ -110,6 +110,15 @@ impl OperationKind {
     pub fn is_fua(self) -> bool {
         matches!(self, Self::Write { fua: true } | Self::Zero { fua: true, .. })
     }
+
+    /// The same, and stable when it is answered.
+    pub fn with_fua(self) -> Self {
+        match self {
+            Self::Write { .. } => Self::Write { fua: true },
+            Self::Zero { mode, .. } => Self::Zero { mode, fua: true },
+            other => other,
+        }
+    }
 }
 
 /// How far it is.

@@ -238,9 +238,12 @@ impl Engine {
         }
         self.promoted_alone = !self.is_connected();
         self.set_role(Role::Primary, Why::Operator);
+        self.promise_stable();
+        let volatile_cache = !self.offers_without_cache();
         for volume in &mut self.volumes {
-            (volume.offered_bytes, volume.left_block_bytes) = (Some(volume.size_bytes), None);
-            self.out.push(Action::Export { volume: volume.number, offer: Some(volume.offer(volume.size_bytes)) });
+            (volume.offered_bytes, volume.left) = (Some(volume.size_bytes), None);
+            let offer = volume.offer(volume.size_bytes, volatile_cache);
+            self.out.push(Action::Export { volume: volume.number, offer: Some(offer) });
         }
         self.take_back_forwards();
         if self.is_connected() {

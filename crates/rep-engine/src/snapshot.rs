@@ -94,6 +94,8 @@ pub struct VolumeSnapshot {
     pub block_bytes: u32,
     /// Whether both disks give discarded space back, so that discards are offered.
     pub discards: bool,
+    /// Whether clients are told of a volatile cache, while the device is offered.
+    pub volatile_cache: Option<bool>,
     /// What this node's disk has room for; `None` without a disk.
     pub room: Option<Room>,
     /// The same of the peer's, while it is connected.

@@ -55,6 +55,7 @@ impl Engine {
                     waits_for_data: self.is_starved(index),
                     disk_unanswered: self.unanswered_for(index, now),
                     old_operations: self.old_operations(index),
+                    volatile_cache: self.volumes[index].offered_bytes.map(|_| !self.offers_without_cache()),
                     ..volume_snapshot(&self.volumes[index], now)
                 })
                 .collect(),
@@ -68,7 +69,8 @@ fn volume_snapshot(volume: &Volume, now: Timestamp) -> VolumeSnapshot {
         number: volume.number,
         size_bytes: volume.size_bytes,
         block_bytes: volume.block_bytes,
-        discards: volume.offer(0).discards,
+        discards: volume.discards(),
+        volatile_cache: None,
         room: local.map(|local| local.room()),
         peer_room: volume.growth.peer_room,
         growing: volume.growth.is_under_way(),

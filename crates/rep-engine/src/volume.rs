@@ -157,8 +157,12 @@ pub(crate) struct Volume {
     pub disk_discards: bool,
     /// The same of the peer's, as it told last.
     pub peer_discards: bool,
-    /// Logical blocks of a device an earlier daemon left behind, until this node is Primary.
-    pub left_block_bytes: Option<u32>,
+    /// Whether the attached disk may have a volatile cache.
+    pub disk_volatile: bool,
+    /// The same of the peer's, as it told last.
+    pub peer_volatile: bool,
+    /// A device an earlier daemon left behind, until this node is Primary.
+    pub left: Option<crate::event::LeftDevice>,
     pub openers: u32,
     /// Present while a disk is attached.
     pub local: Option<LocalDisk>,
@@ -247,7 +251,9 @@ impl Volume {
             disk_block_bytes: SECTOR_SIZE as u32,
             disk_discards: false,
             peer_discards: false,
-            left_block_bytes: None,
+            disk_volatile: true,
+            peer_volatile: true,
+            left: None,
             openers: 0,
             local: None,
             attachment: 0,

@@ -266,7 +266,7 @@ impl Engine {
             self.note_submitted(&op, local);
         }
         let volume = self.volumes[op.volume].number;
-        let (range, durable) = (op.range, self.writes_through(key, op.kind));
+        let (range, durable) = (op.range, self.writes_through(key, op.volume, op.kind));
         if let Some(op) = self.ops.get_mut(key) {
             op.written_through = durable;
         }

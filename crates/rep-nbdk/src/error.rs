@@ -62,6 +62,11 @@ pub enum NbdkError {
         /// Those of the volume.
         volume_block: u32,
     },
+    /// Whoever has the device that was left behind was told that what is answered is stable.
+    #[error(
+        "/dev/nbd{0} can't be taken over: it was made without a volatile cache, and nothing is known of that; attach the volume's disk first"
+    )]
+    Cache(u32),
     /// The driver can't have a device grow.
     #[error("/dev/nbd{0} keeps its size: the kernel's nbd driver can't have a device grow before Linux 5.3")]
     KeepsSize(u32),

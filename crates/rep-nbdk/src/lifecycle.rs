@@ -24,6 +24,9 @@ use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+/// `NBD_FLAG_SEND_FLUSH` of the NBD protocol.
+const FLAG_SEND_FLUSH: u16 = 1 << 2;
+
 /// What a device shall be.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DeviceOptions {
@@ -35,6 +38,13 @@ pub struct DeviceOptions {
     pub block_bytes: u32,
     /// The transmission flags of the NBD protocol.
     pub flags: u16,
+}
+
+impl DeviceOptions {
+    /// Whether flushes are to be sent.
+    fn has_volatile_cache(&self) -> bool {
+        self.flags & FLAG_SEND_FLUSH != 0
+    }
 }
 
 /// How a device came to be.
@@ -67,9 +77,20 @@ pub fn find(backend: &Backend) -> Result<Option<u32>, NbdkError> {
     if sysfs.all_of(backend).is_empty() { Ok(None) } else { find_with(&mut Driver::open()?, &sysfs, backend) }
 }
 
-/// Bytes of a logical block of such a device.
-pub fn left_block_bytes(backend: &Backend) -> Result<Option<u32>, NbdkError> {
-    Ok(find(backend)?.map(|index| Sysfs::new().block_bytes(index)))
+/// What whoever has such a device open was told of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LeftDevice {
+    /// Bytes of a logical block.
+    pub block_bytes: u32,
+    /// Whether it has a volatile cache: without one the kernel sends no flushes.
+    pub volatile_cache: bool,
+}
+
+/// The device that is bound for a backend.
+pub fn left_device(backend: &Backend) -> Result<Option<LeftDevice>, NbdkError> {
+    let sysfs = Sysfs::new();
+    let told = |index| LeftDevice { block_bytes: sysfs.block_bytes(index), volatile_cache: sysfs.flushes(index) };
+    Ok(find(backend)?.map(told))
 }
 
 fn find_with(driver: &mut Driver, sysfs: &Sysfs, backend: &Backend) -> Result<Option<u32>, NbdkError> {
@@ -147,6 +168,9 @@ fn take_over(driver: &mut Driver, sysfs: &Sysfs, index: u32, options: &DeviceOpt
     let (device_block, volume_block) = (sysfs.block_bytes(index), options.block_bytes);
     if device_block < volume_block {
         return Err(NbdkError::Blocks { index, device_block, volume_block });
+    }
+    if options.has_volatile_cache() && !sysfs.flushes(index) {
+        return Err(NbdkError::Cache(index));
     }
     let deadline = Instant::now() + TAKEOVER_PATIENCE;
     loop {

@@ -65,6 +65,11 @@ impl Sysfs {
         self.read(index, "queue/logical_block_size").and_then(|text| text.parse().ok()).unwrap_or(SECTOR_SIZE as u32)
     }
 
+    /// Whether the kernel sends a device flushes. One that can't be asked about gets none.
+    pub fn flushes(&self, index: u32) -> bool {
+        self.read(index, "queue/write_cache").is_some_and(|text| text == "write back")
+    }
+
     /// How often the kernel looks after each request in flight. Nothing is written where it does so already: the kernel would
     /// hold all requests for it.
     pub fn set_look(&self, index: u32, pause: Duration) -> io::Result<()> {
@@ -113,8 +118,16 @@ mod tests {
             (0, &[("size", "0\n")]),
             (1, &[("backend", "\n")]),
             (2, &[("backend", "repd/alpha/vz/10\n")]),
-            (17, &[("backend", "repd/alpha/vz/1\n")]),
-            (16, &[("backend", "repd/alpha/vz/1\n"), ("size", "2048\n"), ("queue/logical_block_size", "4096\n")]),
+            (17, &[("backend", "repd/alpha/vz/1\n"), ("queue/write_cache", "write through\n")]),
+            (
+                16,
+                &[
+                    ("backend", "repd/alpha/vz/1\n"),
+                    ("size", "2048\n"),
+                    ("queue/logical_block_size", "4096\n"),
+                    ("queue/write_cache", "write back\n"),
+                ],
+            ),
         ]);
         let sysfs = Sysfs(folder.path().to_owned());
         assert_eq!(sysfs.all_of(&ours), [16, 17]);
@@ -125,6 +138,7 @@ mod tests {
             (4096, 512),
             "what isn't told is the least there is"
         );
+        assert_eq!([0, 16, 17].map(|index| sysfs.flushes(index)), [false, true, false], "what isn't told is no flush");
         assert!(sysfs.exists(1) && !sysfs.exists(3));
         assert_eq!(sysfs.free_number(), 3);
     }

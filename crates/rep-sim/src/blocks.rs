@@ -113,7 +113,7 @@ impl World {
     /// What is offered has the blocks it had, and whole ones.
     pub(crate) fn check_offered_blocks(&mut self, node: usize, volume: usize, offer: Offer) {
         let disk = &mut self.nodes[node].volumes[volume];
-        let left = disk.left_block_bytes.take().filter(|left| disk.block_bytes <= *left);
+        let left = disk.left.take().map(|left| left.block_bytes).filter(|left| disk.block_bytes <= *left);
         let before = disk.exported.map(|before| before.block_bytes).or(left).unwrap_or(offer.block_bytes);
         if before != offer.block_bytes || !offer.size_bytes.is_multiple_of(u64::from(offer.block_bytes)) {
             let detail = format!("node {node} volume {volume} offers {offer:?}, had blocks of {before}");
@@ -171,7 +171,7 @@ impl World {
         }
         self.seen(Sometimes::BlocksRefused);
         for volume in 0..self.swarm.volumes {
-            self.nodes[node].volumes[volume].left_block_bytes = None;
+            self.nodes[node].volumes[volume].left = None;
             let command = Command::Detach { volume: Self::number(volume), force: false };
             self.after(volume as u64 * SECOND, Due::Command { node, command });
         }

@@ -126,7 +126,7 @@ impl World {
     /// A write was answered: each disk holds it, or the other's durable metadata mark it (R14).
     pub(crate) fn check_answered(&mut self, node: usize, volume: usize, sectors: Sectors, asked_at: u64) {
         let lacking: Vec<usize> = (0..2).filter(|holder| self.lacks(*holder, volume, sectors).is_some()).collect();
-        let died = !self.swarm.stable && self.nodes.iter().any(|state| state.lost_cache_at > asked_at);
+        let died = !self.told_stable(node, volume) && self.nodes.iter().any(|state| state.lost_cache_at > asked_at);
         let held = (0..2).any(|node| self.truth.is_current(node, volume) && !lacking.contains(&node));
         if died && !held && !self.history.forked {
             // It was in a cache that died while the word that it was there was on its way.

@@ -32,6 +32,8 @@ pub struct Outstanding {
     pub starved: bool,
     /// A disk that is kept failed at something that overlaps it: it may be answered with that error.
     pub passed_on: bool,
+    /// Who asked was told that what is answered is stable.
+    stable: bool,
     write: Option<WriteRef>,
     values: Rc<Vec<u32>>,
 }
@@ -132,6 +134,7 @@ impl World {
             at: self.now,
             starved: false,
             passed_on: false,
+            stable: self.told_stable(node, volume),
             write: None,
             values: Rc::new(Vec::new()),
         };
@@ -273,7 +276,8 @@ impl World {
         }
         let zero = matches!(asked.op, ClientOp::Zero { .. });
         self.seen(if zero { Sometimes::ZeroAnswered } else { Sometimes::WriteAnswered });
-        self.history.finish_write(write, fua || self.swarm.stable);
+        self.history.finish_write(write, fua || asked.stable);
+        self.note_promised(asked.node, asked.volume);
         let sectors = Sectors { first: write.first, count: write.count };
         self.check_answered(asked.node, asked.volume, sectors, asked.at);
         if fua {

@@ -75,10 +75,9 @@ impl World {
         let id = CommandId(self.next_attach(node, volume));
         let boot = self.nodes[node].boot;
         self.line(|| format!("node {node} attaches vol {volume} although its past is under way"));
-        let disk = &self.nodes[node].volumes[volume];
-        let (logical_block_bytes, left_block_bytes) = (disk.block_bytes, disk.left_block_bytes);
+        let (traits, left) = self.traits_of(node, volume);
         let volume = Self::number(volume);
-        let event = Event::Attached { id, volume, loaded, boot, logical_block_bytes, left_block_bytes, discards: true };
+        let event = Event::Attached { id, volume, loaded, boot, traits, left };
         self.feed(node, event);
     }
 

@@ -9,6 +9,7 @@
 pub mod apart;
 mod archive;
 mod blocks;
+mod caches;
 mod checks;
 mod client;
 mod codec;

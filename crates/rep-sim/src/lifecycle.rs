@@ -4,7 +4,7 @@ use crate::counters::Sometimes;
 use crate::node::{DiskOp, Faults, OpKind};
 use crate::swarm::{MS, SECOND};
 use crate::world::{Due, World, new_boot, new_volume};
-use rep_engine::{Command, Engine, EngineConfig};
+use rep_engine::{Command, Engine, EngineConfig, LeftDevice, Offer};
 use std::time::Duration;
 
 impl World {
@@ -80,8 +80,10 @@ impl World {
             volume.attached = false;
             volume.overdue_since = None;
             // Somebody has the device open, and waits for the next daemon.
-            let left = volume.exported.map(|offer| offer.block_bytes).filter(|_| !power && leaves);
-            volume.left_block_bytes = if power { None } else { left.or(volume.left_block_bytes) };
+            let left = volume
+                .exported
+                .map(|Offer { block_bytes, volatile_cache, .. }| LeftDevice { block_bytes, volatile_cache });
+            volume.left = if power { None } else { left.filter(|_| leaves).or(volume.left) };
             volume.exported = None;
             volume.openers = 0;
         }

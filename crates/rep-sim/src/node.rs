@@ -150,10 +150,14 @@ pub struct VolumeDisk {
     pub resync_allowed: bool,
     /// Bytes of a logical block.
     pub block_bytes: u32,
-    /// The same of the device that its last daemon left behind.
-    pub left_block_bytes: Option<u32>,
+    /// Whether it says that it may have a volatile cache; it always has one.
+    pub says_volatile: bool,
+    /// The device that its last daemon left behind.
+    pub left: Option<rep_engine::LeftDevice>,
     /// What the engine offers to clients.
     pub exported: Option<rep_engine::Offer>,
+    /// Whether they were told of no volatile cache.
+    pub told_stable: bool,
     /// Clients that have it open.
     pub openers: u32,
     /// Since when its engine should have given it up for its silence.

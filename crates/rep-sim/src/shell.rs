@@ -31,8 +31,7 @@ impl World {
                 let Some(Payload { sectors: all, resync }) = self.owned(node, payload) else { return };
                 let sectors = Sectors::of(range);
                 if durable && !resync && !self.swarm.stable {
-                    let asked = self.swarm.fua > 0;
-                    self.seen(if asked { Sometimes::WrittenThrough } else { Sometimes::ThroughByHabit });
+                    self.note_through();
                 }
                 let brought = if resync { brought } else { Brought::Nothing };
                 let Some(values) = values_for(sectors, &all, payload_offset, brought) else {
@@ -134,7 +133,10 @@ impl World {
     fn export(&mut self, node: usize, volume: usize, offer: Option<Offer>) {
         self.line(|| format!("node {node} vol {volume}: export {offer:?}"));
         self.check_offered(node, volume, offer.map(|offer| offer.size_bytes));
-        offer.into_iter().for_each(|offer| self.check_offered_blocks(node, volume, offer));
+        if let Some(offer) = offer {
+            self.note_told_of_cache(node, volume, offer);
+            self.check_offered_blocks(node, volume, offer);
+        }
         self.nodes[node].volumes[volume].exported = offer;
         if offer.is_some() {
             self.after(MS, Due::Open { node, volume });

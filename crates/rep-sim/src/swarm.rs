@@ -150,6 +150,8 @@ pub struct Swarm {
     pub verify: crate::verify::VerifyPlan,
     /// Logical blocks of the disks.
     pub blocks: crate::blocks::BlockPlan,
+    /// Whether the disks say that they have a volatile cache.
+    pub caches: crate::caches::CachePlan,
     /// Disks that grow, and with them the volumes.
     pub grow: Option<crate::grow::GrowPlan>,
     pub shell_bug: Option<ShellBug>,
@@ -213,6 +215,7 @@ impl Swarm {
             rare: crate::rare::RareFaults::of(seed),
             verify: crate::verify::VerifyPlan::default(),
             blocks: crate::blocks::BlockPlan::of(seed),
+            caches: crate::caches::CachePlan::of(seed),
             grow: crate::grow::GrowPlan::of(seed),
             shell_bug: None,
             fails_nth: None,

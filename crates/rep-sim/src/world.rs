@@ -96,6 +96,8 @@ pub struct Dice {
     pub life: Rng,
     /// The operator's and the checkers' choices.
     pub misc: Rng,
+    /// What disks say of their caches.
+    pub caches: Rng,
 }
 
 /// The world.
@@ -168,7 +170,7 @@ impl World {
     pub fn new(plan: Plan, trace: bool) -> World {
         let swarm = plan.swarm;
         let rng = Rng::new(swarm.seed);
-        let mut dice = Dice { disk: rng.fork(3), life: rng.fork(4), misc: rng.fork(5) };
+        let mut dice = Dice { disk: rng.fork(3), life: rng.fork(4), misc: rng.fork(5), caches: rng.fork(56) };
         let nodes = [0, 1].map(|node| new_node(node, &swarm, &mut dice));
         let content = |node: &NodeState, volume: usize| {
             let disk = &node.volumes[volume];
@@ -404,7 +406,9 @@ pub fn new_volume(node: usize, volume: usize, swarm: &Swarm, dice: &mut Dice, gr
         attached: false,
         resync_allowed: false,
         block_bytes: swarm.blocks.bytes[node],
-        left_block_bytes: None,
+        says_volatile: swarm.caches.volatile[node],
+        left: None,
+        told_stable: false,
         exported: None,
         openers: 0,
         overdue_since: None,

@@ -129,6 +129,11 @@ impl Parameters {
     pub fn logical_block_bytes(&self) -> u32 {
         1u32.checked_shl(u32::from(self.logical_block_shift)).unwrap_or(0)
     }
+
+    /// Whether it has a volatile cache: without one the kernel sends no flushes.
+    pub fn has_volatile_cache(&self) -> bool {
+        self.attributes & ATTRIBUTE_VOLATILE_CACHE != 0
+    }
 }
 
 const _: () = assert!(size_of::<ControlCommand>() == 32);

@@ -53,6 +53,11 @@ pub enum UblkError {
         /// Those of the volume.
         volume_block: u32,
     },
+    /// Whoever has the device that was left behind was told that what is answered is stable.
+    #[error(
+        "/dev/ublkb{0} can't be taken over: it was made without a volatile cache, and nothing is known of that; attach the volume's disk first"
+    )]
+    Cache(u32),
     /// The driver can't have a device grow.
     #[error("/dev/ublkb{0} keeps its size: the kernel's ublk driver can't have a device grow before Linux 6.16")]
     KeepsSize(u32),

@@ -8,7 +8,7 @@
 //! ```
 //! What stands in brackets is the data path's.
 
-use crate::abi::{self, ANY_DEVICE, DeviceInfo, STATE_DEAD};
+use crate::abi::{self, ANY_DEVICE, DeviceInfo, Parameters, STATE_DEAD};
 use crate::control::Control;
 use crate::device::Device;
 use crate::error::UblkError;
@@ -87,11 +87,11 @@ pub fn find(fingerprint: Fingerprint) -> Result<Option<DeviceInfo>, UblkError> {
     Ok(find_with(&mut control, fingerprint)?.filter(|info| info.state != STATE_DEAD))
 }
 
-/// Bytes of a logical block of such a device.
-pub fn left_block_bytes(fingerprint: Fingerprint) -> Result<Option<u32>, UblkError> {
+/// What such a device is, for whoever has it open.
+pub fn left_parameters(fingerprint: Fingerprint) -> Result<Option<Parameters>, UblkError> {
     let Some(info) = find(fingerprint)? else { return Ok(None) };
     let (mut control, _) = Control::open()?;
-    Ok(Some(control.parameters(info.dev_id)?.logical_block_bytes()))
+    control.parameters(info.dev_id).map(Some)
 }
 
 fn find_with(control: &mut Control, fingerprint: Fingerprint) -> Result<Option<DeviceInfo>, UblkError> {
@@ -149,6 +149,9 @@ fn take_over(control: &mut Control, info: &DeviceInfo, options: &DeviceOptions) 
     let (device_block, volume_block) = (parameters.logical_block_bytes(), options.limits.logical_block_bytes);
     if device_block < volume_block {
         return Err(UblkError::Blocks { id: info.dev_id, device_block, volume_block });
+    }
+    if options.limits.volatile_cache && !parameters.has_volatile_cache() {
+        return Err(UblkError::Cache(info.dev_id));
     }
     let deadline = Instant::now() + TAKEOVER_PATIENCE;
     loop {

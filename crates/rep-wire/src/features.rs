@@ -18,5 +18,8 @@ pub const DISK_LIMITS: u64 = 1 << 3;
 /// A resync's source may leave out the zeroes within a range: `ResyncRuns`.
 pub const RESYNC_RUNS: u64 = 1 << 4;
 
+/// A view says whether a disk has a volatile cache.
+pub const DISK_CACHES: u64 = 1 << 5;
+
 /// Everything this code offers.
-pub const ALL: u64 = RESYNC_BY_DIGESTS | REPAIR_WORD | HANDOVER | DISK_LIMITS | RESYNC_RUNS;
+pub const ALL: u64 = RESYNC_BY_DIGESTS | REPAIR_WORD | HANDOVER | DISK_LIMITS | RESYNC_RUNS | DISK_CACHES;

@@ -36,4 +36,4 @@ pub use opening::{
     SecretError,
 };
 pub use runs::{RunsError, RunsReader, RunsWriter, decode_runs, encode_runs};
-pub use view::{BLOCKS_ARE_KNOWN, DISK_DISCARDS, NodeView, OperatorWord, PriorEnd, VolumeView};
+pub use view::{BLOCKS_ARE_KNOWN, DISK_DISCARDS, DISK_WITHOUT_CACHE, NodeView, OperatorWord, PriorEnd, VolumeView};

@@ -39,6 +39,9 @@ pub const BLOCKS_ARE_KNOWN: u32 = 1 << 31;
 /// Added to `logical_block_bytes`: the disk gives space back that is discarded, and reads as zeroes there.
 pub const DISK_DISCARDS: u32 = 1 << 30;
 
+/// Added to `logical_block_bytes`: the disk has no volatile cache, so a write that must be stable costs it nothing more.
+pub const DISK_WITHOUT_CACHE: u32 = 1 << 29;
+
 /// One volume in a [`NodeView`].
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct VolumeView {
@@ -51,7 +54,8 @@ pub struct VolumeView {
     /// What offsets and lengths must be multiples of, in bytes: on a Primary what clients were told; else the largest of what
     /// the disk needs, what the node remembers of the volume, and what the peer said before. With
     /// [`crate::features::DISK_LIMITS`], [`BLOCKS_ARE_KNOWN`] is added where clients know them, and
-    /// [`DISK_DISCARDS`] where the disk does. See [`VolumeView::blocks`].
+    /// [`DISK_DISCARDS`] where the disk does; with [`crate::features::DISK_CACHES`], [`DISK_WITHOUT_CACHE`] where it has none.
+    /// See [`VolumeView::blocks`].
     pub logical_block_bytes: u32,
     /// The state of the disk.
     pub disk: DiskState,
@@ -91,12 +95,17 @@ pub struct NodeView {
 impl VolumeView {
     /// What offsets and lengths must be multiples of, in bytes, and whether clients know that.
     pub fn blocks(&self) -> (u32, bool) {
-        let bytes = self.logical_block_bytes & !(BLOCKS_ARE_KNOWN | DISK_DISCARDS);
+        let bytes = self.logical_block_bytes & !(BLOCKS_ARE_KNOWN | DISK_DISCARDS | DISK_WITHOUT_CACHE);
         (bytes.max(SECTOR_SIZE as u32).next_power_of_two(), self.logical_block_bytes & BLOCKS_ARE_KNOWN != 0)
     }
 
     /// Whether its disk gives space back that is discarded.
     pub fn discards(&self) -> bool {
         self.logical_block_bytes & DISK_DISCARDS != 0
+    }
+
+    /// Whether its disk may have a volatile cache.
+    pub fn volatile_cache(&self) -> bool {
+        self.logical_block_bytes & DISK_WITHOUT_CACHE == 0
     }
 }

@@ -66,6 +66,9 @@ fn device(volume: &VolumeStatus) -> Option<String> {
     words.extend(volume.block_bytes.map(|block| format!("blocks of {block} bytes")));
     words.extend(volume.discards.map(|offered| if offered { "discards" } else { "no discards" }.to_owned()));
     words.extend(
+        volume.volatile_cache.map(|volatile| if volatile { "flushes" } else { "no flushes needed" }.to_owned()),
+    );
+    words.extend(
         driver.map(|driver| if driver.grows { "grows while open" } else { "keeps its size while open" }.to_owned()),
     );
     words.extend(
@@ -285,13 +288,16 @@ mod tests {
         let volume = &mut parsed.resources[0].volumes[0];
         (volume.block_bytes, volume.discards) = (Some(4096), Some(false));
         assert_eq!(lines(&parsed), ["  device: blocks of 4096 bytes, no discards"]);
+        parsed.resources[0].volumes[0].volatile_cache = Some(false);
+        assert_eq!(lines(&parsed), ["  device: blocks of 4096 bytes, no discards, no flushes needed"]);
+        parsed.resources[0].volumes[0].volatile_cache = Some(true);
         let features = ["USER_RECOVERY", "USER_COPY"].map(str::to_owned).to_vec();
         let driver =
             DriverStatus { name: "ublk".into(), features, grows: false, memory_locked: true, memory_reserve: true };
         parsed.resources[0].volumes[0].driver = Some(driver);
         assert_eq!(
             lines(&parsed),
-            ["  device: ublk, blocks of 4096 bytes, no discards, keeps its size while open, memory locked; \
+            ["  device: ublk, blocks of 4096 bytes, no discards, flushes, keeps its size while open, memory locked; \
               the driver has USER_RECOVERY, USER_COPY"]
         );
         let driver = parsed.resources[0].volumes[0].driver.as_mut().unwrap();

@@ -6,7 +6,7 @@
 use super::Target;
 use super::image::Image;
 use super::metadata::{fresh, identity};
-use rep_engine::{Action, Command, DiskSuccess, Engine, EngineConfig, Event, ReadInto, Side, Timestamp};
+use rep_engine::{Action, Command, DiskSuccess, DiskTraits, Engine, EngineConfig, Event, ReadInto, Side, Timestamp};
 use rep_meta::{BootId, Identity, InitialBitmap, MetaStorage, Placement, load};
 use rep_types::{
     BLOCK_SIZE, ByteRange, CommandId, DIGEST_LENGTH, IoError, LinkCause, NodeName, PayloadId, RequestId, SessionId,
@@ -204,9 +204,8 @@ impl World {
             volume: VOLUME,
             loaded: Box::new(loaded),
             boot: BootId(9),
-            logical_block_bytes: 512,
-            left_block_bytes: None,
-            discards: false,
+            traits: DiskTraits { logical_block_bytes: 512, discards: false, volatile_cache: true },
+            left: None,
         };
         self.handle(at, event);
     }

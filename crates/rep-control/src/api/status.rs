@@ -95,6 +95,10 @@ pub struct VolumeStatus {
     /// Whether both disks give discarded space back, so that clients are offered discards. Not there while nothing is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub discards: Option<bool>,
+    /// Whether what is answered may be lost by a power cut until a flush, as clients are told. Not there while the device isn't
+    /// offered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volatile_cache: Option<bool>,
     /// The size it can be given by `resize`, when both disks have room for more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub can_grow_to_bytes: Option<u64>,

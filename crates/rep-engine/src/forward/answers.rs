@@ -128,7 +128,7 @@ impl Engine {
                     debt.stable = debt.stable.max(covers);
                 }
             }
-            Asked::Range(_) if forward.writes() => debt.answered += u64::from(result.is_ok()),
+            Asked::Range(kind) if forward.writes() => debt.answered += u64::from(result.is_ok() && !kind.is_fua()),
             Asked::Range(_) if result.is_ok() => {
                 counters.read_bytes += u64::from(forward.range.length);
                 counters.received_bytes += u64::from(forward.range.length);

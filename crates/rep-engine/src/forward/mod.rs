@@ -170,9 +170,12 @@ impl Engine {
         kind: OperationKind,
     ) -> Result<(), IoError> {
         let received = self.now;
+        let stable = self.answers_stable() && !planted!("forwarded-promise-forgotten");
         let Some(forwarding) = self.forwarding.as_mut().filter(|forwarding| !forwarding.waived) else {
             return Err(IoError::Io);
         };
+        // Who asks will not flush: the Primary, which may have promised its own clients less, is asked for as much.
+        let kind = if stable { kind.with_fua() } else { kind };
         forwarding.push(Forward { request, volume, range, payload, asked: Asked::Range(kind), received });
         Ok(())
     }

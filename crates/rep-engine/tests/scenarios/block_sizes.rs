@@ -9,7 +9,7 @@
 //! ```
 
 use crate::pair::{DEVICE_BYTES, Pair};
-use rep_engine::{Command, CommandError, CommandOutcome, Notice};
+use rep_engine::{Command, CommandError, CommandOutcome, LeftDevice, Notice};
 use rep_types::{
     ByteRange, ConnectionState, DiskState, IoError, Refusal, Role, SyncRefusal, SyncVerdict, VolumeNumber,
 };
@@ -175,7 +175,7 @@ fn a_device_that_was_left_behind_can_be_taken_over() {
     let mut pair = replaced_under_a_primary();
     pair.command(0, Command::Shutdown);
     pair.run();
-    pair.leave_device(0, Some(512));
+    pair.leave_device(0, Some(LeftDevice { block_bytes: 512, volatile_cache: true }));
     pair.kill(0);
     pair.kill(1);
     pair.connect();

@@ -3,6 +3,7 @@
 
 mod attach;
 mod block_sizes;
+mod caches;
 mod compare;
 mod detach;
 mod device_left;

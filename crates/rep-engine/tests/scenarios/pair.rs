@@ -4,8 +4,8 @@
 //! After each the engines' invariants are asserted. No data is kept (the simulator does that), only metadata.
 
 use rep_engine::{
-    Action, ArchiveError, Command, CommandError, CommandOutcome, DiskSuccess, Engine, EngineConfig, Event, FenceId,
-    Notice, Offer, ReadInto, ResyncId, Snapshot, Timestamp, VolumeSnapshot,
+    Action, ArchiveError, Command, CommandError, CommandOutcome, DiskSuccess, DiskTraits, Engine, EngineConfig, Event,
+    FenceId, LeftDevice, Notice, Offer, ReadInto, ResyncId, Snapshot, Timestamp, VolumeSnapshot,
 };
 use rep_meta::{
     BootId, CreateParameters, Identity, InitialBitmap, LayoutOptions, MemoryStorage, MetaStorage, Placement, Superblock,
@@ -62,12 +62,10 @@ pub struct Node {
     metas: Vec<MemoryStorage>,
     /// Bytes of each of its disks.
     device_bytes: u64,
-    /// Bytes of a logical block of each.
-    block_bytes: u32,
-    /// Whether each gives discarded space back.
-    discards: bool,
-    /// Logical blocks of the device an earlier daemon left behind.
-    left_block_bytes: Option<u32>,
+    /// What each is like.
+    traits: DiskTraits,
+    /// The device an earlier daemon left behind.
+    left: Option<LeftDevice>,
     /// What clients are offered, by volume.
     offered: BTreeMap<VolumeNumber, Offer>,
     /// Blocks that are zeroes, of whatever range is read of its disks for the peer.
@@ -142,9 +140,8 @@ impl Node {
             engine: Node::engine(node, volumes, 1, options),
             metas: (0..volumes).map(|volume| fresh_metadata(node, volume)).collect(),
             device_bytes: DEVICE_BYTES,
-            block_bytes: 512,
-            discards: true,
-            left_block_bytes: None,
+            traits: DiskTraits { logical_block_bytes: 512, discards: true, volatile_cache: true },
+            left: None,
             offered: BTreeMap::new(),
             zeroes: ZeroBlocks::NONE,
             changed: Vec::new(),
@@ -359,16 +356,8 @@ impl Pair {
         let loaded = Box::new(loaded.expect("good metadata"));
         let (id, boot) = (self.nodes[node].next_number(), BootId(self.nodes[node].boot));
         let volume = VolumeNumber(volume as u16);
-        let Node { block_bytes: logical_block_bytes, left_block_bytes, discards, .. } = self.nodes[node];
-        let event = Event::Attached {
-            id: CommandId(id),
-            volume,
-            loaded,
-            boot,
-            logical_block_bytes,
-            left_block_bytes,
-            discards,
-        };
+        let Node { traits, left, .. } = self.nodes[node];
+        let event = Event::Attached { id: CommandId(id), volume, loaded, boot, traits, left };
         self.feed(node, event);
         id
     }
@@ -382,12 +371,17 @@ impl Pair {
 
     /// A node's disks have logical blocks of so many bytes, from the next attach on.
     pub fn set_blocks(&mut self, node: usize, bytes: u32) {
-        self.nodes[node].block_bytes = bytes;
+        self.nodes[node].traits.logical_block_bytes = bytes;
     }
 
     /// Whether a node's disks give discarded space back, from the next attach on.
     pub fn set_discards(&mut self, node: usize, discards: bool) {
-        self.nodes[node].discards = discards;
+        self.nodes[node].traits.discards = discards;
+    }
+
+    /// Whether a node's disks have a volatile cache, from the next attach on.
+    pub fn set_cache(&mut self, node: usize, volatile: bool) {
+        self.nodes[node].traits.volatile_cache = volatile;
     }
 
     /// A node's disk has so many bytes and fresh metadata, from the next attach on.
@@ -397,8 +391,8 @@ impl Pair {
     }
 
     /// The device an earlier daemon of a node left behind.
-    pub fn leave_device(&mut self, node: usize, block_bytes: Option<u32>) {
-        self.nodes[node].left_block_bytes = block_bytes;
+    pub fn leave_device(&mut self, node: usize, left: Option<LeftDevice>) {
+        self.nodes[node].left = left;
     }
 
     /// What a node offers to clients.

@@ -9,6 +9,7 @@ pub fn volume() -> VolumeSnapshot {
         number: VolumeNumber(0),
         block_bytes: 512,
         discards: true,
+        volatile_cache: None,
         size_bytes: 1 << 30,
         room: None,
         peer_room: None,

@@ -4,6 +4,7 @@ use super::limits::LOCK_PATIENCE;
 use crate::resource::{AttachError, DeviceOptions, MetaPlacement};
 use crate::waking::WakingSender;
 use rep_disk::{BlockingStorage, Disk, boot_id};
+use rep_engine::LeftDevice;
 use rep_meta::{BootId, Identity, Loaded, MetaStorage, Placement};
 use rep_nbdk::Backend;
 use rep_types::{CommandId, VolumeNumber};
@@ -25,8 +26,8 @@ pub(super) struct Attachable {
     pub meta: Option<Disk>,
     pub loaded: Box<Loaded>,
     pub boot: BootId,
-    /// Bytes of a block of the kernel's device that an earlier daemon left behind.
-    pub left_block_bytes: Option<u32>,
+    /// The kernel's device that an earlier daemon left behind.
+    pub left: Option<LeftDevice>,
 }
 
 /// What the thread came to.
@@ -65,20 +66,24 @@ fn attach(options: &AttachOptions) -> Result<Attachable, AttachError> {
         path: PathBuf::from("/proc/sys/kernel/random/boot_id"),
         source: rep_disk::OpenError::System(error),
     })?;
-    let left_block_bytes = left_block_bytes(options);
-    Ok(Attachable { data, meta, loaded: Box::new(loaded), boot, left_block_bytes })
+    let left = left_device(options);
+    Ok(Attachable { data, meta, loaded: Box::new(loaded), boot, left })
 }
 
-/// What whoever has a device open that was left behind knows of its blocks. A driver that can't be asked has none; taking over will
+/// What whoever has a device open that was left behind knows of it. A driver that can't be asked has none; taking over will
 /// tell.
-fn left_block_bytes(options: &AttachOptions) -> Option<u32> {
+fn left_device(options: &AttachOptions) -> Option<LeftDevice> {
     let Identity { resource, node, volume } = &options.identity;
     match options.device {
         DeviceOptions::Ublk => {
-            lifecycle::left_block_bytes(Fingerprint::new(resource.as_str(), node.as_str(), volume.0)).ok().flatten()
+            let fingerprint = Fingerprint::new(resource.as_str(), node.as_str(), volume.0);
+            let left = lifecycle::left_parameters(fingerprint).ok().flatten()?;
+            Some(LeftDevice { block_bytes: left.logical_block_bytes(), volatile_cache: left.has_volatile_cache() })
         }
         DeviceOptions::NbdKernel => {
-            rep_nbdk::left_block_bytes(&Backend::new(resource.as_str(), node.as_str(), volume.0)).ok().flatten()
+            let left =
+                rep_nbdk::left_device(&Backend::new(resource.as_str(), node.as_str(), volume.0)).ok().flatten()?;
+            Some(LeftDevice { block_bytes: left.block_bytes, volatile_cache: left.volatile_cache })
         }
         DeviceOptions::NbdUnix(_) | DeviceOptions::NbdTcp(_) => None,
     }

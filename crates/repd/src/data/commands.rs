@@ -5,7 +5,7 @@ use super::ending::Ending;
 use super::thread::DataThread;
 use crate::resource::{AttachError, ControlRequest};
 use rep_disk::DiskFacts;
-use rep_engine::{Command, CommandError, CommandOutcome, Event};
+use rep_engine::{Command, CommandError, CommandOutcome, DiskTraits, Event};
 use rep_types::{CommandId, Refusal, VolumeNumber};
 use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant};
@@ -153,14 +153,13 @@ impl DataThread {
                     drop(reply.send(Err(AttachError::Refused(CommandError::Refused(Refusal::DiskHangs)))));
                 }
                 Err(error) => drop(reply.send(Err(error))),
-                Ok(attach::Attachable { data, meta, loaded, boot, left_block_bytes }) => {
-                    let DiskFacts { logical_block_bytes, discards, .. } = data.facts;
+                Ok(attach::Attachable { data, meta, loaded, boot, left }) => {
+                    let DiskFacts { logical_block_bytes, discards, volatile_cache, .. } = data.facts;
+                    let traits = DiskTraits { logical_block_bytes, discards, volatile_cache };
                     self.disks.put(volume, data, meta);
                     let reply = Reply::Attaching(volume, reply);
                     self.commands.pending.push(Pending { reply, ..pending });
-                    let event =
-                        Event::Attached { id, volume, loaded, boot, logical_block_bytes, left_block_bytes, discards };
-                    self.events.push(event);
+                    self.events.push(Event::Attached { id, volume, loaded, boot, traits, left });
                 }
             }
         }

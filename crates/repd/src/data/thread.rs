@@ -127,7 +127,6 @@ impl DataThread {
         let volumes: Vec<_> = volumes.collect();
         let ublk = UblkPort::new(
             (&options.name, &options.node),
-            !options.engine.stable,
             options.volumes.iter().filter(|volume| volume.device == DeviceOptions::Ublk).map(|volume| volume.number),
             inbox.wake.clone(),
         );
@@ -144,7 +143,7 @@ impl DataThread {
             listen_fd: volume.listen_fd,
         });
         let names = (&options.name, &options.node);
-        let nbd = NbdPort::new(names, !options.engine.stable, portals.collect(), inbox.wake.clone());
+        let nbd = NbdPort::new(names, options.engine.stable, portals.collect(), inbox.wake.clone());
         let now = Instant::now();
         Ok(DataThread {
             io: Io { ring, operations: Slab::new() },

@@ -80,7 +80,7 @@ impl NbdPort {
     /// Must be called by the thread that will serve the clients.
     pub fn new(
         (resource, node): (&ResourceName, &NodeName),
-        volatile_cache: bool,
+        stable: bool,
         volumes: Vec<PortalOptions>,
         wake: Arc<OwnedFd>,
     ) -> Self {
@@ -88,7 +88,7 @@ impl NbdPort {
         let kernel = KernelDevices::new((resource, node), of_kernel.map(|volume| volume.volume), wake);
         NbdPort {
             kernel,
-            portals: Portal::group(resource, volatile_cache, volumes),
+            portals: Portal::group(resource, stable, volumes),
             listeners: Slab::new(),
             clients: Slab::new(),
             shared: Shared { requests: Requests::new(), waiting: VecDeque::new() },

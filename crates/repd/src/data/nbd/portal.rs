@@ -33,7 +33,8 @@ struct Offered {
 /// An address and what is offered there.
 pub(super) struct Portal {
     resource: ResourceName,
-    volatile_cache: bool,
+    /// Durability is "stable".
+    stable: bool,
     device: DeviceOptions,
     passed: Option<OwnedFd>,
     volumes: Vec<Offered>,
@@ -45,7 +46,7 @@ pub(super) struct Portal {
 
 impl Portal {
     /// One portal for each address.
-    pub fn group(resource: &ResourceName, volatile_cache: bool, volumes: Vec<PortalOptions>) -> Vec<Portal> {
+    pub fn group(resource: &ResourceName, stable: bool, volumes: Vec<PortalOptions>) -> Vec<Portal> {
         let mut portals: Vec<Portal> = Vec::new();
         for PortalOptions { volume, device, listen_fd } in volumes {
             let offered = Offered { volume, export: None };
@@ -53,7 +54,7 @@ impl Portal {
                 Some(portal) => portal.volumes.push(offered),
                 None => portals.push(Portal {
                     resource: resource.clone(),
-                    volatile_cache,
+                    stable,
                     device,
                     passed: listen_fd,
                     volumes: vec![offered],
@@ -122,11 +123,12 @@ impl Portal {
     /// `RESOURCE` and `RESOURCE/0` for volume 0, `RESOURCE/N` for the others. Names of resources are short and blocks
     /// are a disk's: none of this can be refused.
     fn export(&self, offered: &Offered) -> Option<Export> {
-        let Offer { size_bytes, block_bytes, discards } = offered.export?;
+        let Offer { size_bytes, block_bytes, discards, volatile_cache } = offered.export?;
         let numbered = format!("{}/{}", self.resource, offered.volume);
         let name = if offered.volume.0 == 0 { self.resource.as_str() } else { &numbered };
-        let features =
-            ExportFeatures { volatile_cache: self.volatile_cache, trim: discards, ..ExportFeatures::default() };
+        // Clients of a socket may take it ill when a flush isn't offered, and one that finds nothing costs next to nothing.
+        let volatile_cache = volatile_cache || self.listens() && !self.stable;
+        let features = ExportFeatures { volatile_cache, trim: discards, ..ExportFeatures::default() };
         let export = Export::new(export_id(offered.volume), name, size_bytes, block_bytes).ok()?;
         Some(export.with_alias(&numbered).ok()?.with_features(features))
     }
@@ -244,7 +246,7 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
-    const OFFER: Offer = Offer { size_bytes: 1 << 20, block_bytes: 512, discards: true };
+    const OFFER: Offer = Offer { size_bytes: 1 << 20, block_bytes: 512, discards: true, volatile_cache: true };
 
     #[test]
     fn a_socket_left_behind_is_replaced_and_a_living_one_is_not() {
@@ -274,12 +276,12 @@ mod tests {
             listen_fd: None,
         };
         let name = ResourceName::new("vz").expect("a name");
-        let mut one = Portal::group(&name, true, vec![options(0)]);
+        let mut one = Portal::group(&name, false, vec![options(0)]);
         one[0].offer(VolumeNumber(0), OFFER);
         for known in ["vz", "vz/0", ""] {
             assert!(one[0].catalog().find(known.as_bytes()).is_some(), "{known}");
         }
-        let mut two = Portal::group(&name, true, vec![options(0), options(1)]);
+        let mut two = Portal::group(&name, false, vec![options(0), options(1)]);
         assert_eq!(two.len(), 1);
         two[0].offer(VolumeNumber(1), OFFER);
         assert!(two[0].catalog().find(b"vz/1").is_some());

@@ -91,7 +91,6 @@ struct Volume {
 
 /// The ublk port of a resource.
 pub(super) struct UblkPort {
-    volatile_cache: bool,
     guard: Guard,
     /// Every device stays as it is, for the next daemon.
     left: bool,
@@ -104,7 +103,6 @@ impl UblkPort {
     /// Must be called by the thread that will serve the devices.
     pub fn new(
         (resource, node): (&ResourceName, &NodeName),
-        volatile_cache: bool,
         volumes: impl Iterator<Item = VolumeNumber>,
         wake: Arc<OwnedFd>,
     ) -> Self {
@@ -122,14 +120,13 @@ impl UblkPort {
         let volumes: Vec<_> = volumes.map(volume).collect();
         let guard = (!volumes.is_empty()).then(memory::guard).unwrap_or_default();
         let (sender, results) = waking::channel(wake);
-        UblkPort { volatile_cache, guard, left: false, volumes, channel: WorkerChannel(sender), results }
+        UblkPort { guard, left: false, volumes, channel: WorkerChannel(sender), results }
     }
 
     /// Offers a volume, or offers it larger: a device that stands grows where the driver can do that.
     pub fn export(&mut self, volume: VolumeNumber, offer: Offer) {
         let Some(index) = self.index(volume) else { return };
-        let Offer { size_bytes, block_bytes, discards } = offer;
-        let volatile_cache = self.volatile_cache;
+        let Offer { size_bytes, block_bytes, discards, volatile_cache } = offer;
         let limits = DeviceLimits { size_bytes, logical_block_bytes: block_bytes, volatile_cache, discards };
         self.volumes[index].offered = Some(limits);
         self.volumes[index].problem = None;
