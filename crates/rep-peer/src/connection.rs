@@ -11,9 +11,7 @@ use crate::problem::LinkProblem;
 use nix::sys::socket::{Shutdown, shutdown};
 use rep_ring::{Completion, Entry, Incoming, Outgoing, Pool, Received, SlotId, Zone};
 use rep_types::SessionId;
-use rep_wire::{
-    Agreed, FrameReader, FrameWriter, Message, Opening, Parsed, PayloadExpected, Progress, payload_crc_of_parts,
-};
+use rep_wire::{Agreed, FrameReader, FrameWriter, Message, Opening, Parsed, PayloadExpected, Progress};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Instant;
 
@@ -145,14 +143,14 @@ impl Connection {
         let length = message.buffer_length() as usize;
         assert_eq!(length, payload.map_or(0, |slot| pool.length(slot)), "the payload is as long as its message says");
         let parts = || message.payload_parts().map(|part| part.offset as usize..part.end() as usize);
-        let crc = payload.map_or(0, |slot| {
+        let sum = payload.map_or(0, |slot| {
             // SAFETY: the payload of a message is complete: received, or read, before it came here; a disk write that
             // uses it at the same time only reads it.
             let bytes = unsafe { pool.bytes(slot) };
-            payload_crc_of_parts(parts().map(|part| &bytes[part]))
+            open.writer.sums().of_parts(parts().map(|part| &bytes[part]))
         });
         let mut legal = true;
-        self.outgoing.append_with(|out| legal = open.writer.encode(message, crc, out).is_ok());
+        self.outgoing.append_with(|out| legal = open.writer.encode(message, sum, out).is_ok());
         assert!(legal, "a message that may not be sent: {message:?}");
         let Some(slot) = payload else { return };
         for part in parts() {

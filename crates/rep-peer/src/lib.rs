@@ -22,6 +22,7 @@ pub mod limits;
 mod port;
 mod problem;
 mod socket;
+mod sums;
 
 pub use port::{PeerEvent, PeerOperation, PeerOptions, PeerPort};
 pub use problem::LinkProblem;

@@ -5,6 +5,7 @@ use crate::connection::{Connection, Sent, Step};
 use crate::limits::{DRAIN_TIME_MAX, OPENING_TIME_MAX, OPENINGS_MAX, REFUSED_PAUSE_MAX, RETRY_PAUSE_MIN};
 use crate::problem::LinkProblem;
 use crate::socket;
+use crate::sums;
 use nix::sys::socket::{SockaddrLike, SockaddrStorage};
 use rep_ring::{Completion, Key, Listener, Pool, Slab, SlotId, Submit, opcode, types};
 use rep_types::{DigestKey, LinkCause, NodeName, ResourceName, SessionId};
@@ -348,7 +349,9 @@ impl PeerPort {
         }
         random.session = u64::from_ne_bytes(session);
         let PeerOptions { resource, node, peer, secret, .. } = self.options.clone();
-        let opening = Opening::new(side, OpeningConfig::new(resource, node, peer, secret), random);
+        let features = sums::offered_features();
+        let config = OpeningConfig { features, ..OpeningConfig::new(resource, node, peer, secret) };
+        let opening = Opening::new(side, config, random);
         self.make_place(pool);
         self.connections.insert(Connection::new(socket, opening, now + OPENING_TIME_MAX));
     }

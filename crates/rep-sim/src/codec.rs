@@ -4,9 +4,7 @@
 //! anything else becomes a number nobody ever wrote.
 
 use rep_types::SECTOR_SIZE;
-use rep_wire::{
-    Agreed, BodyError, FrameError, FrameReader, FrameWriter, Message, Parsed, PayloadExpected, payload_crc,
-};
+use rep_wire::{Agreed, BodyError, FrameError, FrameReader, FrameWriter, Message, Parsed, PayloadExpected};
 use std::rc::Rc;
 
 /// One number a sector.
@@ -18,11 +16,11 @@ const SECTOR: usize = SECTOR_SIZE as usize;
 const BROKEN: u32 = 0xb000_0000;
 
 /// The two ends of one direction of a connection.
-pub fn direction(session: u64, from: usize) -> (FrameWriter, FrameReader) {
+pub fn direction(session: u64, from: usize, features: u64) -> (FrameWriter, FrameReader) {
     let number = crate::rng::mix(session << 1 | from as u64);
     let agreed = Agreed {
         version: rep_wire::limits::PROTOCOL_VERSION_MAX,
-        features: 0,
+        features,
         session_to_peer: number,
         session_from_peer: number,
     };
@@ -41,7 +39,7 @@ pub fn encode(
     for value in content.into_iter().flatten() {
         scratch.extend_from_slice([value.to_le_bytes(); SECTOR / 4].as_flattened());
     }
-    writer.encode(message, payload_crc(scratch), out)?;
+    writer.encode(message, writer.sums().of(scratch), out)?;
     out.extend_from_slice(scratch);
     Ok(())
 }
@@ -131,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_frame_in_pieces_becomes_one_message_with_its_content() {
-        let (mut writer, reader) = direction(3, 1);
+        let (mut writer, reader) = direction(3, 1, rep_wire::features::ALL);
         let bytes = write_frame(&mut writer);
         for cut in [1, 50, bytes.len() - 1] {
             let mut receiver = Receiver::new(reader.clone());
@@ -147,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_changed_byte_anywhere_is_an_error() {
-        let (mut writer, reader) = direction(3, 1);
+        let (mut writer, reader) = direction(3, 1, rep_wire::features::ALL);
         let bytes = write_frame(&mut writer);
         for at in 0..bytes.len() {
             let mut receiver = Receiver::new(reader.clone());

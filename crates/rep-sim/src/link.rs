@@ -47,8 +47,8 @@ pub struct Stream {
 }
 
 impl Stream {
-    fn new(session: u64, from: usize) -> Stream {
-        let (writer, reader) = codec::direction(session, from);
+    fn new(session: u64, from: usize, features: u64) -> Stream {
+        let (writer, reader) = codec::direction(session, from, features);
         Stream {
             items: VecDeque::new(),
             writer,
@@ -71,8 +71,8 @@ pub struct Connection {
 
 impl Connection {
     /// A connection neither end of which is up yet.
-    pub fn new(session: u64) -> Connection {
-        Connection { ends: [End::Pending; 2], streams: [0, 1].map(|from| Stream::new(session, from)) }
+    pub fn new(session: u64, features: u64) -> Connection {
+        Connection { ends: [End::Pending; 2], streams: [0, 1].map(|from| Stream::new(session, from, features)) }
     }
 }
 

@@ -43,7 +43,9 @@ impl World {
         }
         self.network.sessions += 1;
         let session = self.network.sessions;
-        self.network.connections.insert(session, Connection::new(session));
+        self.network
+            .connections
+            .insert(session, Connection::new(session, crate::comparing::features_of(self.swarm.seed)));
         for node in 0..2 {
             let span = self.network.delay() + self.network.delay();
             self.after(span, Due::EndUp { session, node });

@@ -21,5 +21,9 @@ pub const RESYNC_RUNS: u64 = 1 << 4;
 /// A view says whether a disk has a volatile cache.
 pub const DISK_CACHES: u64 = 1 << 5;
 
-/// Everything this code offers.
-pub const ALL: u64 = RESYNC_BY_DIGESTS | REPAIR_WORD | HANDOVER | DISK_LIMITS | RESYNC_RUNS | DISK_CACHES;
+/// Payloads are summed by XXH64 instead of CRC-32: offered by a node whose processor does that faster.
+pub const PAYLOAD_XXH64: u64 = 1 << 6;
+
+/// Everything this code can offer.
+pub const ALL: u64 =
+    RESYNC_BY_DIGESTS | REPAIR_WORD | HANDOVER | DISK_LIMITS | RESYNC_RUNS | DISK_CACHES | PAYLOAD_XXH64;

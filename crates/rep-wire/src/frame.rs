@@ -18,6 +18,7 @@ use crate::layout::{FRAME_MAGIC, FrameHeader};
 use crate::legal::{self, BodyError};
 use crate::limits::{BODY_LENGTH_MAX, HEADER_LENGTH, PAYLOAD_LENGTH_MAX};
 use crate::message::Message;
+use crate::payload_sum::PayloadSum;
 use bytes::BufMut;
 use rep_types::planted;
 use std::mem::offset_of;
@@ -64,7 +65,7 @@ pub enum FrameError {
     /// The body's CRC is wrong.
     #[error("a damaged frame body")]
     BodyDamaged,
-    /// The payload's CRC or length is wrong.
+    /// The payload's sum or length is wrong.
     #[error("a damaged frame payload")]
     PayloadDamaged,
     /// The body says something illegal.
@@ -72,31 +73,21 @@ pub enum FrameError {
     Body(#[from] BodyError),
 }
 
-/// The CRC of a payload, as frames carry it.
-pub fn payload_crc(payload: &[u8]) -> u32 {
-    crc32fast::hash(payload)
-}
-
-/// The same of a payload that lies in parts.
-pub fn payload_crc_of_parts<'a>(parts: impl Iterator<Item = &'a [u8]>) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    parts.for_each(|part| hasher.update(part));
-    hasher.finalize()
-}
-
 /// A payload still to be received, right after the frame's body.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PayloadExpected {
     /// Its length in bytes; 1 to `PAYLOAD_LENGTH_MAX`.
     pub length: u32,
-    /// Its CRC.
-    pub crc: u32,
+    /// Its sum.
+    pub sum: u64,
+    /// How it is summed.
+    pub by: PayloadSum,
 }
 
 impl PayloadExpected {
     /// Checks the whole payload. Until then the frame's message must not be applied.
     pub fn verify(self, payload: &[u8]) -> Result<(), FrameError> {
-        let whole = payload.len() as u64 == u64::from(self.length) && payload_crc(payload) == self.crc;
+        let whole = payload.len() as u64 == u64::from(self.length) && self.by.of(payload) == self.sum;
         if whole || planted!("payload-crc-unchecked") { Ok(()) } else { Err(FrameError::PayloadDamaged) }
     }
 }
@@ -106,22 +97,28 @@ impl PayloadExpected {
 pub struct FrameWriter {
     version: u16,
     session: u64,
+    sums: PayloadSum,
     next_sequence: u64,
 }
 
 impl FrameWriter {
     /// Frames of that version, for a receiver that named that session; sequence numbers begin at 1.
-    pub fn new(version: u16, session: u64) -> Self {
-        FrameWriter { version, session, next_sequence: 1 }
+    pub fn new(version: u16, session: u64, sums: PayloadSum) -> Self {
+        FrameWriter { version, session, sums, next_sequence: 1 }
     }
 
-    /// Appends the header and body of `message` to `out` and returns their length. `payload_crc` is
-    /// [`payload_crc`] of the payload the caller sends right behind; it is ignored for a message without one. Hot
+    /// How payloads are to be summed.
+    pub fn sums(&self) -> PayloadSum {
+        self.sums
+    }
+
+    /// Appends the header and body of `message` to `out` and returns their length. `payload_sum` is, by [`Self::sums`],
+    /// that of the payload the caller sends right behind; it is ignored for a message without one. Hot
     /// messages don't allocate (beyond what `out` grows by). On an error nothing was appended and the writer is as it was.
-    pub fn encode(&mut self, message: &Message, payload_crc: u32, out: &mut impl BufMut) -> Result<usize, BodyError> {
+    pub fn encode(&mut self, message: &Message, payload_sum: u64, out: &mut impl BufMut) -> Result<usize, BodyError> {
         legal::check(message)?;
         match (hot::encode(message), message) {
-            (Some(body), _) => Ok(self.put(body.kind, body.bytes(), message.payload_length(), payload_crc, out)),
+            (Some(body), _) => Ok(self.put(body.kind, body.bytes(), message.payload_length(), payload_sum, out)),
             (None, Message::Control(control)) => {
                 let body = control::encode(control)?;
                 Ok(self.put(FrameKind::Control, &body, 0, 0, out))
@@ -135,9 +132,10 @@ impl FrameWriter {
         kind: FrameKind,
         body: &[u8],
         payload_length: u32,
-        payload_crc: u32,
+        payload_sum: u64,
         out: &mut impl BufMut,
     ) -> usize {
+        let sum = if payload_length > 0 { payload_sum } else { 0 };
         let mut header = FrameHeader {
             magic: FRAME_MAGIC,
             version: self.version.into(),
@@ -147,9 +145,9 @@ impl FrameWriter {
             payload_length: payload_length.into(),
             session: self.session.into(),
             sequence: self.next_sequence.into(),
-            payload_crc: if payload_length > 0 { payload_crc } else { 0 }.into(),
+            payload_sum: (sum as u32).into(),
             body_crc: crc32fast::hash(body).into(),
-            reserved: 0.into(),
+            payload_sum_high: ((sum >> 32) as u32).into(),
             header_crc: 0.into(),
         };
         header.header_crc = crc32fast::hash(&header.as_bytes()[..HEADER_CHECKED]).into();
@@ -189,13 +187,14 @@ pub enum Parsed {
 pub struct FrameReader {
     version: u16,
     session: u64,
+    sums: PayloadSum,
     next_sequence: u64,
 }
 
 impl FrameReader {
     /// Expects frames of that version for this session number, the one this node named.
-    pub fn new(version: u16, session: u64) -> Self {
-        FrameReader { version, session, next_sequence: 1 }
+    pub fn new(version: u16, session: u64, sums: PayloadSum) -> Self {
+        FrameReader { version, session, sums, next_sequence: 1 }
     }
 
     /// Looks for a frame at the front of `bytes`, without copying: many small frames are taken out of one buffer by
@@ -212,7 +211,7 @@ impl FrameReader {
         let Some(body) = rest.get(..body_length) else {
             return Ok(Parsed::Incomplete { needed: HEADER_LENGTH + body_length });
         };
-        let frame = decode_frame(kind, header, body)?;
+        let frame = decode_frame(kind, header, body, self.sums)?;
         self.next_sequence += 1;
         Ok(Parsed::Frame(frame))
     }
@@ -234,7 +233,7 @@ impl FrameReader {
         if found != expected && !planted!("sequence-unchecked") {
             return Err(FrameError::OutOfSequence { expected, found });
         }
-        if header.flags != 0 || header.reserved.get() != 0 {
+        if header.flags != 0 || self.sums == PayloadSum::Crc32 && header.payload_sum_high.get() != 0 {
             return Err(FrameError::UnknownFlags);
         }
         check_lengths(header)?;
@@ -253,7 +252,7 @@ fn check_lengths(header: &FrameHeader) -> Result<(), FrameError> {
     Ok(())
 }
 
-fn decode_frame(kind: FrameKind, header: &FrameHeader, body: &[u8]) -> Result<Frame, FrameError> {
+fn decode_frame(kind: FrameKind, header: &FrameHeader, body: &[u8], by: PayloadSum) -> Result<Frame, FrameError> {
     if header.body_crc.get() != crc32fast::hash(body) && !planted!("body-crc-unchecked") {
         return Err(FrameError::BodyDamaged);
     }
@@ -262,8 +261,9 @@ fn decode_frame(kind: FrameKind, header: &FrameHeader, body: &[u8]) -> Result<Fr
         _ => hot::decode(kind, body)?,
     };
     legal::check(&message)?;
-    let expected = PayloadExpected { length: header.payload_length.get(), crc: header.payload_crc.get() };
-    if message.payload_length() != expected.length || (expected.length == 0 && expected.crc != 0) {
+    let sum = u64::from(header.payload_sum.get()) | u64::from(header.payload_sum_high.get()) << 32;
+    let expected = PayloadExpected { length: header.payload_length.get(), sum, by };
+    if message.payload_length() != expected.length || (expected.length == 0 && expected.sum != 0) {
         return Err(BodyError::PayloadMismatch.into());
     }
     let payload = (expected.length > 0).then_some(expected);

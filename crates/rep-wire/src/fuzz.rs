@@ -4,6 +4,7 @@
 use crate::frame::{FrameReader, FrameWriter, Parsed};
 use crate::limits::FRAME_WITHOUT_PAYLOAD_LENGTH_MAX;
 use crate::opening::{Opening, OpeningConfig, OpeningRandom, OpeningSide, Progress, Received, Secret};
+use crate::payload_sum::PayloadSum;
 use crate::runs::{RunsWriter, decode_runs};
 use crate::{control, legal};
 use rep_types::{BlockIndex, NodeName, ResourceName};
@@ -13,7 +14,8 @@ use rep_types::{BlockIndex, NodeName, ResourceName};
 pub fn fuzz_frames(data: &[u8]) {
     let Some((session, mut rest)) = data.split_first_chunk() else { return };
     let session = u64::from_le_bytes(*session);
-    let (mut reader, mut writer) = (FrameReader::new(1, session), FrameWriter::new(1, session));
+    let sums = if session & 1 == 0 { PayloadSum::Crc32 } else { PayloadSum::Xxh64 };
+    let (mut reader, mut writer) = (FrameReader::new(1, session, sums), FrameWriter::new(1, session, sums));
     loop {
         let frame = match reader.parse(rest) {
             Ok(Parsed::Frame(frame)) => frame,
@@ -31,8 +33,8 @@ pub fn fuzz_frames(data: &[u8]) {
             let _ = payload.verify(bytes);
         }
         let mut again = Vec::new();
-        let crc = frame.payload.map_or(0, |payload| payload.crc);
-        writer.encode(&frame.message, crc, &mut again).expect("what was accepted may be sent");
+        let sum = frame.payload.map_or(0, |payload| payload.sum);
+        writer.encode(&frame.message, sum, &mut again).expect("what was accepted may be sent");
         assert!(again.len() <= front.len(), "the canonical form is the shortest");
         rest = behind.get(frame.message.payload_length() as usize..).unwrap_or_default();
     }

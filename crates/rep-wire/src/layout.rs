@@ -55,12 +55,12 @@ layout! {
         session: U64,
         /// 1 for the first frame of a direction, then one more each.
         sequence: U64,
-        /// CRC-32 of the payload; 0 without one.
-        payload_crc: U32,
+        /// The sum of the payload, its low half; 0 without one.
+        payload_sum: U32,
         /// CRC-32 of the body; 0 without one.
         body_crc: U32,
-        /// 0.
-        reserved: U32,
+        /// The high half of the payload's sum; 0 without one, and of a CRC.
+        payload_sum_high: U32,
         /// CRC-32 of all before it.
         header_crc: U32,
     }

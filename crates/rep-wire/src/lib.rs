@@ -18,12 +18,11 @@ mod legal;
 pub mod limits;
 mod message;
 mod opening;
+mod payload_sum;
 mod runs;
 mod view;
 
-pub use frame::{
-    Frame, FrameError, FrameReader, FrameWriter, Parsed, PayloadExpected, payload_crc, payload_crc_of_parts,
-};
+pub use frame::{Frame, FrameError, FrameReader, FrameWriter, Parsed, PayloadExpected};
 pub use fuzz::{fuzz_control, fuzz_frames, fuzz_opening, fuzz_opening_side, fuzz_runs};
 pub use kind::FrameKind;
 pub use layout::{Field, TABLES as LAYOUT_TABLES};
@@ -35,5 +34,6 @@ pub use opening::{
     Agreed, Opening, OpeningConfig, OpeningError, OpeningRandom, OpeningSide, Progress, Received, RejectReason, Secret,
     SecretError,
 };
+pub use payload_sum::PayloadSum;
 pub use runs::{RunsError, RunsReader, RunsWriter, decode_runs, encode_runs};
 pub use view::{BLOCKS_ARE_KNOWN, DISK_DISCARDS, DISK_WITHOUT_CACHE, NodeView, OperatorWord, PriorEnd, VolumeView};

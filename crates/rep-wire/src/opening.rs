@@ -28,6 +28,7 @@ pub use proof::{Secret, SecretError};
 use crate::frame::{FrameReader, FrameWriter};
 use crate::layout::{OPENING_MAGIC, OpeningEnvelope, RejectBody};
 use crate::limits::{OPENING_BODY_LENGTH_MAX, OPENING_LENGTH_MAX, PROTOCOL_VERSION_MAX, PROTOCOL_VERSION_MIN};
+use crate::payload_sum::PayloadSum;
 use hello::Hello;
 use proof::Proofs;
 use rep_types::{NodeName, ResourceName};
@@ -124,12 +125,12 @@ pub struct Agreed {
 impl Agreed {
     /// Makes this node's frames.
     pub fn writer(self) -> FrameWriter {
-        FrameWriter::new(self.version, self.session_to_peer)
+        FrameWriter::new(self.version, self.session_to_peer, PayloadSum::agreed(self.features))
     }
 
     /// Reads the peer's frames.
     pub fn reader(self) -> FrameReader {
-        FrameReader::new(self.version, self.session_from_peer)
+        FrameReader::new(self.version, self.session_from_peer, PayloadSum::agreed(self.features))
     }
 }
 

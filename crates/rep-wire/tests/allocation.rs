@@ -3,10 +3,10 @@
 mod support;
 
 use rep_wire::limits::HEADER_LENGTH;
-use rep_wire::{FrameReader, FrameWriter, Message, Parsed, payload_crc};
+use rep_wire::{FrameReader, FrameWriter, Message, Parsed, PayloadSum};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use support::{SESSION, frame_of, hot_samples};
+use support::{SESSION, crc_of, frame_of, hot_samples};
 
 thread_local! {
     static COUNT: Cell<usize> = const { Cell::new(0) };
@@ -54,14 +54,14 @@ fn hot_messages_allocate_nothing_in_either_direction() {
     let messages = hot_samples();
     let mut out = Vec::with_capacity(4096);
     let (count, _) = allocations(|| {
-        let mut writer = FrameWriter::new(1, SESSION);
+        let mut writer = FrameWriter::new(1, SESSION, PayloadSum::Crc32);
         for (_, message) in &messages {
             writer.encode(message, 7, &mut out).expect("legal");
         }
     });
     assert_eq!(count, 0, "encoding");
     let (count, _) = allocations(|| {
-        let (mut reader, mut rest) = (FrameReader::new(1, SESSION), out.as_slice());
+        let (mut reader, mut rest) = (FrameReader::new(1, SESSION, PayloadSum::Crc32), out.as_slice());
         for (name, message) in &messages {
             let Ok(Parsed::Frame(frame)) = reader.parse(rest) else { panic!("{name}") };
             assert_eq!(&frame.message, message);
@@ -84,11 +84,11 @@ fn lengths_claimed_by_control_messages_allocate_no_more_than_a_mebibyte() {
                 let mut frame = header.clone();
                 frame[6] = 32;
                 frame[8..12].copy_from_slice(&(body.len() as u32).to_le_bytes());
-                frame[36..40].copy_from_slice(&payload_crc(&body).to_le_bytes());
-                let crc = payload_crc(&frame[..44]);
+                frame[36..40].copy_from_slice(&crc_of(&body).to_le_bytes());
+                let crc = crc_of(&frame[..44]);
                 frame[44..48].copy_from_slice(&crc.to_le_bytes());
                 frame.extend_from_slice(&body);
-                let (_, largest) = allocations(|| drop(FrameReader::new(1, SESSION).parse(&frame)));
+                let (_, largest) = allocations(|| drop(FrameReader::new(1, SESSION, PayloadSum::Crc32).parse(&frame)));
                 assert!(largest <= 1 << 20, "{largest} bytes for control message {number}");
             }
         }

@@ -6,31 +6,32 @@ use proptest::prelude::*;
 use rep_types::{BlockIndex, BlockRange, ByteRange, GenerationId, IoError, VolumeNumber, ZeroBlocks, ZeroMode};
 use rep_wire::limits::{FORWARD_WINDOW, FRAME_WITHOUT_PAYLOAD_LENGTH_MAX, HEADER_LENGTH, RUNS_LENGTH_MAX, VOLUMES_MAX};
 use rep_wire::{
-    BodyError, ControlMessage, FrameError, FrameReader, FrameWriter, Message, Parsed, RunsError, TransferId,
-    decode_runs, encode_runs, payload_crc, payload_crc_of_parts,
+    BodyError, ControlMessage, FrameError, FrameReader, FrameWriter, Message, Parsed, PayloadSum, RunsError,
+    TransferId, decode_runs, encode_runs,
 };
 use support::any::{any_hot, any_message, runs_from};
-use support::{SESSION, frame_of, parse_first, payload_of, samples};
+use support::{SESSION, crc_of, frame_of, parse_first, payload_of, samples};
 
 const ID: TransferId = TransferId(9);
 const VOLUME: VolumeNumber = VolumeNumber(0);
+const SUM: PayloadSum = PayloadSum::Crc32;
 
 fn encode(message: &Message) -> Result<usize, BodyError> {
-    FrameWriter::new(1, SESSION).encode(message, 0, &mut Vec::new())
+    FrameWriter::new(1, SESSION, SUM).encode(message, 0, &mut Vec::new())
 }
 
 fn reader() -> FrameReader {
-    FrameReader::new(1, SESSION)
+    FrameReader::new(1, SESSION, SUM)
 }
 
 /// Puts a right CRC on a header that was edited, so that what lies behind the CRC is reached.
 fn seal(frame: &mut [u8]) {
-    let crc = payload_crc(&frame[..HEADER_LENGTH - 4]);
+    let crc = crc_of(&frame[..HEADER_LENGTH - 4]);
     frame[HEADER_LENGTH - 4..HEADER_LENGTH].copy_from_slice(&crc.to_le_bytes());
 }
 
 fn seal_body(frame: &mut [u8]) {
-    let crc = payload_crc(&frame[HEADER_LENGTH..]);
+    let crc = crc_of(&frame[HEADER_LENGTH..]);
     frame[36..40].copy_from_slice(&crc.to_le_bytes());
     seal(frame);
 }
@@ -51,14 +52,16 @@ proptest! {
     fn a_stream_is_taken_apart_whatever_the_pieces(
         messages in proptest::collection::vec(any_message(), 1..20),
         piece in 1usize..5000,
+        sums in prop_oneof![Just(PayloadSum::Crc32), Just(PayloadSum::Xxh64)],
     ) {
-        let (mut writer, mut stream) = (FrameWriter::new(1, SESSION), Vec::new());
+        let (mut writer, mut stream) = (FrameWriter::new(1, SESSION, sums), Vec::new());
         for message in &messages {
             let payload = payload_of(message);
-            writer.encode(message, payload_crc(&payload), &mut stream).expect("legal");
+            writer.encode(message, sums.of(&payload), &mut stream).expect("legal");
             stream.extend_from_slice(&payload);
         }
-        let (mut reader, mut buffer, mut found) = (reader(), Vec::new(), Vec::new());
+        let mut reader = FrameReader::new(1, SESSION, sums);
+        let (mut buffer, mut found) = (Vec::new(), Vec::new());
         let mut awaited = None;
         for chunk in stream.chunks(piece) {
             buffer.extend_from_slice(chunk);
@@ -196,7 +199,7 @@ fn what_is_no_frame_is_told_by_its_first_byte() {
 
 #[test]
 fn a_repeated_or_lost_frame_is_told() {
-    let mut writer = FrameWriter::new(1, SESSION);
+    let mut writer = FrameWriter::new(1, SESSION, SUM);
     let frames: Vec<Vec<u8>> = (0..3)
         .map(|_| {
             let mut out = Vec::new();
@@ -214,8 +217,8 @@ fn a_repeated_or_lost_frame_is_told() {
 #[test]
 fn frames_of_another_session_or_version_are_told() {
     let bytes = frame_of(&Message::Ping { id: ID });
-    assert_eq!(FrameReader::new(1, SESSION + 1).parse(&bytes), Err(FrameError::WrongSession));
-    assert_eq!(FrameReader::new(2, SESSION).parse(&bytes), Err(FrameError::WrongVersion(1)));
+    assert_eq!(FrameReader::new(1, SESSION + 1, SUM).parse(&bytes), Err(FrameError::WrongSession));
+    assert_eq!(FrameReader::new(2, SESSION, SUM).parse(&bytes), Err(FrameError::WrongVersion(1)));
 }
 
 #[test]
@@ -327,13 +330,60 @@ fn a_payload_that_isnt_the_other_blocks_is_refused() {
 }
 
 #[test]
-fn the_crc_of_parts_is_that_of_the_whole() {
+fn the_sum_of_parts_is_that_of_the_whole() {
     let bytes: Vec<u8> = (0..9000u32).map(|index| index as u8).collect();
-    for cut in [0, 1, 4096, 9000] {
-        let (front, behind) = bytes.split_at(cut);
-        assert_eq!(payload_crc_of_parts([front, behind].into_iter()), payload_crc(&bytes));
+    for sums in [PayloadSum::Crc32, PayloadSum::Xxh64] {
+        for cut in [0, 1, 4096, 9000] {
+            let (front, behind) = bytes.split_at(cut);
+            assert_eq!(sums.of_parts([front, behind].into_iter()), sums.of(&bytes));
+            let (middle, end) = behind.split_at(behind.len() / 2);
+            assert_eq!(sums.of_parts([front, middle, end].into_iter()), sums.of(&bytes));
+        }
+        assert_eq!(sums.of_parts(std::iter::empty()), sums.of(&[]));
     }
-    assert_eq!(payload_crc_of_parts(std::iter::empty()), payload_crc(&[]));
+}
+
+/// The values of their specifications, so that two versions of a library never disagree.
+#[test]
+fn sums_are_the_ones_everybody_knows() {
+    assert_eq!(PayloadSum::Crc32.of(b"123456789"), 0xcbf4_3926);
+    assert_eq!(PayloadSum::Xxh64.of(b""), 0xef46_db37_51d8_e999);
+    assert_eq!(PayloadSum::Xxh64.of(b"abc"), 0x44bc_2cf5_ad77_0999);
+}
+
+/// Every bit of a payload counts, and every bit of its sum; a CRC has no high half.
+#[test]
+fn what_was_damaged_is_told_by_either_sum() {
+    let message = Message::Write { id: ID, volume: VOLUME, range: ByteRange::new(0, 4096), durable: false };
+    let payload = payload_of(&message);
+    for sums in [PayloadSum::Crc32, PayloadSum::Xxh64] {
+        let mut frame = Vec::new();
+        FrameWriter::new(1, SESSION, sums).encode(&message, sums.of(&payload), &mut frame).expect("legal");
+        let parse = |frame: &[u8]| FrameReader::new(1, SESSION, sums).parse(frame);
+        let Ok(Parsed::Frame(whole)) = parse(&frame) else { panic!("a frame") };
+        let expected = whole.payload.expect("a payload");
+        assert_eq!(expected.verify(&payload), Ok(()));
+        for bit in [0, 7, 4095 * 8, 2048 * 8 + 3] {
+            let mut damaged = payload.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(expected.verify(&damaged), Err(FrameError::PayloadDamaged), "{sums:?} bit {bit}");
+        }
+        for at in [32, 35, 40, 43] {
+            let mut damaged = frame.clone();
+            damaged[at] ^= 1;
+            seal(&mut damaged);
+            match parse(&damaged) {
+                Ok(Parsed::Frame(frame)) => {
+                    let expected = frame.payload.expect("a payload");
+                    assert_eq!(expected.verify(&payload), Err(FrameError::PayloadDamaged), "{sums:?} byte {at}");
+                }
+                other => {
+                    assert_eq!(other, Err(FrameError::UnknownFlags), "{sums:?} byte {at}");
+                    assert!(sums == PayloadSum::Crc32 && at >= 40);
+                }
+            }
+        }
+    }
 }
 
 #[test]
@@ -425,7 +475,7 @@ fn a_forwarded_flush_names_no_range() {
 
 #[test]
 fn a_refused_message_leaves_the_writer_as_it_was() {
-    let (mut writer, mut out) = (FrameWriter::new(1, SESSION), Vec::new());
+    let (mut writer, mut out) = (FrameWriter::new(1, SESSION, SUM), Vec::new());
     let illegal = Message::Read { id: ID, volume: VOLUME, range: ByteRange::new(0, 0) };
     assert_eq!(writer.encode(&illegal, 0, &mut out), Err(BodyError::IllegalRange));
     assert!(out.is_empty());

@@ -328,7 +328,7 @@ proptest! {
             hello[index] = value;
         }
         let sealed = [&hello[..8], &hello[12..]].concat();
-        hello[8..12].copy_from_slice(&rep_wire::payload_crc(&sealed).to_le_bytes());
+        hello[8..12].copy_from_slice(&(rep_wire::PayloadSum::Crc32.of(&sealed) as u32).to_le_bytes());
         let mut end = listener(beta());
         if let Ok(received) = end.receive(&hello) {
             prop_assert_eq!(received.progress, Progress::Waiting);

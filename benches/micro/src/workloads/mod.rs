@@ -27,6 +27,7 @@ pub const WORKLOADS: &[Workload] = &[
     workload("wire/ack-encode", 1, wire::ack_encode),
     workload("wire/ack-parse", 1, wire::ack_parse),
     workload("wire/payload-crc-4k", 1, wire::payload_crc_4k),
+    workload("wire/payload-xxh64-4k", 1, wire::payload_xxh64_4k),
     workload("nbd/write-request", 1, nbd::write_request),
     workload("nbd/write-reply", 1, nbd::write_reply),
     workload("nbd/read-reply", 1, nbd::read_reply),

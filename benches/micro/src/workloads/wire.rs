@@ -1,7 +1,7 @@
 //! Frames of the peer link: what a mirrored 4 KiB write costs there, without its bytes, and the sum over these.
 
 use rep_types::{BLOCK_SIZE, ByteRange, VolumeNumber};
-use rep_wire::{FrameReader, FrameWriter, Message, Parsed, TransferId, payload_crc};
+use rep_wire::{FrameReader, FrameWriter, Message, Parsed, PayloadSum, TransferId};
 use std::hint::black_box;
 
 /// The protocol's version and the number of a session.
@@ -17,7 +17,7 @@ fn ack() -> Message {
 }
 
 fn encode(message: Message) -> Box<dyn FnMut()> {
-    let (mut writer, mut out) = (FrameWriter::new(LINK.0, LINK.1), Vec::with_capacity(256));
+    let (mut writer, mut out) = (FrameWriter::new(LINK.0, LINK.1, PayloadSum::Crc32), Vec::with_capacity(256));
     Box::new(move || {
         out.clear();
         let length = writer.encode(black_box(&message), 0x1234_5678, &mut out);
@@ -28,9 +28,11 @@ fn encode(message: Message) -> Box<dyn FnMut()> {
 
 fn parse(message: Message) -> Box<dyn FnMut()> {
     let mut bytes = Vec::new();
-    FrameWriter::new(LINK.0, LINK.1).encode(&message, 0x1234_5678, &mut bytes).expect("a legal message");
+    FrameWriter::new(LINK.0, LINK.1, PayloadSum::Crc32)
+        .encode(&message, 0x1234_5678, &mut bytes)
+        .expect("a legal message");
     // The same bytes again and again are the first frame of a connection.
-    let fresh = FrameReader::new(LINK.0, LINK.1);
+    let fresh = FrameReader::new(LINK.0, LINK.1, PayloadSum::Crc32);
     Box::new(move || {
         let parsed = fresh.clone().parse(black_box(&bytes));
         let Ok(Parsed::Frame(frame)) = &parsed else { panic!("a whole frame is {parsed:?}") };
@@ -61,7 +63,16 @@ pub fn ack_parse() -> Box<dyn FnMut()> {
 
 /// The CRC of a 4 KiB payload.
 pub fn payload_crc_4k() -> Box<dyn FnMut()> {
+    payload_sum_4k(PayloadSum::Crc32)
+}
+
+/// Its XXH64.
+pub fn payload_xxh64_4k() -> Box<dyn FnMut()> {
+    payload_sum_4k(PayloadSum::Xxh64)
+}
+
+fn payload_sum_4k(sums: PayloadSum) -> Box<dyn FnMut()> {
     let payload: Vec<u8> = (0..BLOCK_SIZE).map(|byte| (byte * 7 % 251) as u8).collect();
-    let crc = payload_crc(&payload);
-    Box::new(move || assert_eq!(payload_crc(black_box(&payload)), crc))
+    let sum = sums.of(&payload);
+    Box::new(move || assert_eq!(sums.of(black_box(&payload)), sum))
 }

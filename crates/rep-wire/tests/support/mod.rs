@@ -10,11 +10,16 @@ use rep_types::{
 };
 use rep_wire::{
     ControlMessage, Frame, FrameReader, FrameWriter, HandoverRefusal, HandoverStep, Message, NodeView, OperatorWord,
-    Parsed, PriorEnd, ResizeAnswer, ResizeRefusal, ResizeStep, TransferId, VolumeView,
+    Parsed, PayloadSum, PriorEnd, ResizeAnswer, ResizeRefusal, ResizeStep, TransferId, VolumeView,
 };
 
 /// The session of every frame in tests.
 pub const SESSION: u64 = 0x0123_4567_89ab_cdef;
+
+/// The CRC of some bytes.
+pub fn crc_of(bytes: &[u8]) -> u32 {
+    PayloadSum::Crc32.of(bytes) as u32
+}
 
 /// The payload that goes with a message in tests.
 pub fn payload_of(message: &Message) -> Vec<u8> {
@@ -23,15 +28,15 @@ pub fn payload_of(message: &Message) -> Vec<u8> {
 
 /// Header and body of a message as the first frame of a connection.
 pub fn frame_of(message: &Message) -> Vec<u8> {
-    let crc = rep_wire::payload_crc(&payload_of(message));
+    let sum = PayloadSum::Crc32.of(&payload_of(message));
     let mut out = Vec::new();
-    FrameWriter::new(1, SESSION).encode(message, crc, &mut out).expect("a legal message");
+    FrameWriter::new(1, SESSION, PayloadSum::Crc32).encode(message, sum, &mut out).expect("a legal message");
     out
 }
 
 /// The frame at the front of `bytes`, as the first of a connection.
 pub fn parse_first(bytes: &[u8]) -> Frame {
-    match FrameReader::new(1, SESSION).parse(bytes).expect("a legal frame") {
+    match FrameReader::new(1, SESSION, PayloadSum::Crc32).parse(bytes).expect("a legal frame") {
         Parsed::Frame(frame) => frame,
         Parsed::Incomplete { needed } => panic!("incomplete, {needed} needed of {}", bytes.len()),
     }
