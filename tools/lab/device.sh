@@ -2,7 +2,7 @@
 # All that a block device has to show, one scenario after another in one boot: a boot of the emulated machine takes longer
 # than some of them.
 #
-#   cargo xtask guest -t 900 -d 512M -d 512M -d 128M -d 128M -e DEVICE=nbd tools/lab/device.sh tools/lab/{smoke,mount,kills,left-down,switchover,handover,grow,pressure,nbd-ended}.sh
+#   cargo xtask guest -t 900 -d 512M -d 512M -d 128M -d 128M -e DEVICE=nbd tools/lab/device.sh tools/lab/{smoke,mount,no-cache,kills,left-down,switchover,handover,grow,pressure,nbd-ended}.sh
 #
 # DEVICE  ublk (default) or nbd
 # SHORT   yes: what every 'cargo xtask test' runs, and no more
@@ -23,6 +23,7 @@ run() { # run SCRIPT [NAME=VALUE]...
 }
 run smoke.sh
 run mount.sh
+run no-cache.sh $small
 if [ "$SHORT" ]; then
   # Twenty of the one, fewer of the other: both guests run side by side. The last with the peer dead as well.
   case $DEVICE in ublk) run kills.sh KILLS=20 ALONE=20 $small ;; nbd) run kills.sh KILLS=10 ALONE=10 $small ;; esac

@@ -12,7 +12,7 @@ use rep_types::{
     BLOCK_SIZE, ByteRange, CommandId, DIGEST_LENGTH, IoError, LinkCause, NodeName, PayloadId, RequestId, SessionId,
     VolumeNumber, ZeroBlocks, ZeroMode,
 };
-use rep_wire::{FrameReader, FrameWriter, Message, Parsed};
+use rep_wire::{FrameReader, FrameWriter, Message, Parsed, PayloadSum};
 use std::collections::VecDeque;
 use std::sync::OnceLock;
 
@@ -280,7 +280,7 @@ fn message(kind: u8, payload_length: u32, body: &[u8]) -> Option<Message> {
     frame.extend(0_u32.to_le_bytes());
     frame.extend(crc32fast::hash(&frame).to_le_bytes());
     frame.extend(body);
-    match FrameReader::new(1, 7).parse(&frame) {
+    match FrameReader::new(1, 7, PayloadSum::Crc32).parse(&frame) {
         Ok(Parsed::Frame(frame)) => Some(frame.message),
         _ => None,
     }
@@ -289,7 +289,7 @@ fn message(kind: u8, payload_length: u32, body: &[u8]) -> Option<Message> {
 /// A message like this one, with some bytes of its body changed.
 fn changed(original: &Message, at: u8, by: u8) -> Option<Message> {
     let mut frame = Vec::new();
-    FrameWriter::new(1, 7).encode(original, 0, &mut frame).ok()?;
+    FrameWriter::new(1, 7, PayloadSum::Crc32).encode(original, 0, &mut frame).ok()?;
     let payload_length = u32::from_le_bytes(frame.get(12..16)?.try_into().ok()?);
     let kind = *frame.get(6)?;
     let body = frame.get_mut(HEADER..)?;

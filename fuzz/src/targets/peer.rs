@@ -2,7 +2,7 @@
 
 use super::Target;
 use crate::random::Random;
-use rep_wire::{Opening, OpeningRandom};
+use rep_wire::{Opening, OpeningRandom, PayloadSum};
 
 /// Before the proof.
 pub const OPENING: Target = Target {
@@ -156,9 +156,11 @@ fn repair_frames(data: &mut [u8], random: &mut Random) {
         let Some(body) = rest.get(FRAME_HEAD..).and_then(|behind| behind.get(..length)) else { return };
         let body_crc = crc32fast::hash(body);
         let payload = rest[FRAME_HEAD + length..].get(..get_u32(rest, 12) as usize).unwrap_or_default();
-        let payload_crc = if payload.is_empty() { 0 } else { crc32fast::hash(payload) };
+        // The sum the entry point takes for agreed on.
+        let sums = if session[0] & 1 == 0 { PayloadSum::Crc32 } else { PayloadSum::Xxh64 };
+        let payload_sum = if payload.is_empty() { 0 } else { sums.of(payload) };
         let end = FRAME_HEAD + length + payload.len();
-        for (at, number) in [(32, payload_crc), (36, body_crc)] {
+        for (at, number) in [(32, payload_sum as u32), (36, body_crc), (40, (payload_sum >> 32) as u32)] {
             if mostly(random) {
                 put(rest, at, number.to_le_bytes());
             }
