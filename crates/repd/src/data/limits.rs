@@ -41,8 +41,12 @@ pub const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 /// How long the end of a thread may wait for operations to come back. A disk that hangs longer is left behind.
 pub const END_TIME_MAX: Duration = Duration::from_millis(1500);
 
-/// How long a thread that waits for the peer looks for news before it sleeps.
-pub const LOOK_TIME_MAX: Duration = Duration::from_micros(300);
+/// How long a thread that has answered the peer looks for news before it sleeps: it depends on a client when there will be some.
+pub const LOOK_TIME: Duration = Duration::from_micros(300);
+/// How long one that has asked the peer for something looks for the answer where waking up takes long: so many wake-ups...
+pub const LOOK_WAKE_UPS: u32 = 12;
+/// ...and at most this.
+pub const LOOK_TIME_MAX: Duration = Duration::from_millis(1);
 /// A pause of a look this long means that the processor was taken away by somebody who has much to do.
 pub const LOOK_GAP: Duration = Duration::from_millis(1);
 /// How long there are no looks after that.

@@ -27,6 +27,7 @@ mod perform;
 mod report;
 mod thread;
 mod ublk;
+mod wake_ups;
 mod worker;
 
 use crate::resource::{ControlRequest, ResourceOptions, SpawnError};

@@ -10,7 +10,7 @@
 //! as only somebody takes it who has much to do, there are none for a while, longer each time. One thread of a process looks at a
 //! time. Who had large payloads to move doesn't look: there the wake-up isn't what takes the time (decision 29).
 
-use super::limits::{LOOK_GAP, LOOK_REST_MAX, LOOK_REST_MIN, LOOK_TIME_MAX, LOOKS_SKIPPED_MAX, LOOKS_SKIPPED_MIN};
+use super::limits::{LOOK_GAP, LOOK_REST_MAX, LOOK_REST_MIN, LOOKS_SKIPPED_MAX, LOOKS_SKIPPED_MIN};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -79,7 +79,7 @@ impl Patience {
         if LOOKING.swap(true, Ordering::Relaxed) {
             return;
         }
-        let (look, end) = look_for(time_max.min(LOOK_TIME_MAX), news);
+        let (look, end) = look_for(time_max, news);
         LOOKING.store(false, Ordering::Relaxed);
         self.learn(look, end);
     }

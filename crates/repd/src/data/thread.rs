@@ -8,10 +8,11 @@ use super::commands::Commands;
 use super::disks::{DiskContext, Disks, payload_of, slot_of};
 use super::ending::Ending;
 use super::io::{Io, Operation};
-use super::limits::{LOOK_PAYLOAD_BYTES_MAX, PEER_QUEUE_BYTES_MAX, RING_ENTRIES};
+use super::limits::{LOOK_PAYLOAD_BYTES_MAX, LOOK_TIME, PEER_QUEUE_BYTES_MAX, RING_ENTRIES};
 use super::nbd::{AllocationSource, NbdContext, NbdPort, PortalOptions};
 use super::patience::Patience;
 use super::ublk::{UblkContext, UblkPort};
+use super::wake_ups;
 use crate::resource::{ControlRequest, DeviceOptions, MEMORY_BYTES_LEAST, MetaPlacement, ResourceOptions, SpawnError};
 use crate::shortage::Urgency;
 use crate::waking::{self, WakingSender};
@@ -115,6 +116,7 @@ impl DataThread {
         let (attach_sender, attach_results) = waking::channel(inbox.wake.clone());
         let engine = Engine::new(engine_config(&options)?);
         let peer = PeerPort::new(peer_options(&options)?);
+        wake_ups::measure();
         let volumes = options.volumes.iter().map(|volume| VolumeConfig {
             number: volume.number,
             identity: Identity { resource: options.name.clone(), node: options.node.clone(), volume: volume.number },
@@ -215,8 +217,9 @@ impl DataThread {
                 self.sent_to_peer = true;
                 return;
             }
+            let worth_it = if self.engine.awaits_answers() { wake_ups::look_for_answer() } else { LOOK_TIME };
             let ring = &mut self.io.ring;
-            self.patience.look(timeout.unwrap_or(Duration::MAX), || ring.has_news());
+            self.patience.look(timeout.unwrap_or(Duration::MAX).min(worth_it), || ring.has_news());
         }
         survive(self.io.ring.turn(timeout));
         // Before anything of this turn needs memory.
