@@ -9,21 +9,9 @@
 use rep_tests::loop_disk::LoopDisk;
 use rep_tests::nbd::Verb;
 use rep_tests::tools::root_or_not_run;
-use rep_tests::{Cluster, ClusterOptions, Node, tools};
+use rep_tests::{Node, tools};
 
 const EINVAL: u32 = 22;
-
-/// A prepared cluster on block devices.
-fn on_block_devices() -> (Cluster, [LoopDisk; 2]) {
-    let mut cluster = Cluster::prepare(&ClusterOptions::default());
-    let disks = [0, 1].map(|node| {
-        let disk = LoopDisk::new(&[&cluster.alpha, &cluster.beta][node].disk(), 512);
-        cluster.config.nodes[node].volumes[0].disk = disk.path().to_owned();
-        disk
-    });
-    cluster.write_config();
-    (cluster, disks)
-}
 
 /// What is offered, to a client of somebody else's and in the status.
 #[track_caller]
@@ -45,7 +33,7 @@ fn discards_are_offered_where_both_give_space_back() {
         return;
     }
     for refuses in [None, Some(0), Some(1)] {
-        let (mut cluster, disks) = on_block_devices();
+        let (mut cluster, disks) = LoopDisk::under_a_cluster([512; 2]);
         refuses.into_iter().for_each(|node: usize| disks[node].refuse_discards());
         cluster.bring_in_sync();
         for primary in ["alpha", "beta"] {

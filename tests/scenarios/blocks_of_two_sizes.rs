@@ -13,23 +13,11 @@ use rep_tests::loop_disk::LoopDisk;
 use rep_tests::nbd::Verb;
 use rep_tests::scratch::sparse_file;
 use rep_tests::tools::root_or_not_run;
-use rep_tests::{Cluster, ClusterOptions, Node, random, tools};
+use rep_tests::{Node, random, tools};
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(60);
 const EINVAL: u32 = 22;
-
-/// A prepared cluster whose disks are block devices with these logical blocks.
-fn with_blocks(blocks: [u32; 2]) -> (Cluster, [LoopDisk; 2]) {
-    let mut cluster = Cluster::prepare(&ClusterOptions::default());
-    let disks = [0, 1].map(|node| {
-        let disk = LoopDisk::new(&[&cluster.alpha, &cluster.beta][node].disk(), blocks[node]);
-        cluster.config.nodes[node].volumes[0].disk = disk.path().to_owned();
-        disk
-    });
-    cluster.write_config();
-    (cluster, disks)
-}
 
 /// What a client is told, by a client of somebody else's.
 fn offered_block(node: &Node) -> u64 {
@@ -56,7 +44,7 @@ fn both_disks_can_do_what_is_offered() {
         return;
     }
     for blocks in [[512, 4096], [4096, 512]] {
-        let (mut cluster, disks) = with_blocks(blocks);
+        let (mut cluster, disks) = LoopDisk::under_a_cluster(blocks);
         cluster.bring_in_sync();
         for primary in ["alpha", "beta"] {
             let node = cluster.node(primary);
@@ -88,7 +76,7 @@ fn a_disk_that_needs_more_than_clients_were_told_of_is_refused_until_there_are_n
     if !root_or_not_run("a block device of a file") {
         return;
     }
-    let (mut cluster, [small, replaced]) = with_blocks([512, 512]);
+    let (mut cluster, [small, replaced]) = LoopDisk::under_a_cluster([512, 512]);
     cluster.bring_in_sync();
     cluster.alpha.ok("primary");
     assert_eq!(offered_block(&cluster.alpha), 512);

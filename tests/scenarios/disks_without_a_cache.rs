@@ -7,29 +7,22 @@
 //!   alpha [none] ===== beta [cache]     it came later: clients of alpha's device need none all the same
 //! ```
 
+use rep_tests::Cluster;
 use rep_tests::loop_disk::LoopDisk;
 use rep_tests::tools::root_or_not_run;
-use rep_tests::{Cluster, ClusterOptions};
 
 const WRITES: u64 = 16;
 
 fn on_block_devices(volatile: [bool; 2]) -> (Cluster, [LoopDisk; 2]) {
-    let mut cluster = Cluster::prepare(&ClusterOptions::default());
-    let disks = [0, 1].map(|node| {
-        let disk = LoopDisk::new(&[&cluster.alpha, &cluster.beta][node].disk(), 512);
-        disk.set_cache(volatile[node]);
-        cluster.config.nodes[node].volumes[0].disk = disk.path().to_owned();
-        disk
-    });
-    cluster.write_config();
+    let (mut cluster, disks) = LoopDisk::under_a_cluster([512; 2]);
+    disks.iter().zip(volatile).for_each(|(disk, volatile)| disk.set_cache(volatile));
     cluster.bring_in_sync();
     (cluster, disks)
 }
 
 /// Flushes of alpha's clients that had something to wait for.
 fn flushes_that_waited(cluster: &Cluster) -> u64 {
-    let status: serde_json::Value = serde_json::from_str(&cluster.alpha.ok("status --json")).expect("status");
-    status["resources"][0]["volumes"][0]["latency"]["flush"]["count"].as_u64().unwrap_or(0)
+    cluster.alpha.latency("flush", "count")
 }
 
 /// Writes and flushes by turns; how many of the flushes had something to wait for.

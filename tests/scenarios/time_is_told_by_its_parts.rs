@@ -13,11 +13,6 @@ use std::time::Duration;
 
 const FROZEN: Duration = Duration::from_millis(300);
 
-fn latency(cluster: &Cluster, part: &str, field: &str) -> u64 {
-    let status: Value = serde_json::from_str(&cluster.alpha.ok("status --json")).expect("JSON");
-    status["resources"][0]["volumes"][0]["latency"][part][field].as_u64().unwrap_or(0)
-}
-
 #[test]
 fn in_the_status_and_by_top() {
     let cluster = Cluster::with_primary(&ClusterOptions::default());
@@ -27,11 +22,11 @@ fn in_the_status_and_by_top() {
         connection.write(block << 12, &[0; 4096], 0).expect("write");
     }
     for part in ["write", "queue", "log", "local", "peer"] {
-        assert_eq!(latency(&cluster, part, "count"), 20, "{part}");
+        assert_eq!(cluster.alpha.latency(part, "count"), 20, "{part}");
     }
     connection.flush().expect("flush");
-    assert_eq!(latency(&cluster, "flush", "count"), 1);
-    assert_eq!(latency(&cluster, "read", "count"), 0);
+    assert_eq!(cluster.alpha.latency("flush", "count"), 1);
+    assert_eq!(cluster.alpha.latency("read", "count"), 0);
 
     cluster.beta.freeze();
     connection.send(1, Verb::Write, 0, 0, 4096, &[0; 4096]).expect("send");
@@ -39,7 +34,7 @@ fn in_the_status_and_by_top() {
     cluster.beta.thaw();
     assert_eq!(connection.reply().expect("reply").error, 0);
     for part in ["peer", "write"] {
-        let longest = Duration::from_micros(latency(&cluster, part, "max_us"));
+        let longest = Duration::from_micros(cluster.alpha.latency(part, "max_us"));
         // Not all of it: alpha took the request some time after it was sent.
         assert!(longest >= FROZEN / 3, "{part}: {longest:?} at most, with a peer frozen for {FROZEN:?}");
     }

@@ -1,6 +1,7 @@
 //! A file as a block device with logical blocks of a given size: what a disk with 4 KiB sectors (4Kn) is to the daemon.
 
 use crate::tools::run;
+use crate::{Cluster, ClusterOptions};
 use std::ffi::OsStr;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
@@ -43,6 +44,18 @@ impl LoopDisk {
             disk.forget();
         }
         panic!("{TRIES} times a loop device that isn't as it is made");
+    }
+
+    /// A prepared cluster on block devices with such logical blocks: alpha's, beta's.
+    pub fn under_a_cluster(block_bytes: [u32; 2]) -> (Cluster, [LoopDisk; 2]) {
+        let mut cluster = Cluster::prepare(&ClusterOptions::default());
+        let disks = [0, 1].map(|node| {
+            let disk = LoopDisk::new(&[&cluster.alpha, &cluster.beta][node].disk(), block_bytes[node]);
+            cluster.config.nodes[node].volumes[0].disk = disk.path().to_owned();
+            disk
+        });
+        cluster.write_config();
+        (cluster, disks)
     }
 
     /// Has the kernel make the device anew when it is needed next.

@@ -270,6 +270,13 @@ impl Node {
         self.verb(line).ok()
     }
 
+    /// What the status tells of how long requests take: a field of a part of volume 0's; 0 where it isn't there.
+    #[track_caller]
+    pub fn latency(&self, part: &str, field: &str) -> u64 {
+        let status: serde_json::Value = serde_json::from_str(&self.ok("status --json")).expect("JSON");
+        status["resources"][0]["volumes"][0]["latency"][part][field].as_u64().unwrap_or(0)
+    }
+
     /// Runs `repctl VERB RESOURCE REST...`; panics unless the state refused it, naming this reason.
     #[track_caller]
     pub fn refused(&self, line: &str, reason: &str) {

@@ -12,7 +12,6 @@ pair $D0 $D1 || { fail "no pair"; end; }
 dev=$(device)
 mkfs.ext4 -qF "$dev" && mount "$dev" /vz && echo before >/vz/before && sync -f /vz || { fail "no file system"; end; }
 says_so() { on $A status --json | grep -q '"device_left_behind":true'; }
-is_primary() { on $A status --json | grep -q '"name":"vz","role":"Primary"'; }
 
 left_down() { # left_down NAME COMMAND...: the daemon has started, the resource is down until the command
   on $A status | tee /tmp/status
@@ -21,8 +20,7 @@ left_down() { # left_down NAME COMMAND...: the daemon has started, the resource 
   (echo "$1" >"/vz/$1" && sync "/vz/$1") & local writer=$!
   sleep 2; kill -0 $writer || fail "a write was answered, or failed, by nobody"
   "${@:2}"
-  local n; for ((n = 0; n < 600; n++)); do is_primary && break; sleep 0.1; done
-  is_primary || fail "not Primary after 'repctl up'"
+  until_primary || fail "not Primary after 'repctl up'"
   wait $writer || fail "a request failed"
   says_so && fail "the status still says that something waits"
   echo 3 >/proc/sys/vm/drop_caches

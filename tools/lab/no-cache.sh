@@ -39,7 +39,7 @@ synced alone; [ "$came" = 0 ] || fail "flushes that nobody was told of"
 kill -9 $alpha; wait $alpha 2>/dev/null
 disks_have "write back"
 start alpha; ready $A
-for ((n = 0; n < 600; n++)); do on $A status --json | grep -q '"name":"vz","role":"Primary"' && break; sleep 0.1; done
+until_primary || fail "not Primary"
 [ "$(device)" = "$dev" ] || fail "another device"
 told "write through" false
 synced after

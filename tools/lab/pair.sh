@@ -44,6 +44,10 @@ pair() { # a connected pair, both disks equal, alpha Primary with its device
   start alpha && start beta && ready $A && ready $B || return 1
   on $A wait vz connected --timeout 60s && on $A new-generation vz --clear-bitmap && on $A primary vz
 }
+until_primary() { # alpha, which has taken its device over
+  local n; for ((n = 0; n < 600; n++)); do on $A status --json | grep -q '"name":"vz","role":"Primary"' && return; sleep 0.1; done
+  return 1
+}
 device() { readlink -f /dev/repd/by-res/vz/0; }
 equal_disks() { # both disks hold the same to the volume's last byte; what follows is each one's own metadata
   local size; size=$(repctl dump-md vz --config /run/repd.toml --node alpha | awk '$1 == "agreed-bytes" { print $2 }')

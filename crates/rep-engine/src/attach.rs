@@ -13,14 +13,16 @@ use crate::Engine;
 use crate::action::{Notice, Why};
 use crate::block_sizes::whole_blocks;
 use crate::command::{CommandError, CommandOutcome};
-use crate::event::{DiskTraits, LeftDevice};
+use crate::event::DiskTraits;
 use crate::local_disk::{BitmapTicket, LocalDisk, LogResetTicket, SuperblockTicket};
 use crate::operation::{IoPurpose, Leg};
 use crate::operator::{Progress, Step};
 use crate::volume::Volume;
 use rep_meta::{BootId, DataState, Loaded, PrimaryMark};
 use rep_types::planted;
-use rep_types::{BLOCK_SIZE, CommandId, DiskState, GenerationId, Refusal, ReplicationState, Role, VolumeNumber};
+use rep_types::{
+    BLOCK_SIZE, CommandId, DiskState, GenerationId, LeftDevice, Refusal, ReplicationState, Role, VolumeNumber,
+};
 use rep_wire::PriorEnd;
 
 /// An attach that isn't finished.

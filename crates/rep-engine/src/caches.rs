@@ -21,13 +21,8 @@ use rep_types::planted;
 use rep_wire::{DISK_WITHOUT_CACHE, VolumeView, features};
 
 impl Engine {
-    /// Whether every answer means stable: it is configured so, or clients were promised that.
+    /// Whether every answer means stable, and clients are told of no volatile cache: it is configured so, or they were promised that.
     pub(crate) fn answers_stable(&self) -> bool {
-        self.config.stable || self.promised_stable && !planted!("promise-not-kept")
-    }
-
-    /// Whether clients are told of no volatile cache.
-    pub(crate) fn offers_without_cache(&self) -> bool {
         self.config.stable || self.promised_stable
     }
 
@@ -37,10 +32,9 @@ impl Engine {
             // It has forwarded for whoever has them open, and knows what they were told.
             return;
         }
-        let connected = self.is_connected();
         let left = self.volumes.iter().any(Volume::left_promises_stable);
         // Of a peer that isn't there nothing is known.
-        let none_anywhere = connected && self.volumes.iter().all(|volume| volume.has_no_cache(connected));
+        let none_anywhere = self.is_connected() && self.volumes.iter().all(|volume| volume.has_no_cache(true));
         self.promised_stable = left || none_anywhere;
     }
 }

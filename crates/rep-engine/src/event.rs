@@ -3,8 +3,8 @@
 use crate::command::Command;
 use rep_meta::{BootId, Loaded};
 use rep_types::{
-    ByteRange, CommandId, DigestKey, FenceAnswer, IoError, IoId, LinkCause, PayloadId, RequestId, SessionId,
-    VolumeNumber, ZeroBlocks, ZeroMode,
+    ByteRange, CommandId, DigestKey, FenceAnswer, IoError, IoId, LeftDevice, LinkCause, PayloadId, RequestId,
+    SessionId, VolumeNumber, ZeroBlocks, ZeroMode,
 };
 use rep_wire::Message;
 
@@ -59,15 +59,6 @@ pub struct DiskTraits {
     /// Whether it gives discarded space back, and reads as zeroes there.
     pub discards: bool,
     /// Whether it may have a volatile cache, so that a write that must be stable costs more than another.
-    pub volatile_cache: bool,
-}
-
-/// What whoever has a device open that an earlier daemon left behind knows of it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct LeftDevice {
-    /// Bytes of its logical blocks.
-    pub block_bytes: u32,
-    /// Whether it has a volatile cache: without one, no flushes come.
     pub volatile_cache: bool,
 }
 

@@ -63,7 +63,7 @@ pub use action::{Action, ArchiveHead, ArchiveStep, Notice, Offer, ReadInto, Why}
 pub use command::{Command, CommandError, CommandOutcome, PlannedSync, Side};
 pub use config::{ArchiveScope, EngineConfig, Pace, Tunables};
 pub use engine::Engine;
-pub use event::{ArchiveError, DiskSuccess, DiskTraits, Event, FenceId, LeftDevice, ResyncId, Timestamp};
+pub use event::{ArchiveError, DiskSuccess, DiskTraits, Event, FenceId, ResyncId, Timestamp};
 pub use latencies::Latencies;
 pub use resync::PacingSnapshot;
 pub use snapshot::{

@@ -468,7 +468,7 @@ impl Engine {
     /// Clients get the size once both nodes remember it (GR-3).
     fn offer_size(&mut self, index: usize) -> bool {
         let serving = self.role == Role::Primary && !self.demoting && self.is_connected();
-        let volatile_cache = !self.offers_without_cache();
+        let volatile_cache = !self.answers_stable();
         let volume = &mut self.volumes[index];
         let (number, to_bytes) = (volume.number, volume.size_bytes);
         let Some(from_bytes) = volume.offered_bytes.filter(|offered| serving && *offered < to_bytes) else {

@@ -239,7 +239,7 @@ impl Engine {
         self.promoted_alone = !self.is_connected();
         self.set_role(Role::Primary, Why::Operator);
         self.promise_stable();
-        let volatile_cache = !self.offers_without_cache();
+        let volatile_cache = !self.answers_stable();
         for volume in &mut self.volumes {
             (volume.offered_bytes, volume.left) = (Some(volume.size_bytes), None);
             let offer = volume.offer(volume.size_bytes, volatile_cache);

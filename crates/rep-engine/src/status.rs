@@ -60,7 +60,7 @@ impl Engine {
                     waits_for_data: self.is_starved(index),
                     disk_unanswered: self.unanswered_for(index, now),
                     old_operations: self.old_operations(index),
-                    volatile_cache: self.volumes[index].offered_bytes.map(|_| !self.offers_without_cache()),
+                    volatile_cache: self.volumes[index].offered_bytes.map(|_| !self.answers_stable()),
                     ..volume_snapshot(&self.volumes[index], now)
                 })
                 .collect(),

@@ -162,7 +162,7 @@ pub(crate) struct Volume {
     /// The same of the peer's, as it told last.
     pub peer_volatile: bool,
     /// A device an earlier daemon left behind, until this node is Primary.
-    pub left: Option<crate::event::LeftDevice>,
+    pub left: Option<rep_types::LeftDevice>,
     pub openers: u32,
     /// Present while a disk is attached.
     pub local: Option<LocalDisk>,

@@ -17,7 +17,7 @@ use crate::sysfs::Sysfs;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
-use rep_types::SECTOR_SIZE;
+use rep_types::{LeftDevice, SECTOR_SIZE};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -78,15 +78,6 @@ pub fn find(backend: &Backend) -> Result<Option<u32>, NbdkError> {
 }
 
 /// What whoever has such a device open was told of it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct LeftDevice {
-    /// Bytes of a logical block.
-    pub block_bytes: u32,
-    /// Whether it has a volatile cache: without one the kernel sends no flushes.
-    pub volatile_cache: bool,
-}
-
-/// The device that is bound for a backend.
 pub fn left_device(backend: &Backend) -> Result<Option<LeftDevice>, NbdkError> {
     let sysfs = Sysfs::new();
     let told = |index| LeftDevice { block_bytes: sysfs.block_bytes(index), volatile_cache: sysfs.flushes(index) };

@@ -116,6 +116,8 @@ pub struct PeerPort {
     untold: bool,
     /// Kept for its memory: the connections a turn looks at.
     keys: Vec<Key>,
+    /// What this node offers its peer.
+    features: u64,
 }
 
 impl PeerPort {
@@ -137,6 +139,7 @@ impl PeerPort {
             told: String::new(),
             untold: false,
             keys: Vec::new(),
+            features: sums::offered_features(),
             options,
         }
     }
@@ -349,8 +352,7 @@ impl PeerPort {
         }
         random.session = u64::from_ne_bytes(session);
         let PeerOptions { resource, node, peer, secret, .. } = self.options.clone();
-        let features = sums::offered_features();
-        let config = OpeningConfig { features, ..OpeningConfig::new(resource, node, peer, secret) };
+        let config = OpeningConfig { features: self.features, ..OpeningConfig::new(resource, node, peer, secret) };
         let opening = Opening::new(side, config, random);
         self.make_place(pool);
         self.connections.insert(Connection::new(socket, opening, now + OPENING_TIME_MAX));

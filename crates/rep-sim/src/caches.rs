@@ -6,7 +6,8 @@
 use crate::counters::Sometimes;
 use crate::rng::Rng;
 use crate::world::World;
-use rep_engine::{DiskTraits, LeftDevice, Offer};
+use rep_engine::{DiskTraits, Offer};
+use rep_types::LeftDevice;
 
 /// Per mille of the runs in which some disk says that it has none.
 const WITHOUT: u32 = 200;

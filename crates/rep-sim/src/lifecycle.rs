@@ -4,7 +4,8 @@ use crate::counters::Sometimes;
 use crate::node::{DiskOp, Faults, OpKind};
 use crate::swarm::{MS, SECOND};
 use crate::world::{Due, World, new_boot, new_volume};
-use rep_engine::{Command, Engine, EngineConfig, LeftDevice, Offer};
+use rep_engine::{Command, Engine, EngineConfig, Offer};
+use rep_types::LeftDevice;
 use std::time::Duration;
 
 impl World {

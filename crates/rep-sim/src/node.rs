@@ -153,7 +153,7 @@ pub struct VolumeDisk {
     /// Whether it says that it may have a volatile cache; it always has one.
     pub says_volatile: bool,
     /// The device that its last daemon left behind.
-    pub left: Option<rep_engine::LeftDevice>,
+    pub left: Option<rep_types::LeftDevice>,
     /// What the engine offers to clients.
     pub exported: Option<rep_engine::Offer>,
     /// Whether they were told of no volatile cache.

@@ -8,7 +8,7 @@
 //! ```
 //! What stands in brackets is the data path's.
 
-use crate::abi::{self, ANY_DEVICE, DeviceInfo, Parameters, STATE_DEAD};
+use crate::abi::{self, ANY_DEVICE, DeviceInfo, STATE_DEAD};
 use crate::control::Control;
 use crate::device::Device;
 use crate::error::UblkError;
@@ -18,7 +18,7 @@ use crate::limits::{IO_BYTES_MAX, NODE_PATIENCE, QUEUES_MAX, RETRY_PAUSE, TAKEOV
 use crate::parameters::DeviceLimits;
 use nix::errno::Errno;
 use nix::libc;
-use rep_types::SECTOR_SIZE;
+use rep_types::{LeftDevice, SECTOR_SIZE};
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -87,11 +87,13 @@ pub fn find(fingerprint: Fingerprint) -> Result<Option<DeviceInfo>, UblkError> {
     Ok(find_with(&mut control, fingerprint)?.filter(|info| info.state != STATE_DEAD))
 }
 
-/// What such a device is, for whoever has it open.
-pub fn left_parameters(fingerprint: Fingerprint) -> Result<Option<Parameters>, UblkError> {
+/// What whoever has such a device open was told of it.
+pub fn left_device(fingerprint: Fingerprint) -> Result<Option<LeftDevice>, UblkError> {
     let Some(info) = find(fingerprint)? else { return Ok(None) };
     let (mut control, _) = Control::open()?;
-    control.parameters(info.dev_id).map(Some)
+    let told = control.parameters(info.dev_id)?;
+    let (block_bytes, volatile_cache) = (told.logical_block_bytes(), told.has_volatile_cache());
+    Ok(Some(LeftDevice { block_bytes, volatile_cache }))
 }
 
 fn find_with(control: &mut Control, fingerprint: Fingerprint) -> Result<Option<DeviceInfo>, UblkError> {

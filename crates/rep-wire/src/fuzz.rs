@@ -9,12 +9,17 @@ use crate::runs::{RunsWriter, decode_runs};
 use crate::{control, legal};
 use rep_types::{BlockIndex, NodeName, ResourceName};
 
+/// The sum that [`fuzz_frames`] takes for agreed on, by the session number.
+pub fn fuzzed_sums(session: u64) -> PayloadSum {
+    if session & 1 == 0 { PayloadSum::Crc32 } else { PayloadSum::Xxh64 }
+}
+
 /// A stream of frames as received. The first eight bytes are the session number, so that the fuzzer can hit it.
 /// Payload bytes are checked and skipped: they are never interpreted.
 pub fn fuzz_frames(data: &[u8]) {
     let Some((session, mut rest)) = data.split_first_chunk() else { return };
     let session = u64::from_le_bytes(*session);
-    let sums = if session & 1 == 0 { PayloadSum::Crc32 } else { PayloadSum::Xxh64 };
+    let sums = fuzzed_sums(session);
     let (mut reader, mut writer) = (FrameReader::new(1, session, sums), FrameWriter::new(1, session, sums));
     loop {
         let frame = match reader.parse(rest) {

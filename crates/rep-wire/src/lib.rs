@@ -23,7 +23,7 @@ mod runs;
 mod view;
 
 pub use frame::{Frame, FrameError, FrameReader, FrameWriter, Parsed, PayloadExpected};
-pub use fuzz::{fuzz_control, fuzz_frames, fuzz_opening, fuzz_opening_side, fuzz_runs};
+pub use fuzz::{fuzz_control, fuzz_frames, fuzz_opening, fuzz_opening_side, fuzz_runs, fuzzed_sums};
 pub use kind::FrameKind;
 pub use layout::{Field, TABLES as LAYOUT_TABLES};
 pub use legal::BodyError;

@@ -8,10 +8,9 @@ use twox_hash::XxHash64;
 const SEED: u64 = 0;
 
 /// How payloads are summed on a connection.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PayloadSum {
     /// CRC-32, the one of IEEE 802.3.
-    #[default]
     Crc32,
     /// XXH64. Only with [`features::PAYLOAD_XXH64`].
     Xxh64,

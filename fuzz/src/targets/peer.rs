@@ -2,7 +2,7 @@
 
 use super::Target;
 use crate::random::Random;
-use rep_wire::{Opening, OpeningRandom, PayloadSum};
+use rep_wire::{Opening, OpeningRandom, fuzzed_sums};
 
 /// Before the proof.
 pub const OPENING: Target = Target {
@@ -145,6 +145,7 @@ fn repair_opening(data: &mut [u8], random: &mut Random) {
 /// The same of all frames, their session and their numbers.
 fn repair_frames(data: &mut [u8], random: &mut Random) {
     let Some((&mut session, mut rest)) = data.split_first_chunk_mut::<8>() else { return };
+    let sums = fuzzed_sums(u64::from_le_bytes(session));
     let mut sequence = 1_u64;
     while rest.len() >= FRAME_HEAD {
         let room = rest.len() - FRAME_HEAD;
@@ -156,8 +157,6 @@ fn repair_frames(data: &mut [u8], random: &mut Random) {
         let Some(body) = rest.get(FRAME_HEAD..).and_then(|behind| behind.get(..length)) else { return };
         let body_crc = crc32fast::hash(body);
         let payload = rest[FRAME_HEAD + length..].get(..get_u32(rest, 12) as usize).unwrap_or_default();
-        // The sum the entry point takes for agreed on.
-        let sums = if session[0] & 1 == 0 { PayloadSum::Crc32 } else { PayloadSum::Xxh64 };
         let payload_sum = if payload.is_empty() { 0 } else { sums.of(payload) };
         let end = FRAME_HEAD + length + payload.len();
         for (at, number) in [(32, payload_sum as u32), (36, body_crc), (40, (payload_sum >> 32) as u32)] {

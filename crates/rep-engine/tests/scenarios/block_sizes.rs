@@ -9,12 +9,11 @@
 //! ```
 
 use crate::pair::{DEVICE_BYTES, Pair};
-use rep_engine::{Command, CommandError, CommandOutcome, LeftDevice, Notice};
+use rep_engine::{Command, CommandError, CommandOutcome, Notice};
 use rep_types::{
-    ByteRange, ConnectionState, DiskState, IoError, Refusal, Role, SyncRefusal, SyncVerdict, VolumeNumber,
+    ByteRange, ConnectionState, DiskState, IoError, LeftDevice, Refusal, Role, SyncRefusal, SyncVerdict, VolumeNumber,
 };
 
-const PROMOTE: Command = Command::Promote { force: false };
 const CONNECT: Command = Command::Connect { discard_my_data: false };
 
 /// Both connected with the same data, on disks with these blocks.
@@ -25,12 +24,6 @@ fn with_blocks(blocks: [u32; 2]) -> Pair {
     pair.connect();
     pair.take_for_equal();
     pair
-}
-
-fn promote(pair: &mut Pair, node: usize) {
-    let id = pair.command(node, PROMOTE);
-    pair.run();
-    assert_eq!(pair.outcome(node, id), Some(Ok(CommandOutcome::Done)));
 }
 
 fn demote(pair: &mut Pair, node: usize) {
@@ -57,7 +50,7 @@ fn clients_are_offered_what_both_disks_can_do() {
         let mut pair = with_blocks(blocks);
         assert_eq!(remembered(&mut pair), [both; 2]);
         for node in 0..2 {
-            promote(&mut pair, node);
+            pair.promote(node);
             assert_eq!(offered(&pair, node), Some(both), "{blocks:?}");
             demote(&mut pair, node);
         }
@@ -68,7 +61,7 @@ fn clients_are_offered_what_both_disks_can_do() {
 #[test]
 fn less_than_a_block_goes_to_no_disk() {
     let mut pair = with_blocks([512, 4096]);
-    promote(&mut pair, 0);
+    pair.promote(0);
     for range in [ByteRange::new(512, 4096), ByteRange::new(4096, 512)] {
         let write = pair.write_range(0, range);
         pair.run();
@@ -82,7 +75,7 @@ fn less_than_a_block_goes_to_no_disk() {
 #[test]
 fn a_primary_without_its_peer_offers_what_the_peer_can_take() {
     let mut pair = with_blocks([512, 4096]);
-    promote(&mut pair, 0);
+    pair.promote(0);
     pair.cut();
     demote(&mut pair, 0);
     pair.kill(0);
@@ -98,14 +91,14 @@ fn a_primary_without_a_disk_offers_what_its_peers_takes() {
     let detach = Command::Detach { volume: VolumeNumber(0), force: false };
     pair.command(0, detach);
     pair.run();
-    promote(&mut pair, 0);
+    pair.promote(0);
     assert_eq!((pair.volume(0, 0).disk, offered(&pair, 0)), (DiskState::Diskless, Some(4096)));
 }
 
 /// A 4Kn disk takes the place of the peer's under clients that know of 512 bytes.
 fn replaced_under_a_primary() -> Pair {
     let mut pair = with_blocks([512, 512]);
-    promote(&mut pair, 0);
+    pair.promote(0);
     let write = pair.write_range(0, ByteRange::new(512, 512));
     pair.run();
     assert_eq!((pair.answer(0, write), offered(&pair, 0)), (Some(Ok(())), Some(512)));
@@ -134,7 +127,7 @@ fn a_disk_that_needs_more_than_clients_know_of_is_refused_until_there_are_none()
     assert!(pair.is_in_sync());
     let grown = Notice::BlocksGrown { volume: VolumeNumber(0), from_bytes: 512, to_bytes: 4096 };
     assert!(pair.notices(0).contains(&grown));
-    promote(&mut pair, 0);
+    pair.promote(0);
     assert_eq!((offered(&pair, 0), remembered(&mut pair)), (Some(4096), [4096; 2]));
 }
 
@@ -145,14 +138,14 @@ fn blocks_are_never_made_smaller_again() {
     pair.reinstall(1);
     pair.connect();
     assert!(pair.is_in_sync());
-    promote(&mut pair, 0);
+    pair.promote(0);
     assert_eq!((offered(&pair, 0), remembered(&mut pair)), (Some(4096), [4096; 2]));
 }
 
 #[test]
 fn a_primary_s_own_new_disk_is_refused_at_the_attach() {
     let mut pair = with_blocks([512, 512]);
-    promote(&mut pair, 0);
+    pair.promote(0);
     for node in [0, 1] {
         let detach = pair.command(node, Command::Detach { volume: VolumeNumber(0), force: false });
         pair.run();
@@ -192,7 +185,7 @@ fn a_device_that_was_left_behind_can_be_taken_over() {
 #[test]
 fn a_node_that_forwards_has_clients_who_know_of_its_blocks() {
     let mut pair = with_blocks([512, 512]);
-    promote(&mut pair, 0);
+    pair.promote(0);
     let handover = pair.command(0, Command::Handover);
     pair.run();
     assert_eq!(pair.outcome(0, handover), Some(Ok(CommandOutcome::Done)));
@@ -243,7 +236,7 @@ fn a_volume_that_is_not_whole_blocks_of_the_new_disk_is_refused() {
 #[test]
 fn a_peer_that_knows_nothing_of_blocks_is_told_in_words_it_knows() {
     let mut pair = with_blocks([512, 512]);
-    promote(&mut pair, 0);
+    pair.promote(0);
     pair.without_features();
     pair.set_blocks(1, 4096);
     pair.reinstall(1);
@@ -262,12 +255,12 @@ fn discards_are_offered_where_both_disks_give_the_space_back() {
         pair.connect();
         pair.take_for_equal();
         for node in 0..2 {
-            promote(&mut pair, node);
+            pair.promote(node);
             assert_eq!(pair.offered(node).map(|offer| offer.discards), Some(offered), "{discards:?}");
             demote(&mut pair, node);
         }
         // Without its peer a node remembers what that can do.
-        promote(&mut pair, 0);
+        pair.promote(0);
         pair.cut();
         demote(&mut pair, 0);
         pair.kill(0);
@@ -287,7 +280,7 @@ fn a_primary_without_a_disk_offers_discards_where_its_peers_takes_them() {
         pair.take_for_equal();
         pair.command(0, Command::Detach { volume: VolumeNumber(0), force: false });
         pair.run();
-        promote(&mut pair, 0);
+        pair.promote(0);
         assert_eq!(pair.offered(0).map(|offer| offer.discards), Some(discards));
     }
 }

@@ -1,9 +1,9 @@
 //! Disks without a volatile cache, and clients who are told that there is none (decision 38).
 
 use crate::pair::{Kind, Pair};
-use rep_engine::{Command, CommandOutcome, LeftDevice};
-use rep_types::{Role, VolumeNumber};
-use rep_wire::Message;
+use crate::write_through::{begun, done, flush};
+use rep_engine::{Command, CommandOutcome};
+use rep_types::{LeftDevice, Role, VolumeNumber};
 
 /// A pair in sync, whose disks say whether they have a volatile cache.
 fn pair_of(volatile: [bool; 2]) -> Pair {
@@ -15,12 +15,6 @@ fn pair_of(volatile: [bool; 2]) -> Pair {
     pair
 }
 
-fn promote(pair: &mut Pair, node: usize) {
-    let promote = pair.command(node, Command::Promote { force: true });
-    pair.run();
-    assert_eq!(pair.outcome(node, promote), Some(Ok(CommandOutcome::Done)));
-}
-
 /// Whether a node's device is offered as one with a volatile cache, and is said to be in status.
 fn offered_volatile(pair: &Pair, node: usize) -> bool {
     let offered = pair.offered(node).expect("offered").volatile_cache;
@@ -30,20 +24,20 @@ fn offered_volatile(pair: &Pair, node: usize) -> bool {
 
 /// Writes a block on node 0; whether the peer is asked to write it through.
 fn is_through(pair: &mut Pair, block: u64) -> bool {
-    pair.hold_wire(0);
-    let write = pair.write(0, 0, block);
-    pair.run();
-    let sent: Vec<bool> = pair
-        .on_wire(0)
-        .filter_map(|message| match message {
-            Message::Write { durable, .. } | Message::ForwardWrite { fua: durable, .. } => Some(*durable),
-            _ => None,
-        })
-        .collect();
-    pair.let_wire_go(0);
-    assert_eq!(pair.answer(0, write), Some(Ok(())));
-    assert_eq!(sent.len(), 1, "one write was on its way");
-    sent[0]
+    let (write, through) = begun(pair, block, false);
+    done(pair, write);
+    through
+}
+
+/// Alpha's device is offered without a cache, then beta comes back with a disk that has one.
+fn promised_beside_a_cache() -> Pair {
+    let mut pair = pair_of([false, false]);
+    pair.promote(0);
+    assert!(!offered_volatile(&pair, 0));
+    pair.set_cache(1, true);
+    pair.kill(1);
+    pair.connect();
+    pair
 }
 
 fn leave(pair: &mut Pair, node: usize, volatile_cache: bool) {
@@ -55,7 +49,7 @@ fn no_cache_is_told_of_where_neither_disk_has_one() {
     for volatile in [[false, false], [false, true], [true, false], [true, true]] {
         let mut pair = pair_of(volatile);
         assert_eq!(pair.volume(0, 0).volatile_cache, None, "nothing is offered");
-        promote(&mut pair, 0);
+        pair.promote(0);
         assert_eq!(offered_volatile(&pair, 0), volatile.contains(&true), "{volatile:?}");
         assert_eq!(is_through(&mut pair, 3), !volatile.contains(&true), "{volatile:?}");
     }
@@ -66,7 +60,7 @@ fn no_cache_is_told_of_where_neither_disk_has_one() {
 fn a_cache_is_told_of_while_the_peer_isnt_there_or_doesnt_tell() {
     let mut pair = pair_of([false, false]);
     pair.cut();
-    promote(&mut pair, 0);
+    pair.promote(0);
     assert!(offered_volatile(&pair, 0));
     let mut pair = Pair::just_created(1);
     pair.without_features();
@@ -74,7 +68,7 @@ fn a_cache_is_told_of_while_the_peer_isnt_there_or_doesnt_tell() {
     (0..2).for_each(|node| pair.reinstall(node));
     pair.connect();
     pair.take_for_equal();
-    promote(&mut pair, 0);
+    pair.promote(0);
     assert!(offered_volatile(&pair, 0));
     assert!(!is_through(&mut pair, 3));
 }
@@ -84,19 +78,16 @@ fn a_cache_is_told_of_while_the_peer_isnt_there_or_doesnt_tell() {
 fn a_flush_finds_nothing_where_neither_disk_has_a_cache() {
     let mut pair = pair_of([false, false]);
     pair.cut();
-    promote(&mut pair, 0);
+    pair.promote(0);
     pair.connect();
     assert!(offered_volatile(&pair, 0), "it stays as it was offered");
-    let first = pair.flush(0, 0);
-    pair.run();
-    assert_eq!(pair.answer(0, first), Some(Ok(())), "of what a resync did");
+    // Of what a resync did.
+    flush(&mut pair);
     (0..2).for_each(|node| pair.hold(node, Kind::Flush, 0));
     for block in 3..9 {
         assert!(is_through(&mut pair, block));
     }
-    let flush = pair.flush(0, 0);
-    pair.run();
-    assert_eq!(pair.answer(0, flush), Some(Ok(())));
+    flush(&mut pair);
 }
 
 /// ```text
@@ -106,40 +97,29 @@ fn a_flush_finds_nothing_where_neither_disk_has_a_cache() {
 /// ```
 #[test]
 fn what_clients_were_told_holds_for_a_disk_that_comes_later() {
-    let mut pair = pair_of([false, false]);
-    promote(&mut pair, 0);
-    assert!(!offered_volatile(&pair, 0));
-    pair.set_cache(1, true);
-    pair.kill(1);
-    pair.connect();
+    let mut pair = promised_beside_a_cache();
     assert!(is_through(&mut pair, 3));
-    let settled = pair.flush(0, 0);
-    pair.run();
-    assert_eq!(pair.answer(0, settled), Some(Ok(())), "of what a resync did");
+    // Of what a resync did.
+    flush(&mut pair);
     // Alone as well.
     pair.cut();
     pair.hold(0, Kind::Flush, 0);
     let write = pair.write(0, 0, 4);
     pair.run();
     assert_eq!(pair.answer(0, write), Some(Ok(())));
-    let flush = pair.flush(0, 0);
-    pair.run();
-    assert_eq!(pair.answer(0, flush), Some(Ok(())), "there is nothing to be flushed");
+    // There is nothing to be flushed.
+    flush(&mut pair);
     assert!(!offered_volatile(&pair, 0));
 }
 
 /// The next time it is Primary clients are told anew.
 #[test]
 fn a_promise_ends_with_the_device() {
-    let mut pair = pair_of([false, false]);
-    promote(&mut pair, 0);
-    pair.set_cache(1, true);
-    pair.kill(1);
-    pair.connect();
+    let mut pair = promised_beside_a_cache();
     pair.command(0, Command::Demote);
     pair.run();
     assert_eq!(pair.offered(0), None);
-    promote(&mut pair, 0);
+    pair.promote(0);
     assert!(offered_volatile(&pair, 0));
     assert!(!is_through(&mut pair, 3));
 }
@@ -149,17 +129,17 @@ fn a_promise_ends_with_the_device() {
 fn a_device_that_was_left_behind_without_a_cache_is_taken_over_so() {
     for told in [false, true] {
         let mut pair = pair_of([true, true]);
-        promote(&mut pair, 0);
+        pair.promote(0);
         leave(&mut pair, 0, told);
         pair.kill(0);
         pair.connect();
-        promote(&mut pair, 0);
+        pair.promote(0);
         assert_eq!(offered_volatile(&pair, 0), told);
         assert_eq!(is_through(&mut pair, 3), !told);
         // The device that is offered next is another.
         pair.command(0, Command::Demote);
         pair.run();
-        promote(&mut pair, 0);
+        pair.promote(0);
         assert!(offered_volatile(&pair, 0));
     }
 }
@@ -167,11 +147,7 @@ fn a_device_that_was_left_behind_without_a_cache_is_taken_over_so() {
 /// Its clients were told of none, those of the new Primary of one: theirs are forwarded as FUA.
 #[test]
 fn what_is_forwarded_for_clients_who_know_of_no_cache_is_written_through() {
-    let mut pair = pair_of([false, false]);
-    promote(&mut pair, 0);
-    pair.set_cache(1, true);
-    pair.kill(1);
-    pair.connect();
+    let mut pair = promised_beside_a_cache();
     let handover = pair.command(0, Command::Handover);
     pair.run();
     assert_eq!(pair.outcome(0, handover), Some(Ok(CommandOutcome::Done)));
@@ -201,11 +177,9 @@ fn nothing_is_written_through_beside_a_flush_that_has_something_to_do() {
     pair.set_cache(1, true);
     pair.attach(1, 1);
     pair.run();
-    promote(&mut pair, 0);
+    pair.promote(0);
     assert!(offered_volatile(&pair, 0), "the other volume has one");
-    let settled = pair.flush(0, 0);
-    pair.run();
-    assert_eq!(pair.answer(0, settled), Some(Ok(())));
+    flush(&mut pair);
     assert!(is_through(&mut pair, 4));
     let cached = pair.write(0, 1, 5);
     pair.run();

@@ -5,15 +5,15 @@
 
 use rep_engine::{
     Action, ArchiveError, Command, CommandError, CommandOutcome, DiskSuccess, DiskTraits, Engine, EngineConfig, Event,
-    FenceId, LeftDevice, Notice, Offer, ReadInto, ResyncId, Snapshot, Timestamp, VolumeSnapshot,
+    FenceId, Notice, Offer, ReadInto, ResyncId, Snapshot, Timestamp, VolumeSnapshot,
 };
 use rep_meta::{
     BootId, CreateParameters, Identity, InitialBitmap, LayoutOptions, MemoryStorage, MetaStorage, Placement, Superblock,
 };
 use rep_types::{
     BLOCK_SIZE, ByteRange, CommandId, DIGEST_LENGTH, DiskState, EXTENT_SIZE, FenceAnswer, Fencing, IoError, IoId,
-    LinkCause, NodeName, PayloadId, ReplicationState, RequestId, ResourceName, Role, SessionId, VolumeNumber,
-    ZeroBlocks,
+    LeftDevice, LinkCause, NodeName, PayloadId, ReplicationState, RequestId, ResourceName, Role, SessionId,
+    VolumeNumber, ZeroBlocks,
 };
 use rep_wire::{ControlMessage, Message};
 use std::collections::{BTreeMap, VecDeque};
@@ -251,6 +251,13 @@ impl Pair {
     }
 
     // ---- what the test does ----
+
+    /// A node becomes Primary.
+    pub fn promote(&mut self, node: usize) {
+        let id = self.command(node, Command::Promote { force: false });
+        self.run();
+        assert_eq!(self.outcome(node, id), Some(Ok(CommandOutcome::Done)));
+    }
 
     /// A node's configuration from the next life of its daemon on.
     pub fn configure(&mut self, node: usize, edit: impl FnOnce(&mut EngineConfig)) {

@@ -10,7 +10,7 @@ fn is_through(pair: &mut Pair) -> bool {
     let sent: Vec<bool> = pair
         .on_wire(0)
         .filter_map(|message| match message {
-            Message::Write { durable, .. } => Some(*durable),
+            Message::Write { durable, .. } | Message::ForwardWrite { fua: durable, .. } => Some(*durable),
             _ => None,
         })
         .collect();
@@ -19,19 +19,19 @@ fn is_through(pair: &mut Pair) -> bool {
 }
 
 /// Writes a block and tells whether it is written through; it isn't done yet.
-fn begun(pair: &mut Pair, block: u64, fua: bool) -> (u64, bool) {
+pub fn begun(pair: &mut Pair, block: u64, fua: bool) -> (u64, bool) {
     pair.hold_wire(0);
     let write = if fua { pair.write_fua(0, block) } else { pair.write(0, 0, block) };
     pair.run();
     (write, is_through(pair))
 }
 
-fn done(pair: &mut Pair, write: u64) {
+pub fn done(pair: &mut Pair, write: u64) {
     pair.let_wire_go(0);
     assert_eq!(pair.answer(0, write), Some(Ok(())));
 }
 
-fn flush(pair: &mut Pair) {
+pub fn flush(pair: &mut Pair) {
     let flush = pair.flush(0, 0);
     pair.run();
     assert_eq!(pair.answer(0, flush), Some(Ok(())));

@@ -4,10 +4,9 @@ use super::limits::LOCK_PATIENCE;
 use crate::resource::{AttachError, DeviceOptions, MetaPlacement};
 use crate::waking::WakingSender;
 use rep_disk::{BlockingStorage, Disk, boot_id};
-use rep_engine::LeftDevice;
 use rep_meta::{BootId, Identity, Loaded, MetaStorage, Placement};
 use rep_nbdk::Backend;
-use rep_types::{CommandId, VolumeNumber};
+use rep_types::{CommandId, LeftDevice, VolumeNumber};
 use rep_ublk::{Fingerprint, lifecycle};
 use std::path::{Path, PathBuf};
 
@@ -76,14 +75,10 @@ fn left_device(options: &AttachOptions) -> Option<LeftDevice> {
     let Identity { resource, node, volume } = &options.identity;
     match options.device {
         DeviceOptions::Ublk => {
-            let fingerprint = Fingerprint::new(resource.as_str(), node.as_str(), volume.0);
-            let left = lifecycle::left_parameters(fingerprint).ok().flatten()?;
-            Some(LeftDevice { block_bytes: left.logical_block_bytes(), volatile_cache: left.has_volatile_cache() })
+            lifecycle::left_device(Fingerprint::new(resource.as_str(), node.as_str(), volume.0)).ok().flatten()
         }
         DeviceOptions::NbdKernel => {
-            let left =
-                rep_nbdk::left_device(&Backend::new(resource.as_str(), node.as_str(), volume.0)).ok().flatten()?;
-            Some(LeftDevice { block_bytes: left.block_bytes, volatile_cache: left.volatile_cache })
+            rep_nbdk::left_device(&Backend::new(resource.as_str(), node.as_str(), volume.0)).ok().flatten()
         }
         DeviceOptions::NbdUnix(_) | DeviceOptions::NbdTcp(_) => None,
     }
