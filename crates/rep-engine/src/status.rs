@@ -8,11 +8,6 @@ use crate::volume::Volume;
 use rep_types::{BLOCK_SIZE, Role};
 
 impl Engine {
-    /// Whether requests of clients are under way whose answers the peer may owe.
-    pub fn awaits_answers(&self) -> bool {
-        self.role == Role::Primary && !self.ops.is_empty()
-    }
-
     /// How resyncs yield to this node's clients. Cheap: for whoever looks after every event.
     pub fn pacing(&self) -> PacingSnapshot {
         self.pacing.snapshot()

@@ -8,5 +8,6 @@
 mod data;
 pub mod memory;
 pub mod resource;
+mod scheduling;
 mod shortage;
 mod waking;

@@ -9,8 +9,8 @@
 //! watch looks at that several times a second, long before there is none, since a thread that already looks for a page isn't helped any more.
 //! Meanwhile nobody looks for news without sleeping (decision 36).
 
+use crate::scheduling;
 use nix::errno::Errno;
-use nix::libc;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
@@ -30,11 +30,13 @@ const SHORT_PART: u64 = 8;
 const SHORT_KIB_MAX: u64 = 4 << 20;
 /// It stays short for so long after that.
 const LINGER: Duration = Duration::from_secs(5);
-/// The least there is: above all others, below whatever was set on purpose.
-const PRIORITY: libc::c_int = 1;
+/// What the watch saw last.
+static SHORT: AtomicBool = AtomicBool::new(false);
 
 /// Whether memory is short.
-static SHORT: AtomicBool = AtomicBool::new(false);
+pub fn is_short() -> bool {
+    SHORT.load(Ordering::Relaxed)
+}
 
 /// Starts the watch, once for the process; whether threads may run in real time. Takes `CAP_SYS_NICE`, or a limit
 /// `RLIMIT_RTPRIO` of 1.
@@ -46,7 +48,7 @@ pub fn watch() -> Result<(), Errno> {
         let (tell, told) = std::sync::mpsc::channel();
         let watching = std::thread::Builder::new().name("shortage".to_owned()).spawn(move || {
             // Itself always: it must see that there is no shortage any more.
-            let may = in_real_time();
+            let may = scheduling::in_real_time();
             let _ = tell.send(may);
             if may.is_ok() {
                 look_on(&file);
@@ -129,60 +131,6 @@ impl Watch {
     }
 }
 
-/// How a data thread runs.
-#[derive(Debug, Default)]
-pub(crate) struct Urgency {
-    in_real_time: bool,
-    /// It may not, or was made to run otherwise on purpose: it isn't tried again.
-    fixed: bool,
-}
-
-impl Urgency {
-    /// Has the calling thread run as memory demands, and tells whether it is short. Costs nothing as long as nothing changes.
-    pub fn follow(&mut self) -> bool {
-        let short = SHORT.load(Ordering::Relaxed);
-        if short != self.in_real_time && !self.fixed {
-            self.change(short);
-        }
-        short
-    }
-
-    fn change(&mut self, short: bool) {
-        // SAFETY: takes a number alone.
-        let policy = unsafe { libc::sched_getscheduler(0) } & !libc::SCHED_RESET_ON_FORK;
-        if short && policy != libc::SCHED_OTHER {
-            // Somebody has chosen how this daemon runs.
-            self.fixed = true;
-            return;
-        }
-        let changed = if short { in_real_time() } else { ordinary() };
-        match changed {
-            Ok(()) => self.in_real_time = short,
-            // That it may not is told by the watch, which doesn't look on then.
-            Err(_) => self.fixed = true,
-        }
-    }
-}
-
-/// Has the calling thread run in real time. What it starts doesn't.
-fn in_real_time() -> Result<(), Errno> {
-    schedule(libc::SCHED_RR | libc::SCHED_RESET_ON_FORK, PRIORITY)
-}
-
-/// Has the calling thread run as others do.
-fn ordinary() -> Result<(), Errno> {
-    // Who isn't privileged may not take the mark away again that keeps what it starts ordinary.
-    schedule(libc::SCHED_OTHER, 0).or_else(|_| schedule(libc::SCHED_OTHER | libc::SCHED_RESET_ON_FORK, 0))
-}
-
-fn schedule(policy: libc::c_int, priority: libc::c_int) -> Result<(), Errno> {
-    // SAFETY: a structure of numbers, for which zeroes are good values.
-    let mut parameters: libc::sched_param = unsafe { std::mem::zeroed() };
-    parameters.sched_priority = priority;
-    // SAFETY: the structure lives through the call.
-    Errno::result(unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) }).map(drop)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -235,30 +183,5 @@ mod tests {
         assert!(watch.look(memory(1000), now + LINGER / 2));
         assert!(watch.look(memory(1_000_000), now + LINGER), "it was seen again");
         assert!(!watch.look(memory(1_000_000), now + LINGER * 2));
-    }
-
-    fn policy() -> libc::c_int {
-        // SAFETY: takes a number alone.
-        unsafe { libc::sched_getscheduler(0) }
-    }
-
-    #[test]
-    fn a_thread_follows_and_what_it_starts_does_not() {
-        let followed = std::thread::spawn(|| {
-            let mut urgency = Urgency::default();
-            urgency.change(true);
-            if !urgency.in_real_time {
-                assert_eq!(policy(), libc::SCHED_OTHER);
-                eprintln!("\n*** NOT RUN: this needs CAP_SYS_NICE or RLIMIT_RTPRIO ***\n");
-                return;
-            }
-            assert_eq!(policy() & !libc::SCHED_RESET_ON_FORK, libc::SCHED_RR);
-            let started = std::thread::spawn(policy).join().expect("a thread");
-            assert_eq!(started, libc::SCHED_OTHER);
-            urgency.change(false);
-            assert!(!urgency.in_real_time);
-            assert_eq!(policy() & !libc::SCHED_RESET_ON_FORK, libc::SCHED_OTHER);
-        });
-        followed.join().expect("the thread");
     }
 }

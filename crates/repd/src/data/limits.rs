@@ -41,12 +41,12 @@ pub const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 /// How long the end of a thread may wait for operations to come back. A disk that hangs longer is left behind.
 pub const END_TIME_MAX: Duration = Duration::from_millis(1500);
 
-/// How long a thread that has answered the peer looks for news before it sleeps: it depends on a client when there will be some.
+/// How long a thread that has sent something to the peer looks for news before it sleeps, at least.
 pub const LOOK_TIME: Duration = Duration::from_micros(300);
-/// How long one that has asked the peer for something looks for the answer where waking up takes long: so many wake-ups...
-pub const LOOK_WAKE_UPS: u32 = 12;
+/// The same where waking up takes long: so many wake-ups...
+pub const LOOK_WAKE_UPS: u32 = 24;
 /// ...and at most this.
-pub const LOOK_TIME_MAX: Duration = Duration::from_millis(1);
+pub const LOOK_TIME_MAX: Duration = Duration::from_millis(2);
 /// A pause of a look this long means that the processor was taken away by somebody who has much to do.
 pub const LOOK_GAP: Duration = Duration::from_millis(1);
 /// How long there are no looks after that.
@@ -59,5 +59,7 @@ pub const LOOKS_SKIPPED_MIN: u32 = 16;
 pub const LOOKS_SKIPPED_MAX: u32 = 4096;
 /// Who had a payload of more bytes than this to move doesn't look.
 pub const LOOK_PAYLOAD_BYTES_MAX: usize = 32 << 10;
+/// Data of a device's writes that is taken from the kernel before what there is leaves for the peer: while more is copied, the peer is at work.
+pub const TAKEN_BYTES_MAX: usize = 128 << 10;
 /// Operations on a disk in memory that are done before what they bring about leaves.
 pub const READY_BATCH: usize = 8;

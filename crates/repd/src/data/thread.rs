@@ -14,7 +14,7 @@ use super::patience::Patience;
 use super::ublk::{UblkContext, UblkPort};
 use super::wake_ups;
 use crate::resource::{ControlRequest, DeviceOptions, MEMORY_BYTES_LEAST, MetaPlacement, ResourceOptions, SpawnError};
-use crate::shortage::Urgency;
+use crate::scheduling::Scheduling;
 use crate::waking::{self, WakingSender};
 use rep_disk::Disk;
 use rep_engine::{Action, Engine, EngineConfig, Event, Latencies, Notice, Timestamp};
@@ -72,7 +72,7 @@ pub(super) struct DataThread {
     pub events: Vec<Event>,
     pub actions: Vec<Action>,
     patience: Patience,
-    urgency: Urgency,
+    scheduling: Scheduling,
     /// Something was sent to the peer since the last wait.
     sent_to_peer: bool,
     /// There was a large payload since the last wait.
@@ -172,7 +172,7 @@ impl DataThread {
             events: Vec::new(),
             actions: Vec::new(),
             patience: Patience::default(),
-            urgency: Urgency::default(),
+            scheduling: Scheduling::default(),
             sent_to_peer: false,
             moved_much: false,
             begun: now,
@@ -208,7 +208,7 @@ impl DataThread {
     fn wait(&mut self) {
         let timeout = self.next_timeout().map(|at| at.saturating_duration_since(self.now));
         let small = !std::mem::take(&mut self.moved_much);
-        let hurried = self.urgency.follow();
+        let hurried = self.scheduling.follow();
         let sent = std::mem::take(&mut self.sent_to_peer);
         if sent && small && !hurried && self.patience.wants(self.now) {
             survive(self.io.ring.hand_over());
@@ -217,13 +217,16 @@ impl DataThread {
                 self.sent_to_peer = true;
                 return;
             }
-            let worth_it = if self.engine.awaits_answers() { wake_ups::look_for_answer() } else { LOOK_TIME };
+            let worth_it = wake_ups::look_time();
+            if worth_it > LOOK_TIME {
+                self.scheduling.give_way_soon();
+            }
             let ring = &mut self.io.ring;
             self.patience.look(timeout.unwrap_or(Duration::MAX).min(worth_it), || ring.has_news());
         }
         survive(self.io.ring.turn(timeout));
         // Before anything of this turn needs memory.
-        self.urgency.follow();
+        self.scheduling.follow();
     }
 
     /// Takes what has completed; whether there was anything.

@@ -1,4 +1,4 @@
-//! How long it takes to wake a thread on this machine, and how long a look for the peer's answer is worth it for that.
+//! How long it takes to wake a thread on this machine, and how long a look for news of the peer is worth it for that.
 //!
 //! A look saves a wake-up, and costs the processor for as long as it takes. A wake-up is some microseconds on bare metal, some 25 on
 //! a virtual machine whose processor has gone idle, 100 and more where the machine is emulated (decision 29).
@@ -35,8 +35,8 @@ pub(super) fn measure() {
     });
 }
 
-/// How long who has asked the peer for something looks for the answer before it sleeps.
-pub(super) fn look_for_answer() -> Duration {
+/// How long who has sent something to the peer looks for news before it sleeps.
+pub(super) fn look_time() -> Duration {
     worth(Duration::from_nanos(WAKE_UP.load(Ordering::Relaxed)))
 }
 
@@ -81,8 +81,8 @@ mod tests {
     #[test]
     fn looks_are_longer_where_waking_takes_longer_and_never_shorter_than_anywhere() {
         let of = |micros| worth(Duration::from_micros(micros));
-        assert_eq!([0, 5, 25].map(of), [LOOK_TIME; 3]);
-        assert_eq!(of(60), Duration::from_micros(720));
+        assert_eq!([0, 5, 12].map(of), [LOOK_TIME; 3]);
+        assert_eq!(of(60), Duration::from_micros(1440));
         assert_eq!(of(90), LOOK_TIME_MAX);
         assert_eq!(worth(Duration::MAX), LOOK_TIME_MAX);
     }

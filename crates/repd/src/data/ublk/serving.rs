@@ -1,12 +1,13 @@
 //! A device's requests, on their way from the kernel through the engine and back.
 //!
 //! ```text
-//!  with the kernel ──fetched──► (waiting for a buffer) ──► the engine's ──answered──► to be committed ──► with the kernel
+//!  with the kernel ──fetched──► (waiting for a buffer, or its turn) ──► the engine's ──answered──► to be committed ──► with the kernel
 //!        └──aborted──► gone
 //! ```
 
 use super::{UblkContext, request_id};
 use crate::data::disks::{payload_of, slot_of};
+use crate::data::limits::TAKEN_BYTES_MAX;
 use rep_engine::Event;
 use rep_ring::{Entry, Pool, SlotId, Zone};
 use rep_types::{IoError, PayloadId, VolumeNumber};
@@ -35,8 +36,10 @@ pub(super) struct Serving {
     origin: Origin,
     size_bytes: u64,
     tags: Vec<TagState>,
-    /// Requests that found no buffer, in the order they came.
+    /// Requests that found no buffer, or came after so much data that the peer is to have that first, in the order they came.
     waiting: VecDeque<Tag>,
+    /// Data of writes that was taken from the kernel since the last turn.
+    taken_bytes: usize,
     /// Tags with an entry to be pushed.
     ready: VecDeque<Tag>,
     gone: usize,
@@ -53,7 +56,7 @@ impl Serving {
     pub fn new(place: Place, device: Device, origin: Origin, size_bytes: u64) -> Self {
         let ready: VecDeque<_> = device.tags().collect();
         let tags = vec![TagState::New; ready.len()];
-        Serving { place, device, origin, size_bytes, tags, waiting: VecDeque::new(), ready, gone: 0 }
+        Serving { place, device, origin, size_bytes, tags, waiting: VecDeque::new(), taken_bytes: 0, ready, gone: 0 }
     }
 
     pub fn id(&self) -> u32 {
@@ -86,7 +89,7 @@ impl Serving {
     /// A request came.
     pub fn fetched(&mut self, tag: Tag, context: &mut UblkContext<'_>) {
         match Request::parse(&self.device.descriptor(tag), self.size_bytes) {
-            Ok(request) if self.waiting.is_empty() && self.admit(tag, request, context) => {}
+            Ok(request) if self.waiting.is_empty() && self.may_take() && self.admit(tag, request, context) => {}
             Ok(request) => {
                 *self.state(tag) = TagState::Waiting(request);
                 self.waiting.push_back(tag);
@@ -98,9 +101,18 @@ impl Serving {
         }
     }
 
-    /// Puts those who waited to the engine, in order, as far as there are buffers.
+    /// Whether more data may be taken before what there is leaves for the peer.
+    fn may_take(&self) -> bool {
+        self.taken_bytes < TAKEN_BYTES_MAX
+    }
+
+    /// Once a turn: puts those who waited to the engine, in order, as far as there are buffers, and not more at once than
+    /// keeps the peer waiting. Who is put there makes for another turn, and so for those who wait on.
     pub fn admit_waiting(&mut self, context: &mut UblkContext<'_>) {
-        while let Some(tag) = self.waiting.front().copied() {
+        self.taken_bytes = 0;
+        while self.may_take()
+            && let Some(tag) = self.waiting.front().copied()
+        {
             let TagState::Waiting(request) = *self.state(tag) else { unreachable!("{tag:?} doesn't wait") };
             if !self.admit(tag, request, context) {
                 return;
@@ -121,13 +133,14 @@ impl Serving {
             },
             Operation::Zero { .. } | Operation::Flush => None,
         };
-        if let (Operation::Write { .. }, Some(slot)) = (request.operation, slot)
-            && let Err(error) = self.take_data(tag, slot, length, context.pool)
-        {
-            warn!("a write's data can't be had from the kernel: {error}");
-            context.pool.release(slot);
-            self.answer(tag, -errno_of(IoError::Io));
-            return true;
+        if let (Operation::Write { .. }, Some(slot)) = (request.operation, slot) {
+            if let Err(error) = self.take_data(tag, slot, length, context.pool) {
+                warn!("a write's data can't be had from the kernel: {error}");
+                context.pool.release(slot);
+                self.answer(tag, -errno_of(IoError::Io));
+                return true;
+            }
+            self.taken_bytes += length;
         }
         *self.state(tag) = TagState::Engine(request);
         context.events.push(event(self.place, request, tag, slot));
