@@ -37,8 +37,7 @@ impl Scheduling {
 
     /// Has the calling thread give way soon to those who wake up, where the kernel can do that. Costs nothing but the first time.
     pub fn give_way_soon(&mut self) {
-        if !self.asked && !self.in_real_time {
-            self.asked = true;
+        if !std::mem::replace(&mut self.asked, true) {
             // Without it others wait a little longer.
             let _ = short_turns();
         }
@@ -89,12 +88,13 @@ fn short_turns() -> Result<bool, Errno> {
     let mut attributes = attributes()?;
     // An ordinary thread's turn; 0 where the kernel knows none, and shorter where somebody wanted that.
     let turn = Duration::from_nanos(attributes.sched_runtime);
-    if attributes.sched_policy != libc::SCHED_OTHER as u32 || turn <= SHORT_TURN {
-        return Ok(attributes.sched_policy == libc::SCHED_OTHER as u32 && !turn.is_zero());
+    if attributes.sched_policy != libc::SCHED_OTHER as u32 || turn.is_zero() {
+        return Ok(false);
     }
-    attributes.sched_runtime = SHORT_TURN.as_nanos() as u64;
-    // SAFETY: the structure lives through the call, and says how long it is.
-    Errno::result(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) })?;
+    if turn > SHORT_TURN {
+        attributes.sched_runtime = SHORT_TURN.as_nanos() as u64;
+        set_attributes(&attributes)?;
+    }
     Ok(true)
 }
 
@@ -106,6 +106,12 @@ fn attributes() -> Result<libc::sched_attr, Errno> {
     // SAFETY: the structure lives through the call, which writes no more than its length.
     Errno::result(unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &raw mut attributes, length, 0) })?;
     Ok(attributes)
+}
+
+/// Of the calling thread.
+fn set_attributes(attributes: &libc::sched_attr) -> Result<(), Errno> {
+    // SAFETY: the structure lives through the call, and says how long it is.
+    Errno::result(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const *attributes, 0) }).map(drop)
 }
 
 #[cfg(test)]
@@ -167,8 +173,7 @@ mod tests {
                 return;
             }
             chosen.sched_runtime = 200_000;
-            // SAFETY: the structure lives through the call, and says how long it is.
-            Errno::result(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const chosen, 0) }).expect("set");
+            set_attributes(&chosen).expect("set");
             assert_eq!(short_turns(), Ok(true));
             assert_eq!(attributes().expect("the kernel tells").sched_runtime, 200_000);
         });

@@ -30,6 +30,7 @@ const SHORT_PART: u64 = 8;
 const SHORT_KIB_MAX: u64 = 4 << 20;
 /// It stays short for so long after that.
 const LINGER: Duration = Duration::from_secs(5);
+
 /// What the watch saw last.
 static SHORT: AtomicBool = AtomicBool::new(false);
 
