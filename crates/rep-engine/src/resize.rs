@@ -20,7 +20,9 @@
 //!   always follow, and the larger of two remembered sizes is the one that counts, whatever was interrupted.
 //! - GR-2 the first node to remember a size has the new area's marks durable before. Both take the union of their
 //!   marks, so one set of them is enough.
-//! - GR-3 clients are offered a size only when both nodes remember it durably.
+//! - GR-3 clients are offered a size only when both nodes remember it durably. Who becomes Primary without its peer, also with
+//!   its device open since it forwarded, offers what it remembers itself: the peer may have remembered it and offered it to its own
+//!   clients, and if not, it follows when it comes back (GR-1).
 
 use crate::Engine;
 use crate::action::{Action, Notice};
@@ -490,7 +492,7 @@ impl Engine {
         true
     }
 
-    /// A node that becomes Primary alone offers the size it remembers, also if it grew and hasn't met its peer since.
+    /// A node that becomes Primary alone offers the size it remembers, also if it grew and hasn't met its peer since (GR-3).
     pub(crate) fn take_up_remembered_size(&mut self) {
         if self.is_connected() {
             return;

@@ -342,6 +342,7 @@ impl World {
 
     /// A node became Primary: by force, or with good data in reach (I-G5).
     pub(crate) fn became_primary(&mut self, node: usize) {
+        self.nodes[node].promoted_at = self.now;
         let forced = self
             .operator
             .pending

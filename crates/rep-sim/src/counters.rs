@@ -104,6 +104,7 @@ sometimes! {
     Resized = "volume grown on command",
     Grown = "larger device offered to clients",
     GrownUnderPrimary = "device grew while it was offered",
+    GrownAlone = "open device grew as the role came to its node alone",
     GrownByOne = "crash while one node remembered a larger size",
     NotGrown = "growing refused, a disk had no room",
     BlocksDiffer = "clients served by disks with blocks of different sizes",

@@ -18,7 +18,7 @@ use crate::swarm::{MS, Swarm};
 use crate::world::{Due, World};
 use rep_engine::Command;
 use rep_meta::{Layout, LayoutOptions, MetaStorage, Placement, superblock_offsets};
-use rep_types::{BLOCK_SIZE, EXTENT_SIZE, SECTOR_SIZE, VolumeNumber};
+use rep_types::{BLOCK_SIZE, ConnectionState, EXTENT_SIZE, SECTOR_SIZE, VolumeNumber};
 
 /// Sizes of disks: where a disk that grew while nobody looked is found again.
 const STEP: u64 = 1 << 20;
@@ -202,13 +202,22 @@ impl World {
         any
     }
 
-    /// Clients are offered a larger device: both nodes remember the size by then (GR-3).
+    /// Clients are offered a larger device: both nodes remember the size by then, or the role has just come to this one, alone, which
+    /// goes by what it remembers itself (GR-3).
     pub(crate) fn check_offered(&mut self, node: usize, volume: usize, size_bytes: Option<u64>) {
         let before = self.nodes[node].volumes[volume].exported.map(|offer| offer.size_bytes);
         let (Some(before), Some(size_bytes)) = (before, size_bytes) else { return };
         self.seen(Sometimes::GrownUnderPrimary);
-        let remembered: Vec<u64> =
-            (0..2).filter_map(|node| self.durable(node, volume)).map(|loaded| loaded.superblock.agreed_bytes).collect();
+        let connected = self.snapshot(node).is_some_and(|state| state.connection == ConnectionState::Connected);
+        let alone = !connected && self.nodes[node].promoted_at == self.now;
+        if alone && before < size_bytes {
+            self.seen(Sometimes::GrownAlone);
+        }
+        let remembered: Vec<u64> = (0..2)
+            .filter(|asked| !alone || *asked == node)
+            .filter_map(|asked| self.durable(asked, volume))
+            .map(|loaded| loaded.superblock.agreed_bytes)
+            .collect();
         // A disk that was replaced meanwhile knows nothing yet.
         if before > size_bytes || remembered.iter().any(|agreed| *agreed < size_bytes && *agreed > 0) {
             let detail = format!("node {node} volume {volume} offers {size_bytes}, was {before}; {remembered:?}");

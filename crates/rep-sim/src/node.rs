@@ -197,6 +197,8 @@ pub struct NodeState {
     pub lost_cache_at: u64,
     /// When its last handshake ended.
     pub decided_at: u64,
+    /// When it last became Primary.
+    pub promoted_at: u64,
     /// The operator wants it down for now (a step restarts it).
     pub down_until: u64,
 }

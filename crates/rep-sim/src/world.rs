@@ -373,6 +373,7 @@ fn new_node(node: usize, swarm: &Swarm, dice: &mut Dice) -> NodeState {
         closing: false,
         lost_cache_at: 0,
         decided_at: 0,
+        promoted_at: 0,
         down_until: 0,
     }
 }
