@@ -15,12 +15,16 @@ use rep_types::{ConnectionState, Refusal, Role};
 pub struct Apart {
     /// Which have found a split brain and haven't joined since.
     found: [bool; 2],
+    /// Whose daemons have died since: they know by their disks alone, which are Consistent (R28).
+    died: [bool; 2],
 }
 
 impl World {
     pub(crate) fn apart_notice(&mut self, node: usize, notice: &Notice) {
         match notice {
-            Notice::Connection { to: ConnectionState::SplitBrain, .. } => self.apart.found[node] = true,
+            Notice::Connection { to: ConnectionState::SplitBrain, .. } => {
+                (self.apart.found[node], self.apart.died[node]) = (true, false);
+            }
             Notice::Connection { to: ConnectionState::Connected, .. } => self.apart.found[node] = false,
             _ => {}
         }
@@ -32,6 +36,7 @@ impl World {
         let writes = |op: &crate::node::DiskOp| matches!(op.kind, OpKind::Meta { .. });
         let half_way = self.nodes[node].ops.values().any(writes);
         self.apart.found[node] &= !half_way && self.role(node) == Role::Secondary;
+        self.apart.died[node] = true;
     }
 
     /// A node's metadata are others than its daemon left.
@@ -54,6 +59,8 @@ impl World {
             let detail = format!("node {node} knows of a split brain and is promoted without force");
             self.fail(Kind::WrongData, "R38", detail);
         }
+        // By force its disk was taken for the newest: whoever knows of the other by its disk alone has been told better.
+        self.apart.found[node] &= !(forced && self.apart.died[node]);
     }
 
     /// A promotion was refused.

@@ -16,7 +16,7 @@ const RESIZES_AFTER: [u64; 2] = [3 * MS, 9 * MS];
 const MOMENTS: u64 = 20;
 const APART: u64 = 6 * MS;
 
-/// Swarms with a volume that grows, in which nothing else goes wrong.
+/// Swarms with a volume that grows, in which nothing else goes wrong. The first few from here on have handovers slow enough for it.
 fn swarms() -> impl Iterator<Item = Swarm> {
     let growing = (100..).map(Swarm::of).filter(|swarm| swarm.grow.is_some() && swarm.volumes == 1);
     growing.map(|swarm| Swarm { slow_rate: 0, may_fork: false, ..swarm }).take(SWARMS)
