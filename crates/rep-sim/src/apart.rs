@@ -13,19 +13,17 @@ use rep_types::{ConnectionState, Refusal, Role};
 /// What is known of the nodes.
 #[derive(Debug, Default)]
 pub struct Apart {
-    /// Which have found a split brain and haven't joined since.
-    found: [bool; 2],
-    /// Whose daemons have died since: they know by their disks alone, which are Consistent (R28).
-    died: [bool; 2],
+    /// The life of its daemon in which each last found a split brain, if it hasn't joined since.
+    found: [Option<u32>; 2],
 }
 
 impl World {
     pub(crate) fn apart_notice(&mut self, node: usize, notice: &Notice) {
         match notice {
             Notice::Connection { to: ConnectionState::SplitBrain, .. } => {
-                (self.apart.found[node], self.apart.died[node]) = (true, false);
+                self.apart.found[node] = Some(self.nodes[node].life);
             }
-            Notice::Connection { to: ConnectionState::Connected, .. } => self.apart.found[node] = false,
+            Notice::Connection { to: ConnectionState::Connected, .. } => self.apart.found[node] = None,
             _ => {}
         }
     }
@@ -35,18 +33,19 @@ impl World {
     pub(crate) fn apart_ends(&mut self, node: usize) {
         let writes = |op: &crate::node::DiskOp| matches!(op.kind, OpKind::Meta { .. });
         let half_way = self.nodes[node].ops.values().any(writes);
-        self.apart.found[node] &= !half_way && self.role(node) == Role::Secondary;
-        self.apart.died[node] = true;
+        if half_way || self.role(node) != Role::Secondary {
+            self.apart.found[node] = None;
+        }
     }
 
     /// A node's metadata are others than its daemon left.
     pub(crate) fn apart_forgotten(&mut self, node: usize) {
-        self.apart.found[node] = false;
+        self.apart.found[node] = None;
     }
 
     /// Tries to promote a node in split brain.
     pub(crate) fn promote_apart(&mut self, node: usize) -> bool {
-        let tries = self.apart.found[node] && !self.is_connected(node);
+        let tries = self.apart.found[node].is_some() && !self.is_connected(node);
         if tries {
             self.command(node, Command::Promote { force: false });
         }
@@ -55,12 +54,14 @@ impl World {
 
     /// A node became Primary.
     pub(crate) fn check_promoted_apart(&mut self, node: usize, forced: bool) {
-        if self.apart.found[node] && !forced {
+        let Some(life) = self.apart.found[node] else { return };
+        if !forced {
             let detail = format!("node {node} knows of a split brain and is promoted without force");
             self.fail(Kind::WrongData, "R38", detail);
+        } else if life != self.nodes[node].life {
+            // A daemon that died since knew of it by its disk alone, which was Consistent (R28): by force that is the newest.
+            self.apart.found[node] = None;
         }
-        // By force its disk was taken for the newest: whoever knows of the other by its disk alone has been told better.
-        self.apart.found[node] &= !(forced && self.apart.died[node]);
     }
 
     /// A promotion was refused.
