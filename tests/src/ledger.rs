@@ -11,6 +11,9 @@
 //!
 //! Found after the loss of one node: any write in `acknowledged..=newest` (I-D1). After the loss of whatever wasn't
 //! stable anywhere: any in `flushed..=newest` (I-D2). What was seen once stays (I-R3): a look settles the numbers.
+//!
+//! Clients that lived through such a loss must hear of it: the next FLUSH fails (N2), unless one that failed before told
+//! them (`told`). After a FLUSH that failed, no later one covers what that was to cover.
 //! Two writes to one sector are never in flight together, so a sector's writes have one order.
 
 use crate::random::Random;
@@ -65,6 +68,8 @@ struct Sector {
     flushed: u32,
     acknowledged: u32,
     newest: u32,
+    /// Under a flush that was answered with an error.
+    told: u32,
     busy: bool,
 }
 
@@ -107,6 +112,8 @@ pub struct Report {
     pub unanswered_found: u64,
     /// Sectors whose newest write isn't there, which was allowed.
     pub unstable_lost: u64,
+    /// Of these, those whose newest answered write isn't there, and no failed flush has told so.
+    pub untold_lost: u64,
 }
 
 impl fmt::Display for Report {
@@ -221,14 +228,15 @@ impl Ledger {
         PendingFlush(self.state().answers)
     }
 
-    /// Notes that a flush succeeded. One that failed or was cut off covers nothing.
-    pub fn end_flush(&self, flush: PendingFlush) {
+    /// Notes that a flush was answered. One that was cut off covers nothing; one that failed tells that it covers nothing.
+    pub fn end_flush(&self, flush: PendingFlush, succeeded: bool) {
         let mut state = self.state();
-        state.counts.flushes += 1;
+        state.counts.flushes += u64::from(succeeded);
         while state.unflushed.front().is_some_and(|oldest| oldest.answer <= flush.0) {
             let Some(Answered { sectors, number, .. }) = state.unflushed.pop_front() else { return };
             for sector in &mut state.sectors[sectors.start as usize..sectors.end as usize] {
-                sector.flushed = sector.flushed.max(number);
+                let covered = if succeeded { &mut sector.flushed } else { &mut sector.told };
+                *covered = number.max(*covered);
             }
         }
     }
@@ -341,8 +349,14 @@ impl State {
         let sector = &mut self.sectors[at as usize];
         report.unanswered_found += u64::from(number > sector.acknowledged);
         report.unstable_lost += u64::from(number < sector.newest);
-        *sector =
-            Sector { flushed: sector.flushed.min(number), acknowledged: number, newest: number, busy: sector.busy };
+        report.untold_lost += u64::from(number < sector.acknowledged && sector.told < sector.acknowledged);
+        *sector = Sector {
+            flushed: sector.flushed.min(number),
+            acknowledged: number,
+            newest: number,
+            told: sector.told,
+            busy: sector.busy,
+        };
     }
 }
 

@@ -31,7 +31,7 @@ fn written(ledger: &Ledger, disk: &mut Disk, sectors: Range<u32>) {
 
 fn flushed(ledger: &Ledger) {
     let flush = ledger.begin_flush();
-    ledger.end_flush(flush);
+    ledger.end_flush(flush, true);
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn a_flush_covers_only_what_was_answered_before_it_was_sent() {
     let (ledger, mut disk) = pair();
     let flush = ledger.begin_flush();
     written(&ledger, &mut disk, 0..1);
-    ledger.end_flush(flush);
+    ledger.end_flush(flush, true);
     disk.0.fill(0);
     disk.verify(&ledger, Lost::Unflushed).assert_clean();
 }
@@ -83,6 +83,43 @@ fn an_answered_flush_covers_what_an_unanswered_one_before_it_would_have() {
     flushed(&ledger);
     disk.0.fill(0);
     assert_eq!(disk.verify(&ledger, Lost::Unflushed).violations.len(), 1);
+}
+
+#[test]
+fn a_loss_is_untold_until_a_flush_fails() {
+    for told in [false, true] {
+        let (ledger, mut disk) = pair();
+        written(&ledger, &mut disk, 0..1);
+        let before = disk.0.clone();
+        written(&ledger, &mut disk, 0..1);
+        if told {
+            ledger.end_flush(ledger.begin_flush(), false);
+        }
+        disk.0 = before;
+        let report = disk.verify(&ledger, Lost::Unflushed);
+        report.assert_clean();
+        assert_eq!((report.unstable_lost, report.untold_lost), (1, u64::from(!told)));
+        assert_eq!(disk.verify(&ledger, Lost::Unflushed).untold_lost, 0, "a look settled it");
+    }
+}
+
+#[test]
+fn a_write_that_is_lost_unanswered_needs_no_word() {
+    let (ledger, disk) = pair();
+    let write = ledger.begin_write(0..1, false).expect("free");
+    ledger.end_write(write, false, false);
+    let report = disk.verify(&ledger, Lost::Unflushed);
+    assert_eq!((report.unstable_lost, report.untold_lost), (1, 0));
+}
+
+#[test]
+fn no_later_flush_covers_what_a_failed_one_was_to_cover() {
+    let (ledger, mut disk) = pair();
+    written(&ledger, &mut disk, 0..1);
+    ledger.end_flush(ledger.begin_flush(), false);
+    flushed(&ledger);
+    disk.0.fill(0);
+    disk.verify(&ledger, Lost::Unflushed).assert_clean();
 }
 
 #[test]

@@ -4,6 +4,7 @@ use crate::ledger::{Ledger, Pending, PendingFlush, SECTOR};
 use crate::nbd::{Address, Connection, FLAG_SEND_FUA, FUA, NO_HOLE, Verb};
 use crate::random::Random;
 use std::collections::HashMap;
+use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -66,8 +67,10 @@ pub struct Load {
 pub struct ClientEnd {
     /// Reads that returned what they must not.
     pub violations: Vec<String>,
-    /// Requests answered with an error, and the first such error.
+    /// Requests answered with an error.
     pub errors: u64,
+    /// The first of them.
+    pub first_error: Option<String>,
     /// The longest time a request waited for its answer.
     pub longest_wait: Duration,
     /// Why it ended; `None`: it was told to.
@@ -132,7 +135,7 @@ impl Load {
         let ends = self.stop();
         for end in &ends {
             assert!(end.cut_off.is_none(), "a client was cut off: {:?}", end.cut_off);
-            assert_eq!(end.errors, 0, "a client saw errors");
+            assert_eq!(end.errors, 0, "a client saw errors, first {:?}", end.first_error);
         }
         ends.iter().map(|end| end.longest_wait).max().unwrap_or_default()
     }
@@ -142,6 +145,20 @@ enum InFlight {
     Write(Pending, bool),
     Read(Range<u32>),
     Flush(PendingFlush),
+}
+
+impl fmt::Display for InFlight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            InFlight::Write(write, forced) => {
+                let (what, with) =
+                    (if write.zeroes { "zeroes" } else { "a write" }, if *forced { " with FUA" } else { "" });
+                write!(f, "{what}{with} of sectors {:?}", write.sectors)
+            }
+            InFlight::Read(sectors) => write!(f, "a read of sectors {sectors:?}"),
+            InFlight::Flush(_) => write!(f, "a flush"),
+        }
+    }
 }
 
 struct Client<'a> {
@@ -247,10 +264,12 @@ impl<'a> Client<'a> {
         let unknown = || io::Error::new(io::ErrorKind::InvalidData, "a reply to nothing we asked");
         let (what, sent) = self.in_flight.remove(&reply.cookie).ok_or_else(unknown)?;
         let succeeded = reply.error == 0;
+        if !succeeded && self.end.first_error.is_none() {
+            self.end.first_error = Some(format!("{what} after {:?}: error {}", sent.elapsed(), reply.error));
+        }
         match what {
             InFlight::Write(write, forced) => self.ledger.end_write(write, succeeded, forced),
-            InFlight::Flush(flush) if succeeded => self.ledger.end_flush(flush),
-            InFlight::Flush(_) => {}
+            InFlight::Flush(flush) => self.ledger.end_flush(flush, succeeded),
             InFlight::Read(sectors) => {
                 let mut bytes = vec![0; sectors.len() * SECTOR];
                 let taken = if succeeded { connection.payload(&mut bytes) } else { Ok(()) };

@@ -1,11 +1,12 @@
 //! The controls: the same harness against what is known to be wrong must find it. A torture that finds nothing shows
 //! something only because these find theirs.
 
-use crate::plan::Plan;
+use crate::plan::{Fault, Plan, Which};
 use crate::run::{Length, run};
 use crate::tally::Tally;
 use crate::world::Subject;
 use nix::errno::Errno;
+use rep_tests::faulty_disk::Operations;
 use rep_tests::ledger::{Lost, Report};
 use rep_tests::load::{Load, LoadOptions};
 use rep_tests::nbd::{Address, Connection};
@@ -20,12 +21,41 @@ use std::time::Duration;
 const BYTES: u64 = 16 << 20;
 const SOON: Duration = Duration::from_secs(30);
 
-/// The bugs that are planted, one that loses marks and one that loses flushed data, and the faults that bring them out:
-/// with all the others a control would take minutes.
-const BUGS: [(&str, &[&str]); 2] = [
-    ("lone-write-unmarked", &["cut-link", "kill-secondary", "restart-secondary"]),
-    ("flush-local-only", &["power-cut-both"]),
+/// The bugs that are planted, and what brings them out: with all faults a control would take minutes. One loses marks, one
+/// flushed data, one the word that unflushed data are lost.
+const BUGS: [(&str, Bait); 3] = [
+    ("lone-write-unmarked", Bait::Faults(&["cut-link", "kill-secondary", "restart-secondary"])),
+    ("flush-local-only", Bait::Faults(&["power-cut-both"])),
+    (
+        "lost-cache-untold",
+        Bait::Chain(
+            Fault::DiskFails(Which::Primary, Operations::Writes, Errno::EIO, 1),
+            Fault::PowerCut(Which::Secondary),
+        ),
+    ),
 ];
+
+/// What brings a bug out.
+#[derive(Clone, Copy, Debug)]
+enum Bait {
+    /// These kinds of faults, drawn as always.
+    Faults(&'static [&'static str]),
+    /// The one, and the other half a second later: drawn, they would hardly meet.
+    Chain(Fault, Fault),
+}
+
+impl Bait {
+    fn plan(self, seed: u64, cycle: u64) -> Plan {
+        match self {
+            Bait::Faults(kinds) => {
+                Plan::of(seed, cycle, &kinds.iter().map(|&kind| kind.to_owned()).collect::<Vec<_>>())
+            }
+            Bait::Chain(fault, second) => {
+                Plan { fault, second: Some((second, 500, false)), ..Plan::of(seed, cycle, &[]) }
+            }
+        }
+    }
+}
 
 /// How much a control may do until it has found what is wrong.
 const CYCLES_MAX: u64 = 30;
@@ -57,7 +87,7 @@ impl Control {
 pub fn run_all(seed: u64, planted: Option<&Path>) -> Vec<Control> {
     let mut controls = vec![unsafe_cache(seed), honest_cache(seed), lying_disks(seed)];
     if let Some(program) = planted {
-        controls.extend(BUGS.iter().map(|(bug, faults)| planted_bug(seed, program, bug, faults)));
+        controls.extend(BUGS.iter().map(|(bug, bait)| planted_bug(seed, program, bug, *bait)));
     }
     controls
 }
@@ -107,27 +137,26 @@ fn nbdkit(folder: &Path, filters: &[&str], parameters: &[&str]) -> (Running, Add
 /// Honest daemons over disks that lie about flushes lose data when the power fails.
 fn lying_disks(seed: u64) -> Control {
     let subject = Subject { lying_disks: true, ..Subject::default() };
-    let tally = until_found(seed, &subject, &["power-cut-both".to_owned()]);
+    let tally = until_found(seed, &subject, Bait::Faults(&["power-cut-both"]));
     Control::new("disks that lie about flushes", tally.violations.first())
 }
 
 /// A daemon with a bug of one line.
-fn planted_bug(seed: u64, program: &Path, bug: &str, faults: &[&str]) -> Control {
+fn planted_bug(seed: u64, program: &Path, bug: &str, bait: Bait) -> Control {
     let environment = vec![("REPD_PLANTED_BUG".to_owned(), bug.to_owned())];
     let daemon = DaemonOptions { program: Some(program.to_owned()), environment, ..DaemonOptions::default() };
-    let faults: Vec<String> = faults.iter().map(|&fault| fault.to_owned()).collect();
-    let tally = until_found(seed, &Subject { daemon, ..Subject::default() }, &faults);
+    let tally = until_found(seed, &Subject { daemon, ..Subject::default() }, bait);
     Control::new(format!("a daemon with the planted bug '{bug}'"), tally.violations.first())
 }
 
-fn until_found(seed: u64, subject: &Subject, only: &[String]) -> Tally {
+fn until_found(seed: u64, subject: &Subject, bait: Bait) -> Tally {
     let length = Length { cycles: Some(CYCLES_MAX), time: None };
-    run(&Subject { control: true, ..subject.clone() }, length, |cycle| Plan::of(seed, cycle, only))
+    run(&Subject { control: true, ..subject.clone() }, length, |cycle| bait.plan(seed, cycle))
 }
 
 /// The disks' own faults, tried without a daemon: the errors that are set come, and go.
 pub fn disks_fail_as_told() {
-    use rep_tests::faulty_disk::{Faults, FaultyDisk, Operations};
+    use rep_tests::faulty_disk::{Faults, FaultyDisk};
     use std::os::unix::fs::FileExt;
     let scratch = Scratch::new(Place::Tmpfs);
     let path = scratch.path().join("disk");

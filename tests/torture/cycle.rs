@@ -7,13 +7,14 @@
 //!        +---- ledger against every sector <--- disks equal <--- in sync
 //! ```
 
-use crate::plan::Plan;
+use crate::plan::{Fault, Plan};
 use crate::strike::strike;
 use crate::world::{SOON, World};
 use rep_tests::faulty_disk::Faults;
 use rep_tests::ledger::Lost;
 use rep_tests::random::Random;
 use rep_tests::status::Resource;
+use std::io;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -108,15 +109,20 @@ fn world_bytes(world: &World) -> u64 {
 }
 
 fn end_load(world: &mut World, plan: &Plan) {
-    let alone = plan.second.is_none() && plan.fault.spares_clients();
-    world.end_load(alone.then_some(plan.fault));
+    world.end_load(spared(plan));
+}
+
+/// The fault that was the only one, and mustn't have hurt clients.
+fn spared(plan: &Plan) -> Option<Fault> {
+    Some(plan.fault).filter(|fault| plan.second.is_none() && fault.spares_clients())
 }
 
 /// Everything rests: what clients were told is there, and both disks are the same.
 fn judge(world: &mut World, plan: &Plan) {
     if world.lost == Lost::Unflushed {
-        look(world);
+        let untold = look(world);
         world.lost = Lost::OneNode;
+        tell(world, untold);
     }
     if !world.has_load() && !plan.quiet {
         // It must not only be there, it must work.
@@ -132,10 +138,49 @@ fn judge(world: &mut World, plan: &Plan) {
     if let Some(at) = first {
         world.violation(format!("the disks differ: {differing} bytes of blocks, the first at {at}; both say in sync"));
     }
+    if plan.fails_a_disk()
+        // What that owes clients is told now, and not in the next cycle.
+        && let (Some(error), Some(fault)) = (flush(world), spared(plan))
+        && world.peer_was_there(fault)
+    {
+        world.violation(format!("a flush fails, although the peer was there: {error}"));
+    }
 }
 
-/// Every sector against the ledger.
-fn look(world: &mut World) {
+/// Clients have lost what they hadn't flushed. Those whose Primary lived through it are told by the next flush (N2); no other
+/// Primary has anything to tell.
+fn tell(world: &mut World, untold: u64) {
+    let owed = world.primary_is_witness();
+    match flush(world) {
+        Some(_) if owed => world.tally.losses_told += 1,
+        Some(error) => world.violation(format!("a flush fails, and nobody is owed that: {error}")),
+        None if owed && untold > 0 => world.violation(format!(
+            "{untold} sectors have lost answered writes that weren't flushed, and the flush after it succeeds"
+        )),
+        None => {}
+    }
+}
+
+/// A flush, and what was wrong with it. It may fail once, to tell of something; the next must not.
+fn flush(world: &mut World) -> Option<io::Error> {
+    let mut connection = world.node(world.primary).connection();
+    let mut flushed = || {
+        let pending = world.ledger.begin_flush();
+        let error = connection.flush().err();
+        world.ledger.end_flush(pending, error.is_none());
+        error
+    };
+    let first = flushed();
+    let again = first.as_ref().and_then(|_| flushed());
+    if let (Some(error), Some(again)) = (&first, again) {
+        world.violation(format!("a flush fails ({error}), and so does the next: {again}"));
+    }
+    let _ = connection.close();
+    first
+}
+
+/// Every sector against the ledger. How many have lost an answered write that no flush told of.
+fn look(world: &mut World) -> u64 {
     let mut connection = world.node(world.primary).connection();
     let report = world.ledger.verify(world.lost, |at, buffer| connection.read(at, buffer));
     let _ = connection.close();
@@ -145,4 +190,5 @@ fn look(world: &mut World) {
     if count > 5 {
         world.violation(format!("{} sectors more", count - 5));
     }
+    report.untold_lost
 }

@@ -102,6 +102,12 @@ impl Plan {
 }
 
 impl Plan {
+    /// Whether a disk's errors reach a daemon.
+    pub fn fails_a_disk(&self) -> bool {
+        let fails = |fault: Fault| matches!(fault, Fault::DiskFails(..));
+        fails(self.fault) || self.second.is_some_and(|(second, ..)| fails(second))
+    }
+
     /// Whether a node crashes as Primary, so that whole hot extents are copied.
     pub fn crashes_a_primary(&self) -> bool {
         self.fault.crashes_a_primary() || self.second.is_some_and(|(second, ..)| second.crashes_a_primary())

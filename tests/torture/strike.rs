@@ -28,7 +28,7 @@ pub fn strike(world: &mut World, fault: Fault, random: &mut Random) {
         Fault::PowerCut(Which::Secondary) => {
             if !has_good_disk(world, primary) {
                 world.end_load(None);
-                world.lost = Lost::Unflushed;
+                world.unflushed_is_lost_beside(primary);
             }
             world.cut_power(secondary, random);
         }
@@ -158,6 +158,7 @@ fn corrupt(world: &mut World, side: usize, offset: u32, bytes: u32) {
 
 fn restart(world: &mut World, side: usize) {
     if world.answers(side) {
+        world.forget_witness(side);
         world.node_mut(side).stop();
         sleep(Duration::from_millis(100));
         world.node_mut(side).start();

@@ -28,6 +28,8 @@ pub struct Tally {
     pub unseen_corruptions: Vec<String>,
     /// Sectors that power cuts took from caches.
     pub sectors_lost_by_power_cuts: u64,
+    /// Flushes that told clients of a Primary that lived of what its peer's power cut had taken.
+    pub losses_told: u64,
     kinds: BTreeMap<&'static str, Kind>,
 }
 
@@ -105,6 +107,7 @@ impl fmt::Display for Tally {
             "lost by power cuts          {:>10} sectors that weren't flushed",
             self.sectors_lost_by_power_cuts
         )?;
+        writeln!(f, "losses told by a flush      {:>10}", self.losses_told)?;
         writeln!(f, "longest client stall        {:>10.2} s", self.longest_stall().as_secs_f64())?;
         writeln!(
             f,

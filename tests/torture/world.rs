@@ -41,6 +41,8 @@ pub struct World {
     pub calm: bool,
     /// What the faults since the last look may have taken.
     pub lost: Lost,
+    /// The Primary that has lived through it, with what its clients are owed.
+    witness: Option<usize>,
     pub load_seed: u64,
     /// How often the Primary had lost the link when the cycle began.
     pub links_lost_before: usize,
@@ -81,6 +83,7 @@ impl World {
             primary: 0,
             calm: true,
             lost: Lost::OneNode,
+            witness: None,
             load_seed: 0,
             links_lost_before: 0,
             subject: subject.clone(),
@@ -161,11 +164,12 @@ impl World {
             end.violations.iter().for_each(|violation| self.violation(format!("a read: {violation}")));
         }
         let Some(fault) = untroubled else { return };
-        for ClientEnd { errors, longest_wait, cut_off, .. } in &ends {
+        for ClientEnd { errors, first_error, longest_wait, cut_off, .. } in &ends {
             self.tally.stalled(fault, *longest_wait);
             if (*errors > 0 || cut_off.is_some()) && self.peer_was_there(fault) {
+                let first = first_error.as_deref().unwrap_or("none");
                 self.violation(format!(
-                    "a client saw {errors} errors, cut off: {cut_off:?}, although the peer was there"
+                    "a client saw {errors} errors (first: {first}), cut off: {cut_off:?}, although the peer was there"
                 ));
             }
         }
@@ -173,7 +177,7 @@ impl World {
 
     /// Whether the peer could have stood in: on a busy machine the link may be lost without our doing, and a Primary whose
     /// own disk fails has then none.
-    fn peer_was_there(&self, fault: Fault) -> bool {
+    pub fn peer_was_there(&self, fault: Fault) -> bool {
         let needed = matches!(fault, Fault::DiskFails(Which::Primary, ..));
         !needed || self.links_lost() == self.links_lost_before
     }
@@ -185,9 +189,26 @@ impl World {
 
     // ---- daemons ----
 
+    /// The other's disk is about to lose what wasn't flushed, and clients of a Primary that lives had no copy but that.
+    pub fn unflushed_is_lost_beside(&mut self, side: usize) {
+        self.lost = Lost::Unflushed;
+        self.witness = self.answers(side).then(|| self.state(side)).flatten().and(Some(side));
+    }
+
+    /// Whether the Primary has lived through the loss that was just looked at; asked once.
+    pub fn primary_is_witness(&mut self) -> bool {
+        self.witness.take() == Some(self.primary)
+    }
+
+    /// This daemon ends: who is owed a word by it ends with it.
+    pub fn forget_witness(&mut self, side: usize) {
+        self.witness = self.witness.filter(|witness| *witness != side);
+    }
+
     /// Ends a daemon like a crash; its disk keeps what it has.
     pub fn kill(&mut self, side: usize) {
         self.frozen[side] = false;
+        self.forget_witness(side);
         if self.node(side).is_started() {
             self.node_mut(side).kill9();
         }
