@@ -377,6 +377,11 @@ pub enum Notice {
         /// Where; `None`: it isn't known any more.
         range: Option<ByteRange>,
     },
+    /// A FLUSH was answered with an error, by which clients are told that what they wrote and hadn't flushed may be lost: the
+    /// only good copy lost its cache, or failed a flush (R32).
+    LossTold {
+        volume: VolumeNumber,
+    },
     /// The before-resync-target handler doesn't want this node's disk overwritten: the nodes stay apart.
     ResyncNotAllowed {
         volume: VolumeNumber,

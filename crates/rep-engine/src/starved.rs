@@ -21,6 +21,7 @@
 //!   where the peer forwards, the next of a client there as well: nobody there hears what is told here, nor the other way round.
 
 use crate::Engine;
+use crate::action::Notice;
 use crate::engine::Held;
 use crate::operation::{Leg, OperationKind, Requester, Stage};
 use crate::slab::Key;
@@ -172,9 +173,14 @@ impl Engine {
 
     /// A FLUSH is an error: whatever becomes of what was written up to an epoch, its clients have been told.
     pub(crate) fn fail_flush(&mut self, requester: Requester, index: usize, epoch: EpochNumber) {
-        let word = self.volumes[index].starved.word(requester);
-        word.owed = false;
+        let volume = &mut self.volumes[index];
+        let word = volume.starved.word(requester);
+        let owed = std::mem::take(&mut word.owed);
         word.is_flushed(epoch);
+        if owed {
+            let volume = volume.number;
+            self.notice(Notice::LossTold { volume });
+        }
         self.answer(requester, Some(index), Err(IoError::Io), None);
     }
 

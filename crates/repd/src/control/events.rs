@@ -120,6 +120,7 @@ fn event(resource: &ResourceName, names: &Names, notice: &Notice) -> Event {
             let words = range.map_or(what.to_owned(), |range| format!("{what} at byte {}", range.offset));
             told("error_passed_on", *volume, Some(words), range.map(|range| u64::from(range.length)))
         }
+        Notice::LossTold { volume } => told("loss_told", *volume, None, None),
         Notice::ResyncNotAllowed { volume } => told("resync_not_allowed", *volume, None, None),
         Notice::PrimaryIsBehind => blank(resource, "primary_is_behind"),
         Notice::PeerRejoined => blank(resource, "peer_rejoined"),

@@ -103,6 +103,11 @@ pub(super) fn log(notice: &Notice) {
             let (offset, length) = range.map_or((0, 0), |range| (range.offset, range.length));
             warn!(%volume, offset, length, "disk: a {what} failed; it holds the only good data and is kept, the error is passed on");
         }
+        Notice::LossTold { volume } => warn!(
+            %volume,
+            "flush: answered with an error, so that clients know: what they wrote since the flush before may be lost, since \
+             the only good copy lost its cache, or couldn't be flushed"
+        ),
         Notice::ResyncNotAllowed { volume } => {
             warn!(%volume, "resync: the before-resync-target handler said no; nothing is overwritten, the nodes stay apart");
         }
