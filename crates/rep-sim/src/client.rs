@@ -54,12 +54,10 @@ pub struct Clients {
     pub blocks_written: Vec<u64>,
     /// What resyncs that run may copy, by volume and node.
     pub budgets: Vec<[Option<crate::checks::ResyncBudget>; 2]>,
-    /// Who is owed the word of a loss, by volume.
-    pub owed: Vec<Option<crate::owed::Owed>>,
+    /// What clients of each node are owed, by volume.
+    pub words: Vec<[crate::owed::Word; 2]>,
     /// Writes whose client died, or was told of an error, while its Primary may still have them to do; and on which node it was.
     pub late: Vec<(usize, WriteRef)>,
-    /// Whether a FLUSH has failed since a write was answered last, by volume: whatever is lost, its clients have been told.
-    pub told: Vec<bool>,
     next_request: u64,
     next_value: u32,
 }
@@ -69,8 +67,7 @@ impl Clients {
     pub fn new(volumes: usize) -> Self {
         Clients {
             blocks_written: vec![0; volumes],
-            owed: vec![None; volumes],
-            told: vec![false; volumes],
+            words: vec![Default::default(); volumes],
             budgets: vec![[None; 2]; volumes],
             ..Clients::default()
         }

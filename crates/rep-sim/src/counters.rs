@@ -92,6 +92,7 @@ sometimes! {
     VerifyResumed = "verify gone on with where it was left",
     VerifyHeldWrite = "client's write held back by a verify",
     LossTold = "flush failed after the only cache died, clients told",
+    LossToldThere = "flush failed after the only cache died, clients of the peer told as well",
     DataPlanted = "data changed behind the engines",
     VerifyFound = "verify found what was changed",
     VerifyOverwritten = "changed data overwritten by a client unfound",

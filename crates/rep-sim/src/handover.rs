@@ -200,6 +200,24 @@ impl Scene<'_> {
         let for_ns = self.rng.span(10 * MS, SECOND);
         self.push(then, Step::ServiceForwarder { volume, for_ns });
         self.requests(then, for_ns);
+        if self.rng.chance(500) {
+            self.last_disk_fails(then + for_ns / 2, volume);
+        }
+    }
+
+    /// The only disk there is fails a flush, so that what was answered before is lost, and is put back: clients of both nodes are
+    /// to be told.
+    fn last_disk_fails(&mut self, then: u64, volume: usize) {
+        let trip = self.trip;
+        self.requests(then.saturating_sub(trip), trip);
+        let for_ns = self.rng.span(MS, SECOND);
+        self.push(then, Step::FailPrimaryFlush { volume, for_ns });
+        for after in [0, SECOND, 2 * SECOND] {
+            for client in 0..2 {
+                let at = then + after + self.rng.below(trip.max(1));
+                self.push(at, Step::Client { volume, client, op: ClientOp::Flush });
+            }
+        }
     }
 }
 
@@ -247,6 +265,10 @@ impl World {
             (Step::ServiceForwarder { volume, for_ns }, _, Some(node)) if self.nodes[node].volumes[volume].attached => {
                 self.seen(Sometimes::ForwarderServiced);
                 self.command(node, Command::Detach { volume: Self::number(volume), force: false });
+                self.after(for_ns, Due::Attach { node, volume });
+            }
+            (Step::FailPrimaryFlush { volume, for_ns }, Some(node), _) => {
+                self.break_disk(node, volume, DiskFault::FlushOnce);
                 self.after(for_ns, Due::Attach { node, volume });
             }
             (Step::GiveUpForwards, ..) => {

@@ -340,6 +340,7 @@ impl World {
             Step::Handover { .. }
             | Step::WhileForwarding { .. }
             | Step::ServiceForwarder { .. }
+            | Step::FailPrimaryFlush { .. }
             | Step::CrashTaker { .. }
             | Step::CrashForwarder { .. }
             | Step::CloseForwarding
@@ -448,7 +449,7 @@ impl World {
         }
     }
 
-    fn break_disk(&mut self, node: usize, volume: usize, fault: DiskFault) {
+    pub(crate) fn break_disk(&mut self, node: usize, volume: usize, fault: DiskFault) {
         self.operator.disks_failed = true;
         let now = self.now;
         let faults = &mut self.nodes[node].volumes[volume].faults;

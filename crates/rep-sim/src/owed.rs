@@ -1,5 +1,6 @@
-//! What clients that live on are owed: their Primary had nothing but its peer's disk, whose cache died with answered writes
-//! that no flush had covered. The next FLUSH must not tell them that those are stable (N2, I-D2).
+//! What clients that live on are owed. Answered writes that no flush had covered are lost: with the cache of the peer, whose disk
+//! was all their Primary had, or since that disk, or their Primary's own, failed a flush. The next FLUSH must not tell them that
+//! those are stable (N2, I-D2); and where the peer's device is open too, clients of both are owed that, each by itself.
 
 use crate::client::Outstanding;
 use crate::counters::Sometimes;
@@ -8,14 +9,22 @@ use crate::plan::ClientOp;
 use crate::world::World;
 use rep_types::{DiskState, IoError, Role};
 
-/// Clients of a volume that may be told that writes of theirs are lost.
+/// Clients of a node's device that may be told that writes of theirs are lost.
 #[derive(Clone, Copy, Debug)]
 pub struct Owed {
-    node: usize,
-    life: u32,
+    /// Of the node; of those whose requests it forwards, of the Primary as well.
+    lives: [u32; 2],
     since: u64,
     /// Something they were answered is gone, not by chance still there: they must be told.
     certain: bool,
+}
+
+/// What clients are owed, and have been told, of a volume.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Word {
+    owed: Option<Owed>,
+    /// Whether a FLUSH of theirs has failed since a write was answered last: whatever is lost, they have been told.
+    told: bool,
 }
 
 impl World {
@@ -28,52 +37,74 @@ impl World {
         }
         // A disk of its own may still go, and come back. What is gone may be of clients of the node that died, and nobody of this
         // one's need be told of that.
-        let certain = certain
-            && shown.role == Role::Primary
-            && shown.volumes[volume].disk != DiskState::UpToDate
-            && !self.clients.told[volume];
-        let life = self.nodes[node].life;
-        let before = self.clients.owed[volume].filter(|owed| (owed.node, owed.life) == (node, life));
-        let certain = certain || before.is_some_and(|owed| owed.certain);
-        self.clients.owed[volume] = Some(Owed { node, life, since: self.now, certain });
+        let certain = certain && shown.role == Role::Primary && shown.volumes[volume].disk != DiskState::UpToDate;
+        self.owe(node, volume, certain);
+    }
+
+    /// A Primary's disk failed a flush and dropped what that was to make stable, with no other good copy.
+    pub(crate) fn note_flush_lost(&mut self, node: usize, volume: usize, certain: bool) {
+        let Some(shown) = self.snapshot(node).filter(|shown| shown.role == Role::Primary) else { return };
+        let mine = &shown.volumes[volume];
+        let certain = certain && mine.disk == DiskState::UpToDate && mine.peer_disk != DiskState::UpToDate;
+        self.owe(node, volume, certain);
+        if self.forwards(1 - node) {
+            self.owe(1 - node, volume, certain);
+        }
+    }
+
+    fn lives(&self) -> [u32; 2] {
+        [0, 1].map(|node| self.nodes[node].life)
+    }
+
+    fn owe(&mut self, node: usize, volume: usize, certain: bool) {
+        let (lives, since) = (self.lives(), self.now);
+        let word = &mut self.clients.words[volume][node];
+        let before = word.owed.is_some_and(|before| before.certain && before.lives[node] == lives[node]);
+        let certain = certain && !word.told || before;
+        word.owed = Some(Owed { lives, since, certain });
     }
 
     /// A node's clients may be told of a loss that wasn't one: their Primary died and had gone on alone.
     pub(crate) fn loss_may_be_told(&mut self, node: usize) {
-        let (life, since) = (self.nodes[node].life, self.now);
-        for owed in self.clients.owed.iter_mut().filter(|owed| owed.is_none()) {
-            *owed = Some(Owed { node, life, since, certain: false });
+        let (lives, since) = (self.lives(), self.now);
+        for words in &mut self.clients.words {
+            words[node].owed.get_or_insert(Owed { lives, since, certain: false });
         }
     }
 
     /// A node's clients went away of their own will: nobody is left to be told.
     pub(crate) fn forget_owed(&mut self, node: usize) {
-        self.clients.owed.iter_mut().for_each(|owed| *owed = owed.filter(|owed| owed.node != node));
+        self.clients.words.iter_mut().for_each(|words| words[node].owed = None);
     }
 
     /// Whether a FLUSH may fail for what is owed to its clients.
     pub(crate) fn may_be_told(&self, asked: &Outstanding) -> bool {
-        let owed = self.clients.owed[asked.volume];
-        matches!(asked.op, ClientOp::Flush) && owed.is_some_and(|owed| owed.node == asked.node)
+        matches!(asked.op, ClientOp::Flush) && self.clients.words[asked.volume][asked.node].owed.is_some()
     }
 
     /// A request is answered: a FLUSH with an error if one is owed.
     pub(crate) fn check_owed(&mut self, asked: &Outstanding, result: Result<(), IoError>) {
+        let words = &mut self.clients.words[asked.volume];
         match asked.op {
-            ClientOp::Flush => self.clients.told[asked.volume] |= result.is_err(),
-            ClientOp::Write { .. } | ClientOp::Zero { .. } => self.clients.told[asked.volume] &= result.is_err(),
+            ClientOp::Flush => words[asked.node].told |= result.is_err(),
+            ClientOp::Write { .. } | ClientOp::Zero { .. } => {
+                words.iter_mut().for_each(|word| word.told &= result.is_err());
+            }
             ClientOp::Read { .. } => {}
         }
-        let owed = self.clients.owed[asked.volume].filter(|_| self.may_be_told(asked));
+        let owed = self.clients.words[asked.volume][asked.node].owed.filter(|_| asked.op == ClientOp::Flush);
         let Some(owed) = owed.filter(|owed| result.is_err() || asked.at > owed.since) else { return };
-        self.clients.owed[asked.volume] = None;
-        if self.nodes[owed.node].life != owed.life || !owed.certain || self.history.forked {
+        self.clients.words[asked.volume][asked.node].owed = None;
+        let lives = self.lives();
+        let forwarded = self.role(asked.node) != Role::Primary;
+        let lived = owed.lives[asked.node] == lives[asked.node] && (!forwarded || owed.lives == lives);
+        if !lived || !owed.certain || self.history.forked {
             return;
         }
         if result.is_err() {
-            return self.seen(Sometimes::LossTold);
+            return self.seen(if forwarded { Sometimes::LossToldThere } else { Sometimes::LossTold });
         }
-        let detail = format!("node {} answers a flush; the only cache with answered writes had died", asked.node);
+        let detail = format!("node {} answers a flush; what was answered before is lost, and it hasn't said so", asked.node);
         self.fail(Kind::WrongData, "I-D2", detail);
     }
 }

@@ -92,6 +92,7 @@ pub enum Step {
     Handover { draw: u64 },
     WhileForwarding { draw: u64 },
     ServiceForwarder { volume: usize, for_ns: u64 },
+    FailPrimaryFlush { volume: usize, for_ns: u64 },
     CrashTaker { down_ns: u64, power: bool },
     CrashForwarder { down_ns: u64, power: bool },
     CloseForwarding,

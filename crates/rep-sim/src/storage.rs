@@ -143,7 +143,8 @@ impl World {
             OpKind::Flush { .. } => {
                 self.seen(Sometimes::FsyncFailed);
                 let alone = self.role(node) == rep_types::Role::Primary && !self.is_connected(node);
-                self.lose_cache(node, op.volume);
+                let certain = self.lose_cache(node, op.volume);
+                self.note_flush_lost(node, op.volume, certain);
                 if alone {
                     // The peer is gone and now this disk has failed: what no flush covered may be lost with it.
                     self.lose_all_unflushed(op.volume);
@@ -279,15 +280,15 @@ impl World {
         Event::DiskDone { io, result: done.map(|()| success) }
     }
 
-    /// Loses the cache of a volume's disk.
-    pub(crate) fn lose_cache(&mut self, node: usize, volume: usize) {
+    /// Loses the cache of a volume's disk. Whether something answered went with it.
+    pub(crate) fn lose_cache(&mut self, node: usize, volume: usize) -> bool {
         let keep = self.swarm.keep;
         self.nodes[node].lost_cache_at = self.now;
         if self.nodes[node].volumes[volume].data.dirty_sectors().next().is_some() {
             self.seen(Sometimes::CacheLost);
         }
         self.nodes[node].volumes[volume].data.lose_cache(keep, &mut self.dice.disk);
-        self.cache_lost(node, volume);
+        self.cache_lost(node, volume)
     }
 
     /// The number of a volume as messages have it.

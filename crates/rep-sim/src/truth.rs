@@ -322,22 +322,24 @@ impl World {
         self.history.touched(volume).iter().copied().find(|sector| !ok(*sector, content[*sector as usize]))
     }
 
-    /// A node's cache was lost: if no full copy is left, what no flush covered is lost, and nothing else.
-    pub(crate) fn cache_lost(&mut self, node: usize, volume: usize) {
+    /// A node's cache was lost: if no full copy is left, what no flush covered is lost, and nothing else. Whether some of it is.
+    pub(crate) fn cache_lost(&mut self, node: usize, volume: usize) -> bool {
         self.note_owed(node, volume, false);
         if self.history.forked {
-            return;
+            return false;
         }
         if self.history.has_unflushed(volume) {
             self.truth.lineages[volume].intact[node] = false;
         }
         let current: Vec<usize> = (0..2).filter(|node| self.truth.is_current(*node, volume)).collect();
         if current.is_empty() || current.iter().any(|node| self.is_full(*node, volume)) {
-            return;
+            return false;
         }
         self.line(|| format!("volume {volume}: no full copy is left after node {node} lost its cache"));
-        self.note_owed(node, volume, !self.holds_everything(node, volume));
+        let lost = !self.holds_everything(node, volume);
+        self.note_owed(node, volume, lost);
         self.lose_all_unflushed(volume);
+        lost
     }
 
     /// What no flush covered is lost, and nothing else.
