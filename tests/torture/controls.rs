@@ -26,14 +26,12 @@ const SOON: Duration = Duration::from_secs(30);
 const BUGS: [(&str, Bait); 3] = [
     ("lone-write-unmarked", Bait::Faults(&["cut-link", "kill-secondary", "restart-secondary"])),
     ("flush-local-only", Bait::Faults(&["power-cut-both"])),
-    (
-        "lost-cache-untold",
-        Bait::Chain(
-            Fault::DiskFails(Which::Primary, Operations::Writes, Errno::EIO, 1),
-            Fault::PowerCut(Which::Secondary),
-        ),
-    ),
+    ("lost-cache-untold", LAST_CACHE_DIES),
 ];
+
+/// The Primary works on its peer's disk alone, and that one's cache dies.
+const LAST_CACHE_DIES: Bait =
+    Bait::Chain(Fault::DiskFails(Which::Primary, Operations::Writes, Errno::EIO, 1), Fault::PowerCut(Which::Secondary));
 
 /// What brings a bug out.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +58,9 @@ impl Bait {
 /// How much a control may do until it has found what is wrong.
 const CYCLES_MAX: u64 = 30;
 
+/// How often the last cache dies under an honest daemon.
+const HONEST_CYCLES: u64 = 4;
+
 /// What a control is, and whether it found what it must.
 #[derive(Debug)]
 pub struct Control {
@@ -85,7 +86,7 @@ impl Control {
 
 /// All of them. `planted`: a daemon built with planted bugs.
 pub fn run_all(seed: u64, planted: Option<&Path>) -> Vec<Control> {
-    let mut controls = vec![unsafe_cache(seed), honest_cache(seed), lying_disks(seed)];
+    let mut controls = vec![unsafe_cache(seed), honest_cache(seed), lying_disks(seed), honest_word(seed)];
     if let Some(program) = planted {
         controls.extend(BUGS.iter().map(|(bug, bait)| planted_bug(seed, program, bug, *bait)));
     }
@@ -139,6 +140,19 @@ fn lying_disks(seed: u64) -> Control {
     let subject = Subject { lying_disks: true, ..Subject::default() };
     let tally = until_found(seed, &subject, Bait::Faults(&["power-cut-both"]));
     Control::new("disks that lie about flushes", tally.violations.first())
+}
+
+/// An honest daemon tells of what the last cache took, and works on: else the one that doesn't would show nothing.
+fn honest_word(seed: u64) -> Control {
+    let length = Length { cycles: Some(HONEST_CYCLES), time: None };
+    let subject = Subject { control: true, ..Subject::default() };
+    let tally = run(&subject, length, |cycle| LAST_CACHE_DIES.plan(seed, cycle));
+    let fine = tally.violations.is_empty() && tally.losses_told > 0;
+    if !fine {
+        println!("{tally}");
+    }
+    let told = format!("{} of {HONEST_CYCLES} losses told by a flush, and no other flush failed", tally.losses_told);
+    Control::new("a daemon whose clients lose the last cache tells them", fine.then_some(&told))
 }
 
 /// A daemon with a bug of one line.

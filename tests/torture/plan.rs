@@ -90,7 +90,13 @@ impl Plan {
         let random = &mut Random::new(Random::new(seed).next_u64() ^ Random::new(!cycle).next_u64());
         let fault = draw(random, only);
         let chained = random.percent(35);
-        let second = (draw(random, only), 20 + random.below(1200), random.percent(60));
+        let mut second = (draw(random, only), 20 + random.below(1200), random.percent(60));
+        let fits = |fault: Fault| only.is_empty() || only.iter().any(|kind| kind == fault.kind());
+        let last_disk = Fault::PowerCut(Which::Secondary);
+        if matches!(fault, Fault::DiskFails(Which::Primary, ..)) && fits(last_disk) && random.percent(50) {
+            // Else what was written to the only disk left is hardly ever lost beside clients who live on.
+            second = (last_disk, second.1, false);
+        }
         Plan {
             fault,
             before_ms: random.below(700),
