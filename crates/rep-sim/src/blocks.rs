@@ -11,7 +11,7 @@ use crate::plan::ClientOp;
 use crate::rng::Rng;
 use crate::swarm::{SECOND, Swarm};
 use crate::world::{Due, World};
-use rep_engine::{Command, Offer};
+use rep_engine::{Command, Offer, Snapshot, VolumeSnapshot};
 use rep_types::{BLOCK_SIZE, ConnectionState, DiskState, Role, SECTOR_SIZE, SyncRefusal, SyncVerdict, ZERO_LENGTH_MAX};
 use rep_wire::features;
 
@@ -162,11 +162,9 @@ impl World {
     /// device that was left behind goes, and the next attach tells so.
     pub(crate) fn mend_blocks(&mut self, node: usize) {
         let Some(snapshot) = self.snapshot(node).filter(|state| state.role == Role::Secondary) else { return };
-        let refused = |volume: &rep_engine::VolumeSnapshot| {
-            let refusals = [SyncRefusal::PeerBlocksTooLarge, SyncRefusal::BlocksTooLarge].map(SyncVerdict::Refuse);
-            volume.last_decision.is_some_and(|last| refusals.contains(&last.verdict))
-        };
-        if snapshot.connection == ConnectionState::Connected || !snapshot.volumes.iter().any(refused) {
+        if !is_refused(&snapshot) || snapshot.forwarding.is_some() {
+            // A forwarder's clients have their device open, and its disk may be the only good one: taken off and put back, nobody could
+            // say whether it is the newest.
             return;
         }
         self.seen(Sometimes::BlocksRefused);
@@ -176,4 +174,11 @@ impl World {
             self.after(volume as u64 * SECOND, Due::Command { node, command });
         }
     }
+}
+
+/// Whether the nodes stay apart because a disk's blocks are too large for clients who have a device open.
+pub(crate) fn is_refused(snapshot: &Snapshot) -> bool {
+    let refusals = [SyncRefusal::PeerBlocksTooLarge, SyncRefusal::BlocksTooLarge].map(SyncVerdict::Refuse);
+    let refused = |volume: &VolumeSnapshot| volume.last_decision.is_some_and(|last| refusals.contains(&last.verdict));
+    snapshot.connection != ConnectionState::Connected && snapshot.volumes.iter().any(refused)
 }

@@ -10,7 +10,7 @@ use crate::failure::Kind;
 use crate::plan::{ClientOp, LinkFault};
 use crate::swarm::{MS, SECOND, Swarm};
 use crate::world::{Due, World};
-use rep_engine::{Command, Event, FenceId, FenceSnapshot, IoSuspension, Notice};
+use rep_engine::{Command, Event, FenceId, FenceSnapshot, IoSuspension, Notice, Snapshot};
 use rep_meta::DataState;
 use rep_types::{ConnectionState, DiskState, FenceAnswer, Fencing, IoError, Role};
 
@@ -222,10 +222,13 @@ impl World {
 
     /// Whether a command would take upon the operator what he doesn't know: that the peer doesn't go on.
     pub(crate) fn would_waive(&self, node: usize, command: &Command) -> bool {
-        *command == Command::SuspendIo { suspended: false }
-            && self.swarm.fences()
-            && self
-                .snapshot(node)
-                .is_some_and(|shown| !matches!(shown.io_suspended, Some(IoSuspension::Operator | IoSuspension::NoData)))
+        let known = |shown: Snapshot| match shown.io_suspended {
+            Some(IoSuspension::Operator | IoSuspension::NoData) => true,
+            // Who forwards says nothing about its peer: what waits fails.
+            Some(IoSuspension::Forwarding) => self.operator.healing,
+            _ => false,
+        };
+        let resumes = *command == Command::SuspendIo { suspended: false };
+        resumes && self.swarm.fences() && self.snapshot(node).is_some_and(|shown| !known(shown))
     }
 }

@@ -4,6 +4,7 @@
 //! What is looked for: a forwarded write that is done twice and brings back what was overwritten; one that is lost; a flush
 //! that isn't one; an error where there was no reason for one; a request that is never answered; two Primaries.
 
+use crate::blocks;
 use crate::client::Outstanding;
 use crate::counters::Sometimes;
 use crate::disk::Sectors;
@@ -521,6 +522,12 @@ impl World {
     pub(crate) fn mend_forwarding(&mut self, gives_up: bool) {
         let Some(node) = (0..2).find(|node| self.forwards(*node)) else { return };
         if self.role(1 - node) != Role::Primary {
+            if gives_up && self.snapshot(node).is_some_and(|state| blocks::is_refused(&state)) {
+                // Neither node has data that are surely the newest, and the new disk's blocks are too large for this device: it is closed.
+                self.operator.handovers.given_up = true;
+                self.command(node, Command::SuspendIo { suspended: false });
+                return self.demote(node, false);
+            }
             let node = if self.dice.misc.chance(500) { node } else { 1 - node };
             return self.promote(node);
         }

@@ -104,7 +104,8 @@ impl World {
         if result.is_err() {
             return self.seen(if forwarded { Sometimes::LossToldThere } else { Sometimes::LossTold });
         }
-        let detail = format!("node {} answers a flush; what was answered before is lost, and it hasn't said so", asked.node);
+        let detail =
+            format!("node {} answers a flush; what was answered before is lost, and it hasn't said so", asked.node);
         self.fail(Kind::WrongData, "I-D2", detail);
     }
 }
