@@ -20,6 +20,7 @@ impl Engine {
             self.verify_timeout(),
             self.archive_timeout(),
             self.promotion_granted_until,
+            self.promotion_asked_until,
             self.fence_timeout(),
             self.measure_timeout(),
             self.disk_timeout_due(),

@@ -81,6 +81,8 @@ pub struct Engine {
     pub(crate) next_measure: Timestamp,
     /// We agreed to the peer's promotion; until then we don't promote ourselves.
     pub(crate) promotion_granted_until: Option<Timestamp>,
+    /// The peer asked to be Primary while a disk is being attached here: it is answered with that, or by then without.
+    pub(crate) promotion_asked_until: Option<Timestamp>,
     /// Became Primary without the peer, and hasn't met it since.
     pub(crate) promoted_alone: bool,
     /// Clients were offered devices without a volatile cache (see `caches`).
@@ -147,6 +149,7 @@ impl Engine {
             next_disk_check: Timestamp(0),
             next_measure: Timestamp(0),
             promotion_granted_until: None,
+            promotion_asked_until: None,
             promoted_alone: false,
             promised_stable: false,
             apart: false,
@@ -235,6 +238,7 @@ impl Engine {
                 moved |= self.progress_starved(index);
             }
             moved |= self.progress_handshake();
+            moved |= self.progress_grant();
             moved |= self.progress_transition();
             moved |= self.progress_fence();
             moved |= self.progress_forwarding();

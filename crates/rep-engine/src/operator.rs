@@ -325,7 +325,7 @@ impl Engine {
         if let Some(Step::AwaitResync { .. }) = step {
             self.end_transition(Some(CommandError::PeerLost));
         }
-        self.promotion_granted_until = None;
+        (self.promotion_granted_until, self.promotion_asked_until) = (None, None);
         self.forwarding_goes_on();
     }
 

@@ -4,6 +4,7 @@
 //! that two nodes that promote at the same moment don't both succeed; when both ask, the one whose name sorts first
 //! wins. It is asked even when it was Primary by its last word, with a ping: one that is gone is found out within
 //! `ping-timeout`, not at the next regular ping, since this is what takes over from a dead node. The Primary mark is durable before the device is offered (I-D8).
+//! A disk that the peer attaches meanwhile may hold newer data: it is heard of before the promotion ends (decision 40).
 //!
 //! Demote: only when the device isn't open, and no request waits for the fence or the operator. Requests under way end, everything is flushed on both disks, the bitmap
 //! is durable and the log empty before the mark goes: a node demoted cleanly has nothing to recover.
@@ -23,6 +24,9 @@ use std::time::Duration;
 
 /// How long a promotion the peer was granted may take before it is taken for given up.
 const GRANT_LASTS: Duration = Duration::from_secs(30);
+
+/// How long a peer that wants to be Primary waits for a disk that is being attached here, before it is answered without.
+const ATTACH_AWAITED: Duration = Duration::from_secs(10);
 
 /// How far a promotion is.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -115,7 +119,7 @@ impl Engine {
             }
             PromotionStage::Landing { force } => {
                 let settled = self.peer_requests_landed() && self.recording == 0;
-                if !settled {
+                if !(settled && self.peer_is_heard()) {
                     return Progress::Waits;
                 }
                 if let Some(refusal) = self.promotion_refusal(force) {
@@ -154,14 +158,42 @@ impl Engine {
 
     /// The peer wants to be Primary.
     pub(crate) fn promotion_asked(&mut self) {
+        if self.may_grant_promotion() && self.is_attaching() {
+            // The peer can't know yet whether it is behind: our view goes first.
+            let until = self.now.after(ATTACH_AWAITED);
+            self.promotion_asked_until.get_or_insert(until);
+        } else {
+            self.answer_promotion();
+        }
+    }
+
+    fn may_grant_promotion(&self) -> bool {
         let step = self.transition.as_ref().and_then(|transition| transition.steps.front());
         let wants_itself = matches!(step, Some(Step::Promote(_)));
         let recording = matches!(step, Some(Step::Promote(PromotionStage::Recording { .. })));
-        let granted = self.role == Role::Secondary && !recording && !(wants_itself && self.config.sorts_first);
+        self.role == Role::Secondary && !recording && !(wants_itself && self.config.sorts_first)
+    }
+
+    fn is_attaching(&self) -> bool {
+        self.volumes.iter().any(|volume| volume.attaching.is_some()) && !planted!("granted-while-attaching")
+    }
+
+    fn answer_promotion(&mut self) {
+        self.promotion_asked_until = None;
+        let granted = self.may_grant_promotion();
         if granted {
             self.promotion_granted_until = Some(self.now.after(GRANT_LASTS));
         }
         self.send(ControlMessage::PromoteReply { granted }, None);
+    }
+
+    /// A peer that waits to be Primary is answered once the disks that were being attached have come, or haven't for too long.
+    pub(crate) fn progress_grant(&mut self) -> bool {
+        let answers = self.promotion_asked_until.is_some_and(|until| until <= self.now || !self.is_attaching());
+        if answers {
+            self.answer_promotion();
+        }
+        answers
     }
 
     pub(crate) fn promotion_answered(&mut self, answer: bool) {
@@ -169,6 +201,13 @@ impl Engine {
         if let Some(Step::Promote(PromotionStage::Ask { granted, .. })) = step {
             *granted = Some(answer);
         }
+    }
+
+    /// Whether a disk of the peer's that has come since we asked for the role has been heard of to the end: what it holds may be
+    /// newer, and then the peer says in its next word that it is good.
+    fn peer_is_heard(&self) -> bool {
+        let fills_us = |volume: &Volume| volume.replication.is_target() && volume.peer_disk == DiskState::Consistent;
+        !self.handshake_under_way() && !self.volumes.iter().any(fills_us) || planted!("promoted-beside-handshake")
     }
 
     fn record_promotion(&mut self, force: bool) -> PromotionStage {
@@ -208,6 +247,11 @@ impl Engine {
             // The peer went while the mark was being written: nobody has made sure yet that it can't go on.
             self.unmark_primary(tickets);
             return Progress::Moved(Step::Promote(PromotionStage::Fence { force, asked: false }));
+        }
+        if self.handshake_under_way() && !force && !planted!("promoted-beside-handshake") {
+            // A disk of the peer's came while the mark was being written: who is ahead is decided first, with us not Primary (R29).
+            self.unmark_primary(tickets);
+            return Progress::Moved(Step::Promote(PromotionStage::Landing { force }));
         }
         self.demoting = false;
         self.promotion_granted_until = None;

@@ -126,6 +126,7 @@ sometimes! {
     ReadErrorOfSource = "a read error of a resync's source passed on",
     ResyncAsked = "before-resync-target handler asked",
     ResyncNotAllowed = "before-resync-target handler said no",
+    NewerDiskComes = "a disk that is ahead came beside a peer that was to be Primary",
     PrimaryIsBehind = "a Primary's data found older than its peer's",
     NoDataWaits = "clients waited for good data",
     NoDataServed = "a request that waited for good data answered well",

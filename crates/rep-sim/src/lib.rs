@@ -29,6 +29,7 @@ mod lifecycle;
 mod link;
 pub mod minimize;
 mod network;
+mod newer;
 mod node;
 mod operator;
 mod owed;

@@ -18,6 +18,8 @@ const PATIENCE: u64 = 30 * SECOND;
 
 /// How long a command to give a copy up may take to have its effect: patience, and the longest a disk hangs.
 const GIVING_UP_LASTS: u64 = 95 * SECOND;
+/// Per mille of the promotions without a look at the node that is away, in runs where data may fork.
+const CARELESS: u32 = 100;
 
 /// A command not answered yet.
 #[derive(Clone, Debug)]
@@ -256,7 +258,17 @@ impl World {
         if self.is_guarded() {
             return !self.goes_by_its_image(node);
         }
-        self.role(other) != Role::Primary && (0..self.swarm.volumes).all(|volume| self.truth.is_current(node, volume))
+        let current = (0..self.swarm.volumes).all(|volume| self.truth.is_current(node, volume));
+        self.role(other) != Role::Primary && (current || self.is_careless())
+    }
+
+    /// Now and then an operator doesn't ask whether the node that is away has gone on.
+    fn is_careless(&mut self) -> bool {
+        let careless = self.swarm.may_fork && self.dice.misc.chance(CARELESS);
+        if careless {
+            (self.operator.forced, self.history.forked) = (true, true);
+        }
+        careless
     }
 
     /// A node may be forced without harm: the other isn't Primary, and this one has all that was answered.
@@ -337,6 +349,7 @@ impl World {
             }
             Step::Busy(step) => self.busy(step),
             Step::Crossed(step) => self.cross(step),
+            Step::Newer { draw } => self.newer(draw),
             Step::Handover { .. }
             | Step::WhileForwarding { .. }
             | Step::ServiceForwarder { .. }

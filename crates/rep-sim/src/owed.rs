@@ -48,7 +48,8 @@ impl World {
         let certain = certain && mine.disk == DiskState::UpToDate && mine.peer_disk != DiskState::UpToDate;
         self.owe(node, volume, certain);
         if self.forwards(1 - node) {
-            self.owe(1 - node, volume, certain);
+            // Apart, what is gone may be of this node's clients alone.
+            self.owe(1 - node, volume, certain && self.is_connected(node) && self.is_connected(1 - node));
         }
     }
 

@@ -89,6 +89,7 @@ pub enum Step {
     Reinstall { node: Node, down_ns: u64 },
     Busy(crate::theme::BusyStep),
     Crossed(crate::crossed::Crossed),
+    Newer { draw: u64 },
     Handover { draw: u64 },
     WhileForwarding { draw: u64 },
     ServiceForwarder { volume: usize, for_ns: u64 },
@@ -139,6 +140,7 @@ impl Plan {
         crate::grow::add(&mut steps, &swarm);
         crate::crossed::add(&mut steps, &swarm);
         crate::held::add(&mut steps, &swarm);
+        crate::newer::add(&mut steps, &swarm);
         crate::handover::add(&mut steps, &swarm);
         crate::hung::add(&mut steps, &swarm);
         Plan { swarm, steps }

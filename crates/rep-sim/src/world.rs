@@ -55,6 +55,7 @@ pub enum Due {
     ResyncAnswered { node: usize, life: u32, volume: usize, id: rep_engine::ResyncId },
     LookAtMarks { volume: usize, changes: u64, looks: u32 },
     Handover { draw: u64, tries: u32 },
+    Newer(crate::newer::Newer),
     Scene(Step),
     Heal { round: u32 },
 }
@@ -263,6 +264,7 @@ impl World {
             Due::ResyncAnswered { node, life, volume, id } => self.resync_answered(node, life, volume, id),
             Due::LookAtMarks { volume, changes, looks } => self.look_at_marks(volume, changes, looks),
             Due::Handover { draw, tries } => self.hand_over_soon(draw, tries),
+            Due::Newer(newer) => self.look_at_newer(newer),
             Due::Scene(step) if !self.operator.healing => self.do_step(step),
             Due::Scene(_) => {}
             Due::Heal { round } => self.heal(round),

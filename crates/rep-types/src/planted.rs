@@ -88,6 +88,8 @@ bugs! {
     "node-crash-for-daemon-crash": "a crash of the node is taken for one of the daemon",
     "generation-in-handshake": "losing the peer's disk starts a generation in the middle of a handshake",
     "promote-inconsistent": "any disk will do to be promoted",
+    "promoted-beside-handshake": "a promotion doesn't wait for a disk of the peer's that comes while it is recorded",
+    "granted-while-attaching": "a node lets its peer be Primary while it attaches a disk that may be ahead",
     "split-brain-promotes": "a node in split brain is promoted without force",
     // ---- growing ----
     "grown-area-unmarked": "the new area of a volume that grew isn't marked",

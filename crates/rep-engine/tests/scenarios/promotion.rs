@@ -1,7 +1,7 @@
 //! Promotions and demotions, and what may happen while they are being recorded.
 
 use crate::pair::{Kind, Pair};
-use rep_engine::{Command, CommandError, CommandOutcome};
+use rep_engine::{Command, CommandError, CommandOutcome, Notice};
 use rep_meta::{DataState, PrimaryMark};
 use rep_types::{DiskState, Refusal, Role, VolumeNumber};
 use std::time::Duration;
@@ -82,6 +82,82 @@ fn a_disk_that_comes_while_a_demotion_is_recorded_is_unmarked_as_well() {
     for volume in 0..pair.volumes() {
         assert_eq!(pair.superblock(0, volume).primary, PrimaryMark::None, "volume {volume}");
     }
+}
+
+/// Beta hasn't been told what alpha wrote alone. Alpha's disk, with all of that, is let go of; the two are connected.
+fn older_beside_a_detached_disk() -> Pair {
+    let mut pair = Pair::with_primary(1);
+    pair.cut();
+    let write = pair.write(0, 0, 1);
+    pair.run();
+    assert_eq!(pair.answer(0, write), Some(Ok(())));
+    pair.command(0, Command::Demote);
+    pair.run();
+    pair.command(0, Command::Detach { volume: VOLUME, force: false });
+    pair.run();
+    pair.connect();
+    assert_eq!([pair.volume(0, 0).disk, pair.volume(1, 0).disk], [DiskState::Diskless, DiskState::UpToDate]);
+    pair
+}
+
+/// Clients are served what alpha wrote, once who is ahead has been found out.
+fn assert_primary_of_the_newer_data(pair: &Pair, promotion: u64) {
+    assert_eq!(pair.outcome(1, promotion), Some(Ok(CommandOutcome::Done)));
+    assert!(!pair.notices(1).contains(&Notice::PrimaryIsBehind));
+    assert_eq!(pair.snapshot(1).role, Role::Primary);
+    assert!(pair.is_in_sync());
+    assert_eq!(pair.copied(1), 4096, "what alpha wrote alone, and nothing else, is copied");
+}
+
+/// ```text
+/// alpha  its disk, which is ahead, comes   ── link ──   beta  UpToDate as far as it knows
+///                                                             primary: its mark is being written
+/// ```
+/// Who is ahead is decided before beta is Primary, or its clients would see what has been overwritten (R29). Found by seed 626126.
+#[test]
+fn a_disk_of_the_peer_that_comes_while_a_promotion_is_recorded_is_heard_first() {
+    let mut pair = older_beside_a_detached_disk();
+    pair.hold(1, Kind::Meta, 0);
+    let promotion = pair.command(1, Command::Promote { force: false });
+    pair.run();
+    assert_eq!(pair.outcome(1, promotion), None, "the mark isn't on disk yet");
+    pair.attach(0, 0);
+    pair.run();
+    pair.let_go(1, Kind::Meta, 0);
+    pair.run();
+    assert_primary_of_the_newer_data(&pair, promotion);
+}
+
+/// The same, but alpha's disk is on its way when beta asks: alpha answers when it has come.
+#[test]
+fn a_disk_that_is_on_its_way_is_heard_before_the_peer_is_promoted() {
+    let mut pair = older_beside_a_detached_disk();
+    pair.hold(0, Kind::Meta, 0);
+    pair.attach(0, 0);
+    pair.run();
+    assert_eq!(pair.volume(0, 0).disk, DiskState::Attaching);
+    let promotion = pair.command(1, Command::Promote { force: false });
+    pair.run();
+    assert_eq!(pair.outcome(1, promotion), None, "alpha says nothing before it knows its disk");
+    pair.let_go(0, Kind::Meta, 0);
+    pair.run();
+    assert_primary_of_the_newer_data(&pair, promotion);
+}
+
+/// The same, but alpha's disk never comes: the operator's patience ends, and what comes later is nobody's answer.
+#[test]
+fn a_promotion_beside_a_disk_that_never_comes_ends_with_the_operators_patience() {
+    let mut pair = older_beside_a_detached_disk();
+    pair.hold(0, Kind::Meta, 0);
+    pair.attach(0, 0);
+    let promotion = pair.command(1, Command::Promote { force: false });
+    pair.run();
+    pair.abandon(1, promotion);
+    assert_eq!(pair.outcome(1, promotion), Some(Err(CommandError::TimedOut)));
+    pair.let_go(0, Kind::Meta, 0);
+    pair.run();
+    assert_eq!(pair.snapshot(1).role, Role::Secondary);
+    assert!(pair.is_in_sync());
 }
 
 /// ```text
