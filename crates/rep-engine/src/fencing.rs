@@ -284,8 +284,7 @@ impl Engine {
 
     pub(crate) fn poll_promotion_fence(&mut self, force: bool, asked: bool) -> Progress {
         if self.is_connected() {
-            let stage = PromotionStage::Ask { force, asked: false, granted: None };
-            return Progress::Moved(Step::Promote(stage));
+            return Progress::Moved(Step::Promote(PromotionStage::ask(force)));
         }
         if self.handshake_under_way() {
             return Progress::Waits;

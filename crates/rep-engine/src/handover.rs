@@ -47,8 +47,6 @@ pub(crate) struct Told {
 
 type Answer = Result<CommandOutcome, CommandError>;
 
-const ASK: PromotionStage = PromotionStage::Ask { force: false, asked: false, granted: None };
-
 impl Engine {
     pub(crate) fn handover(&mut self, id: CommandId) -> Option<Answer> {
         if let Some(refusal) = self.handover_refusal() {
@@ -178,14 +176,14 @@ impl Engine {
         if let Some(transition) = &mut self.transition {
             transition.failure = Some(error);
         }
-        Progress::Moved(Step::Promote(ASK))
+        Progress::Moved(Step::Promote(PromotionStage::ask(false)))
     }
 
     fn take_role_back_unasked(&mut self) {
         let nobody = self.role == Role::Secondary && self.peer_role == Some(Role::Secondary);
         if nobody && self.transition.is_none() && self.peer_has_what_we_have() {
             self.promotion_granted_until = None;
-            self.begin_transition(CommandId(0), [Step::Promote(ASK)]);
+            self.begin_transition(CommandId(0), [Step::Promote(PromotionStage::ask(false))]);
             self.nobody_waits();
         }
     }
@@ -244,7 +242,7 @@ impl Engine {
         let front = self.transition.as_ref().and_then(|transition| transition.steps.front());
         match front {
             None if self.transition.is_none() => {
-                self.begin_transition(CommandId(0), [Step::Promote(ASK)]);
+                self.begin_transition(CommandId(0), [Step::Promote(PromotionStage::ask(false))]);
                 self.nobody_waits();
             }
             // A promotion under way is as good.

@@ -155,7 +155,7 @@ impl Engine {
             Message::ResyncRefused { id } => self.resync_refused(id),
             Message::ResyncAck { id, result } => self.resync_acknowledged(id, result),
             Message::Ping { id } => self.send(Message::Pong { id }, None),
-            Message::Pong { .. } => {}
+            Message::Pong { .. } => self.peer_has_pinged_back(),
             Message::Control(message) => self.control_message(*message),
             message => self.forwarding_message(message, payload),
         }

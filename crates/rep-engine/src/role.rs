@@ -32,13 +32,20 @@ const ATTACH_AWAITED: Duration = Duration::from_secs(10);
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum PromotionStage {
     /// A connected peer is asked.
-    Ask { force: bool, asked: bool, granted: Option<bool> },
+    Ask { force: bool, asked: bool, put_off: bool, granted: Option<bool> },
     /// The peer is gone, and it is being made sure that it can't go on.
     Fence { force: bool, asked: bool },
     /// What an earlier session asked of the disks is landing, losses are being recorded.
     Landing { force: bool },
     /// The Primary mark is being made durable.
     Recording { force: bool, tickets: Vec<(usize, SuperblockTicket)> },
+}
+
+impl PromotionStage {
+    /// The first.
+    pub(crate) fn ask(force: bool) -> PromotionStage {
+        PromotionStage::Ask { force, asked: false, put_off: false, granted: None }
+    }
 }
 
 /// How far a demotion is; each stage holds the tickets of all volumes with a disk.
@@ -106,13 +113,13 @@ impl Engine {
             Some(refusal) => return refused(refusal),
             None => {}
         }
-        let stage = PromotionStage::Ask { force, asked: false, granted: None };
+        let stage = PromotionStage::ask(force);
         self.begin_transition(id, [Step::Promote(stage)])
     }
 
     pub(crate) fn poll_promotion(&mut self, stage: PromotionStage) -> Progress {
         let next = match stage {
-            PromotionStage::Ask { force, asked, granted } => return self.poll_promotion_asks(force, asked, granted),
+            PromotionStage::Ask { .. } => return self.poll_promotion_asks(stage),
             PromotionStage::Fence { force, asked } => return self.poll_promotion_fence(force, asked),
             PromotionStage::Landing { force } if self.promotion_needs_fence() => {
                 PromotionStage::Fence { force, asked: false }
@@ -140,20 +147,37 @@ impl Engine {
         Progress::Moved(Step::Promote(next))
     }
 
-    fn poll_promotion_asks(&mut self, force: bool, asked: bool, granted: Option<bool>) -> Progress {
+    fn poll_promotion_asks(&mut self, stage: PromotionStage) -> Progress {
+        let PromotionStage::Ask { force, asked, put_off, granted } = stage else { return Progress::Waits };
         if self.is_connected() {
             match (asked, granted) {
                 (false, _) => {
                     self.send(ControlMessage::PromoteRequest, None);
                     self.ping();
-                    return Progress::Moved(Step::Promote(PromotionStage::Ask { force, asked: true, granted }));
+                    return Progress::Moved(Step::Promote(PromotionStage::Ask {
+                        force,
+                        asked: true,
+                        put_off,
+                        granted,
+                    }));
                 }
                 (true, None) => return Progress::Waits,
                 (true, Some(false)) => return Progress::Failed(CommandError::Refused(Refusal::PeerIsPrimary)),
                 (true, Some(true)) => {}
             }
+        } else if put_off && !force {
+            // It lives, and its disk was just coming: this node isn't the one to say that its own data are the newest.
+            return Progress::Failed(CommandError::PeerLost);
         }
         Progress::Moved(Step::Promote(PromotionStage::Landing { force }))
+    }
+
+    /// The peer lives. It answers who wants to be Primary before a ping that comes later, unless a disk is being attached there.
+    pub(crate) fn peer_has_pinged_back(&mut self) {
+        let step = self.transition.as_mut().and_then(|transition| transition.steps.front_mut());
+        if let Some(Step::Promote(PromotionStage::Ask { asked: true, put_off, granted: None, .. })) = step {
+            *put_off = true;
+        }
     }
 
     /// The peer wants to be Primary.

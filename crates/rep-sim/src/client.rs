@@ -110,6 +110,8 @@ impl World {
             ClientOp::Zero { first, count, mode, fua } => ClientOp::Zero { first, count: cut(first, count), mode, fua },
             ClientOp::Flush => return Some(op),
         };
+        // Behind the last whole block there may be nothing of it left.
+        let op = self.whole_blocks_of(node, volume, op);
         let is_empty = matches!(
             op,
             ClientOp::Read { count: 0, .. } | ClientOp::Write { count: 0, .. } | ClientOp::Zero { count: 0, .. }

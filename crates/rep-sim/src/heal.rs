@@ -220,7 +220,10 @@ impl World {
             let node = self.dice.misc.below(2) as usize;
             return self.command(node, Command::Promote { force: false });
         };
-        let node = forwarder.unwrap_or(node);
+        // Its device may be as small as before the volume grew.
+        let sizes =
+            |node: usize| self.nodes[node].volumes.iter().map(|volume| volume.exported.map(|offer| offer.size_bytes));
+        let node = forwarder.filter(|forwarder| sizes(*forwarder).eq(sizes(node))).unwrap_or(node);
         let open = |volume: &crate::node::VolumeDisk| volume.exported.is_some() && volume.openers > 0;
         if !self.nodes[node].volumes.iter().all(open) {
             return (0..self.swarm.volumes).for_each(|volume| self.open_device(node, volume));

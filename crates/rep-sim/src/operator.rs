@@ -271,10 +271,14 @@ impl World {
         careless
     }
 
-    /// A node may be forced without harm: the other isn't Primary, and this one has all that was answered.
+    /// A node may be forced without harm: the other isn't Primary, and this one has all that was answered. Nothing is on its way to
+    /// a disk the other has let go of at once: that it went on alone may land there later.
     fn may_force(&self, node: usize) -> bool {
         let attached = |volume: usize| self.nodes[node].volumes[volume].attached;
-        let complete = |volume| attached(volume) && self.truth.is_current(node, volume) && self.is_full(node, volume);
+        let at_rest = |volume| self.nodes[1 - node].in_flight(volume) == 0;
+        let complete = |volume| {
+            attached(volume) && self.truth.is_current(node, volume) && self.is_full(node, volume) && at_rest(volume)
+        };
         let changes = self.promoting(1 - node) || self.takes_a_role(1 - node) || self.takes_a_role(node);
         !changes && self.role(1 - node) != Role::Primary && (0..self.swarm.volumes).all(complete)
     }

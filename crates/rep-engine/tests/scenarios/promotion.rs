@@ -144,6 +144,23 @@ fn a_disk_that_is_on_its_way_is_heard_before_the_peer_is_promoted() {
     assert_primary_of_the_newer_data(&pair, promotion);
 }
 
+/// The same, but the link goes before alpha's disk has come. Alpha isn't dead, and may be ahead: beta isn't promoted alone on what it was
+/// asked for beside alpha. Asked again, it goes by what it has.
+#[test]
+fn a_promotion_beside_a_disk_that_is_on_its_way_ends_with_the_link() {
+    let mut pair = older_beside_a_detached_disk();
+    pair.hold(0, Kind::Meta, 0);
+    pair.attach(0, 0);
+    let promotion = pair.command(1, Command::Promote { force: false });
+    pair.run();
+    pair.cut();
+    assert_eq!(pair.outcome(1, promotion), Some(Err(CommandError::PeerLost)));
+    assert_eq!(pair.snapshot(1).role, Role::Secondary);
+    let again = pair.command(1, Command::Promote { force: false });
+    pair.run();
+    assert_eq!(pair.outcome(1, again), Some(Ok(CommandOutcome::Done)));
+}
+
 /// The same, but alpha's disk never comes: the operator's patience ends, and what comes later is nobody's answer.
 #[test]
 fn a_promotion_beside_a_disk_that_never_comes_ends_with_the_operators_patience() {
