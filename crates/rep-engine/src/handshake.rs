@@ -341,6 +341,9 @@ impl Engine {
     /// these are old, whatever our metadata say of the peer (R31): so they are for a target that joined and never began.
     pub(crate) fn handshake_lost(&mut self, handshake: Option<Handshake>) {
         let Some(handshake) = handshake else { return };
+        if handshake.peer.is_some() && handshake.my_decisions.is_none() && !planted!("promoted-beside-handshake") {
+            self.promotion_is_forsaken();
+        }
         let serves = handshake.views().is_some_and(|(mine, peer)| serving(mine, peer));
         let planning = handshake.mine.is_some_and(|view| view.plan) || handshake.peer.is_some_and(|view| view.plan);
         let Some(decisions) = handshake.my_decisions.filter(|_| !planning) else { return };
@@ -500,6 +503,7 @@ impl Engine {
             self.promotion_granted_until = None;
         }
         self.set_peer_role(Some(role), Why::Peer);
+        self.forwarding_hears();
         if disks.iter().any(|(number, disk)| self.comes_back(*number, *disk)) {
             // It lacks what it was sent meanwhile: that takes a handshake, and a resync.
             return self.drop_link(LinkCause::Restart);

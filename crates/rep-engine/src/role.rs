@@ -37,8 +37,8 @@ pub(crate) enum PromotionStage {
     Fence { force: bool, asked: bool },
     /// What an earlier session asked of the disks is landing, losses are being recorded.
     Landing { force: bool },
-    /// The Primary mark is being made durable.
-    Recording { force: bool, tickets: Vec<(usize, SuperblockTicket)> },
+    /// The Primary mark is being made durable. `forsaken`: meanwhile a peer that had begun to tell of its data has gone.
+    Recording { force: bool, forsaken: bool, tickets: Vec<(usize, SuperblockTicket)> },
 }
 
 impl PromotionStage {
@@ -134,12 +134,16 @@ impl Engine {
                 }
                 self.record_promotion(force)
             }
-            PromotionStage::Recording { force, tickets } => {
+            PromotionStage::Recording { force, forsaken, tickets } => {
                 let durable = |(index, ticket): &(usize, SuperblockTicket)| {
                     self.volumes[*index].local.as_ref().is_none_or(|local| local.superblock_durable(*ticket))
                 };
                 if !tickets.iter().all(durable) {
                     return Progress::Waits;
+                }
+                if forsaken && !force {
+                    self.unmark_primary(&tickets);
+                    return Progress::Failed(CommandError::PeerLost);
                 }
                 return self.promoted(force, &tickets);
             }
@@ -234,6 +238,19 @@ impl Engine {
         !self.handshake_under_way() && !self.volumes.iter().any(fills_us) || planted!("promoted-beside-handshake")
     }
 
+    /// The connection went with the peer's view heard and nothing decided: it lives, and may be ahead. Who was to be Primary beside it isn't
+    /// without it.
+    pub(crate) fn promotion_is_forsaken(&mut self) {
+        let step = self.transition.as_mut().and_then(|transition| transition.steps.front_mut());
+        match step {
+            Some(Step::Promote(PromotionStage::Recording { forsaken, .. })) => *forsaken = true,
+            Some(Step::Promote(PromotionStage::Landing { force: false })) => {
+                self.end_transition(Some(CommandError::PeerLost));
+            }
+            _ => {}
+        }
+    }
+
     fn record_promotion(&mut self, force: bool) -> PromotionStage {
         self.take_up_remembered_size();
         let mut tickets = Vec::new();
@@ -263,7 +280,7 @@ impl Engine {
             });
             tickets.push((index, ticket));
         }
-        PromotionStage::Recording { force, tickets }
+        PromotionStage::Recording { force, forsaken: false, tickets }
     }
 
     fn promoted(&mut self, force: bool, tickets: &[(usize, SuperblockTicket)]) -> Progress {
@@ -328,7 +345,7 @@ impl Engine {
         let step = self.transition.as_mut().and_then(|transition| transition.steps.front_mut());
         match step {
             Some(Step::Promote(stage)) => {
-                let PromotionStage::Recording { force, tickets } = stage else { return };
+                let PromotionStage::Recording { force, tickets, .. } = stage else { return };
                 let (force, tickets) = (*force, std::mem::take(tickets));
                 *stage = PromotionStage::Landing { force };
                 self.unmark_primary(&tickets);

@@ -133,7 +133,12 @@ impl World {
             return self.lose_all_unflushed(volume);
         }
         if lacking.len() == 2 && !self.history.forked {
-            let detail = format!("node {node} volume {volume} answers {sectors:?}, which no disk holds");
+            let sector = self.lacks(node, volume, sectors).unwrap_or(sectors.first);
+            let held = [0, 1].map(|node: usize| self.nodes[node].volumes[volume].data.cached()[sector as usize]);
+            let known = self.history.describe(volume, sector);
+            let detail = format!(
+                "node {node} volume {volume} answers {sectors:?}, which no disk holds: sector {sector} is {held:?}; known: {known}"
+            );
             return self.fail(Kind::WrongData, "R14", detail);
         }
         let Some(pair) = self.covering(volume) else { return };
@@ -348,6 +353,7 @@ impl World {
             .pending
             .values()
             .any(|pending| pending.node == node && pending.command == Some(Command::Promote { force: true }));
+        let forced = forced || self.operator.forces_late[node] == Some(self.nodes[node].life);
         self.check_promoted_alone(node, forced);
         self.check_promoted_apart(node, forced);
         let Some(mine) = self.snapshot(node) else { return };

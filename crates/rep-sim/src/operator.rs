@@ -58,6 +58,8 @@ pub struct Operator {
     pub disks_failed: bool,
     /// What forwarding has come to.
     pub handovers: crate::handover::Handovers,
+    /// The life of each node's daemon in which a forced promotion was abandoned.
+    pub forces_late: [Option<u32>; 2],
 }
 
 impl World {
@@ -109,6 +111,11 @@ impl World {
         let detaches = |pending: &Pending| matches!(pending.command, Some(Command::Detach { .. }));
         if self.operator.pending.get(&command).is_some_and(detaches) {
             self.seen(Sometimes::DetachAbandoned);
+        }
+        let forces = |pending: &Pending| pending.command == Some(Command::Promote { force: true });
+        if self.operator.pending.get(&command).is_some_and(forces) {
+            // What changes durable state goes on to its end, and nobody waits for it.
+            self.operator.forces_late[node] = Some(life);
         }
         self.line(|| format!("node {node} abandons command {command}"));
         self.feed(node, Event::CommandAbandoned { id: CommandId(command) });

@@ -180,7 +180,9 @@ impl World {
     /// A handshake decided: a node that knows less than it did is no source, and isn't taken for equal either.
     pub(crate) fn check_older(&mut self, node: usize, volume: usize, decision: SyncDecision) {
         let older = self.rollback.older.get(volume).is_some_and(|older| older[node] && !older[1 - node]);
-        if older && self.was_filled(node, volume) {
+        // It may have been told that the source goes on without it before it could say that it was full.
+        let missed_finish = decision.rule == SyncRule::MissedFinish && self.is_full(node, volume);
+        if older && (missed_finish || self.was_filled(node, volume)) {
             self.rollback.older[volume][node] = false;
             return;
         }

@@ -20,22 +20,23 @@ impl Engine {
             forwarding.is_remembered(session);
         }
         forwarding.remembered_on = session;
-        for debt in forwarding.debts.iter_mut().filter(|debt| forwarding.parted && debt.answered > debt.stable) {
-            debt.owes_flush_error = true;
-        }
+        (forwarding.ready, forwarding.waived) = (session, false);
         forwarding.rewind();
-        let doubt_below = std::mem::take(&mut forwarding.doubt_below);
-        if !planted!("forwarded-twice") {
-            self.fail_doubtful(doubt_below);
-        }
-        let Some(forwarding) = &mut self.forwarding else { return };
-        (forwarding.ready, forwarding.waived, forwarding.parted) = (session, false, false);
         self.tell_suspension();
     }
 
-    /// Writes sent before may have been done, and overwritten since: either is true.
-    fn fail_doubtful(&mut self, below: u64) {
-        let Some(forwarding) = &self.forwarding else { return };
+    /// The peer has forgotten what it was asked. Writes sent before may have been done, and overwritten since: either is true. They
+    /// fail before it is asked anew: should that be all it hears for now, it remembers the lease the next time, and not them.
+    pub(crate) fn fail_doubtful(&mut self) {
+        let Some(forwarding) = &mut self.forwarding else { return };
+        let parted = std::mem::take(&mut forwarding.parted);
+        for debt in forwarding.debts.iter_mut().filter(|debt| parted && debt.answered > debt.stable) {
+            debt.owes_flush_error = true;
+        }
+        let below = std::mem::take(&mut forwarding.doubt_below);
+        if planted!("forwarded-twice") {
+            return;
+        }
         for id in (forwarding.first..below).map(TransferId) {
             let Some(forwarding) = &mut self.forwarding else { return };
             if forwarding.get(id).is_some_and(Forward::writes)
@@ -58,6 +59,14 @@ impl Engine {
         };
         if !decisions.iter().all(equal) {
             (forwarding.doubt_below, forwarding.parted) = (forwarding.sent_end, true);
+        }
+    }
+
+    /// The peer has told its state on this connection, and before that what it remembers, if anything (FD1).
+    pub(crate) fn forwarding_hears(&mut self) {
+        let session = self.session();
+        if let Some(forwarding) = &mut self.forwarding {
+            forwarding.heard_on = session;
         }
     }
 

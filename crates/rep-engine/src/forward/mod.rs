@@ -14,7 +14,7 @@
 //! something newer on those sectors, for that would come back. A Primary that remembers tells what it did, before anything newer
 //! leaves it (FD1 in `forwarded`); so who takes the role back from one that died does what is unanswered again. Once somebody
 //! who doesn't remember has been Primary, or has gone on alone, a write that was sent is *in doubt* and fails: either is true,
-//! and that is what an error says (I-R4).
+//! and that is what an error says (I-R4). It fails before that Primary hears the lease, or it would pass for one that remembers.
 //!
 //! Invariants:
 //! - FW1 a node that forwards is Secondary, or about to be (a handover);
@@ -221,11 +221,15 @@ impl Engine {
             return false;
         };
         if forwarding.begun != Some(session) {
+            if forwarding.awaits_memory(session) && !planted!("forwarded-twice") {
+                return false;
+            }
             (forwarding.begun, forwarding.ready, forwarding.paused) = (Some(session), None, false);
+            let lease = forwarding.lease;
             if forwarding.remembered_on != Some(session) {
                 forwarding.doubt_below = forwarding.sent_end;
+                self.fail_doubtful();
             }
-            let lease = forwarding.lease;
             self.send(ControlMessage::ForwardBegin { lease }, None);
             return true;
         }

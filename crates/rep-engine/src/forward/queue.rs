@@ -74,6 +74,8 @@ pub(crate) struct Forwarding {
     pub paused: bool,
     /// On this connection the peer has shown that it remembers what it was asked.
     pub remembered_on: Option<SessionId>,
+    /// On this connection the peer has told its state, before which it tells what it remembers.
+    pub heard_on: Option<SessionId>,
     /// Since these were sent a peer that doesn't remember them may have answered others something newer.
     pub doubt_below: u64,
     /// A peer that doesn't remember has written alone: what was answered and no flush covered may be lost.
@@ -97,6 +99,7 @@ impl Forwarding {
             ready: None,
             paused: false,
             remembered_on: None,
+            heard_on: None,
             doubt_below: 0,
             parted: false,
             waived: false,
@@ -159,6 +162,12 @@ impl Forwarding {
     /// The peer on this connection remembers what it was asked: nothing is in doubt.
     pub fn is_remembered(&mut self, session: Option<SessionId>) {
         (self.remembered_on, self.doubt_below, self.parted) = (session, 0, false);
+    }
+
+    /// Whether something hangs on the peer's memory, and it isn't known yet if that holds on this connection.
+    pub fn awaits_memory(&self, session: SessionId) -> bool {
+        let hangs = self.parted || self.sent_end > self.first;
+        hangs && ![self.remembered_on, self.heard_on].contains(&Some(session))
     }
 
     /// Since when the oldest request that was sent has been waiting.

@@ -123,6 +123,44 @@ fn a_write_that_a_forgetful_primary_may_have_done_fails() {
     assert_eq!(pair.answer(0, later), Some(Ok(())));
 }
 
+/// ```text
+/// alpha  forwards w1 ──►  beta  Primary, does it; the answer is lost
+///                               dies, comes back, is promoted
+///        asks anew   ──►        knows the name now; its answer is lost as well, and a client of its own writes there
+///        meets it again
+/// ```
+/// Beta remembers the forwarding, but not what was asked before it died. Found by seed 652924 of the simulator, where w1 came back over
+/// what had been answered and flushed since.
+#[test]
+fn a_primary_that_remembers_only_the_name_isnt_asked_for_what_it_has_forgotten() {
+    let mut pair = handed_over();
+    pair.hold_wire(1);
+    let write = pair.write(0, 0, 1);
+    pair.run();
+    pair.cut();
+    pair.kill(1);
+    pair.let_wire_go(1);
+    pair.connect();
+    pair.hold(1, Kind::Meta, 0);
+    pair.command(1, Command::Promote { force: false });
+    pair.run();
+    pair.hold_wire(1);
+    pair.let_go(1, Kind::Meta, 0);
+    assert!(pair.deliver_one(1), "that beta is Primary");
+    pair.run();
+    assert!(pair.snapshot(1).peer_forwards, "beta has been asked to take requests");
+    pair.cut();
+    pair.let_wire_go(1);
+    let newer = pair.write(1, 0, 1);
+    pair.run();
+    assert_eq!(pair.answer(1, newer), Some(Ok(())));
+    let done = pair.volume(1, 0).counters.written_bytes;
+    pair.connect();
+    assert_eq!(pair.volume(1, 0).counters.written_bytes, done, "it was done again");
+    assert_eq!(pair.answer(0, write), Some(Err(IoError::Io)), "it was done or not");
+    assert!(pair.is_in_sync());
+}
+
 /// The Primary went on alone and then died with its node: what was answered through it and not flushed may be gone. The forwarder's
 /// clients live on; the first FLUSH tells them, once.
 #[test]

@@ -161,6 +161,23 @@ fn a_promotion_beside_a_disk_that_is_on_its_way_ends_with_the_link() {
     assert_eq!(pair.outcome(1, again), Some(Ok(CommandOutcome::Done)));
 }
 
+/// The same, but alpha's disk comes and goes with the link while beta's mark is being written.
+#[test]
+fn a_promotion_that_has_heard_of_the_peers_disk_ends_with_the_link() {
+    let mut pair = older_beside_a_detached_disk();
+    pair.hold(1, Kind::Meta, 0);
+    let promotion = pair.command(1, Command::Promote { force: false });
+    pair.run();
+    pair.attach(0, 0);
+    pair.run();
+    pair.cut();
+    pair.let_go(1, Kind::Meta, 0);
+    pair.run();
+    assert_eq!(pair.outcome(1, promotion), Some(Err(CommandError::PeerLost)));
+    assert_eq!(pair.snapshot(1).role, Role::Secondary);
+    assert_eq!(pair.superblock(1, 0).primary, PrimaryMark::None);
+}
+
 /// The same, but alpha's disk never comes: the operator's patience ends, and what comes later is nobody's answer.
 #[test]
 fn a_promotion_beside_a_disk_that_never_comes_ends_with_the_operators_patience() {
