@@ -142,7 +142,9 @@ impl Engine {
             let volume = &mut self.volumes[request.volume];
             if volume.recording.is_some() || volume.generation_due() {
                 self.gated_peer.push_back(key);
-                if self.volumes[request.volume].recording.is_none() {
+                // During a handshake none may begin (R17): the request waits for its end.
+                let told = self.view_is_told() && !planted!("generation-in-handshake");
+                if self.volumes[request.volume].recording.is_none() && !told {
                     self.begin_generation(request.volume);
                 }
                 return;

@@ -186,7 +186,7 @@ impl Engine {
 
     /// The peer wants to be Primary.
     pub(crate) fn promotion_asked(&mut self) {
-        if self.may_grant_promotion() && self.is_attaching() {
+        if self.may_grant_promotion() && self.owes_view() {
             // The peer can't know yet whether it is behind: our view goes first.
             let until = self.now.after(ATTACH_AWAITED);
             self.promotion_asked_until.get_or_insert(until);
@@ -202,8 +202,11 @@ impl Engine {
         self.role == Role::Secondary && !recording && !(wants_itself && self.config.sorts_first)
     }
 
-    fn is_attaching(&self) -> bool {
-        self.volumes.iter().any(|volume| volume.attaching.is_some()) && !planted!("granted-while-attaching")
+    /// Whether a disk is being attached here, or has come and the view that tells of it hasn't gone yet: it waits for what is under way
+    /// on other volumes.
+    fn owes_view(&self) -> bool {
+        let attaching = self.volumes.iter().any(|volume| volume.attaching.is_some());
+        (attaching || self.handshake_under_way() && !self.view_is_told()) && !planted!("granted-while-attaching")
     }
 
     fn answer_promotion(&mut self) {
@@ -217,7 +220,7 @@ impl Engine {
 
     /// A peer that waits to be Primary is answered once the disks that were being attached have come, or haven't for too long.
     pub(crate) fn progress_grant(&mut self) -> bool {
-        let answers = self.promotion_asked_until.is_some_and(|until| until <= self.now || !self.is_attaching());
+        let answers = self.promotion_asked_until.is_some_and(|until| until <= self.now || !self.owes_view());
         if answers {
             self.answer_promotion();
         }

@@ -45,6 +45,11 @@ pub struct Handovers {
 }
 
 impl Handovers {
+    /// Whether a copy was ever taken away by the operator.
+    pub(crate) fn is_data_taken(&self) -> bool {
+        self.data_taken
+    }
+
     /// The Primary that a node's requests went to has died: it does none of them any more.
     pub(crate) fn forget_asked(&mut self, node: usize) {
         self.writes[node].clear();

@@ -62,6 +62,8 @@ struct Version {
     stable: bool,
     /// Nobody wrote it: a disk holds it since something changed there behind everybody's back.
     planted: bool,
+    /// Its client was told that it was done.
+    answered: bool,
 }
 
 impl Version {
@@ -155,6 +157,7 @@ impl History {
                 gone: false,
                 stable: false,
                 planted: false,
+                answered: false,
             });
         }
         WriteRef { volume, first, count, inv }
@@ -170,6 +173,7 @@ impl History {
                 if version.inv == write.inv {
                     version.fin = now;
                     version.stable = stable;
+                    version.answered = true;
                 } else if version.done_by() < write.inv {
                     version.over = version.over.min(now);
                     version.gone |= stable;
@@ -235,8 +239,8 @@ impl History {
         let now = self.tick();
         let sector = self.volumes[volume].sector_mut(sector);
         sector.written.push(value);
-        let (over, gone, stable, planted) = (NEVER, false, true, true);
-        sector.versions.push(Version { value, inv: now, fin: now, seen: now, over, gone, stable, planted });
+        let (over, gone, stable, planted, answered) = (NEVER, false, true, true, false);
+        sector.versions.push(Version { value, inv: now, fin: now, seen: now, over, gone, stable, planted, answered });
     }
 
     /// No disk holds a planted value any more.
@@ -281,6 +285,14 @@ impl History {
     /// Whether a disk with `value` stable in this sector holds everything a flush covered.
     pub fn is_kept(&self, volume: usize, sector: u32, value: u32) -> bool {
         self.volumes[volume].any(sector, value, |version| !version.gone)
+    }
+
+    /// Whether a disk that holds `value` in this sector lacks a write whose client was told that it was done, and that nothing has
+    /// overwritten. One that failed may have been seen, and be gone all the same.
+    pub fn lacks_answered(&self, volume: usize, sector: u32, value: u32) -> bool {
+        let newest = |version: &Version| version.answered && version.over == NEVER;
+        let known = self.volumes[volume].get(sector);
+        !self.is_current(volume, sector, value) && known.is_none_or(|sector| sector.versions.iter().any(newest))
     }
 
     /// Whether `value` was ever in this sector.
@@ -332,6 +344,7 @@ impl VolumeHistory {
                 gone: false,
                 stable: true,
                 planted: false,
+                answered: true,
             };
             self.sectors.push(Sector { versions: vec![first], written: Vec::new() });
             self.touched.push(sector);

@@ -14,6 +14,8 @@ use rep_types::{DiskState, IoError, Role};
 pub struct Owed {
     /// Of the node; of those whose requests it forwards, of the Primary as well.
     lives: [u32; 2],
+    /// Its requests were forwarded then: the word is the Primary's, and dies with it.
+    forwarded: bool,
     since: u64,
     /// Something they were answered is gone, not by chance still there: they must be told.
     certain: bool,
@@ -58,18 +60,18 @@ impl World {
     }
 
     fn owe(&mut self, node: usize, volume: usize, certain: bool) {
-        let (lives, since) = (self.lives(), self.now);
+        let (lives, since, forwarded) = (self.lives(), self.now, self.role(node) != Role::Primary);
         let word = &mut self.clients.words[volume][node];
         let before = word.owed.is_some_and(|before| before.certain && before.lives[node] == lives[node]);
         let certain = certain && !word.told || before;
-        word.owed = Some(Owed { lives, since, certain });
+        word.owed = Some(Owed { lives, forwarded, since, certain });
     }
 
     /// A node's clients may be told of a loss that wasn't one: their Primary died and had gone on alone.
     pub(crate) fn loss_may_be_told(&mut self, node: usize) {
-        let (lives, since) = (self.lives(), self.now);
+        let (lives, since, forwarded) = (self.lives(), self.now, false);
         for words in &mut self.clients.words {
-            words[node].owed.get_or_insert(Owed { lives, since, certain: false });
+            words[node].owed.get_or_insert(Owed { lives, forwarded, since, certain: false });
         }
     }
 
@@ -97,13 +99,12 @@ impl World {
         let Some(owed) = owed.filter(|owed| result.is_err() || asked.at > owed.since) else { return };
         self.clients.words[asked.volume][asked.node].owed = None;
         let lives = self.lives();
-        let forwarded = self.role(asked.node) != Role::Primary;
-        let lived = owed.lives[asked.node] == lives[asked.node] && (!forwarded || owed.lives == lives);
+        let lived = owed.lives[asked.node] == lives[asked.node] && (!owed.forwarded || owed.lives == lives);
         if !lived || !owed.certain || self.history.forked {
             return;
         }
         if result.is_err() {
-            return self.seen(if forwarded { Sometimes::LossToldThere } else { Sometimes::LossTold });
+            return self.seen(if owed.forwarded { Sometimes::LossToldThere } else { Sometimes::LossTold });
         }
         let detail =
             format!("node {} answers a flush; what was answered before is lost, and it hasn't said so", asked.node);

@@ -336,7 +336,9 @@ impl World {
             return false;
         }
         self.line(|| format!("volume {volume}: no full copy is left after node {node} lost its cache"));
-        let lost = !self.holds_everything(node, volume);
+        let cached = self.nodes[node].volumes[volume].data.cached();
+        let held = |sector, value| !self.history.lacks_answered(volume, sector, value);
+        let lost = self.misses(volume, cached, held).is_some();
         self.note_owed(node, volume, lost);
         self.lose_all_unflushed(volume);
         lost

@@ -178,6 +178,32 @@ fn a_promotion_that_has_heard_of_the_peers_disk_ends_with_the_link() {
     assert_eq!(pair.superblock(1, 0).primary, PrimaryMark::None);
 }
 
+/// Two volumes. Alpha's disk of the one has come, but its view waits for a resync of the other: beta is answered when that has gone.
+/// Found by seed 699850.
+#[test]
+fn a_disk_that_has_come_is_told_before_the_peer_is_promoted() {
+    let mut pair = Pair::with_primary(2);
+    pair.cut();
+    let writes = [pair.write(0, 0, 1), pair.write(0, 1, 1)];
+    pair.run();
+    writes.iter().for_each(|write| assert_eq!(pair.answer(0, *write), Some(Ok(()))));
+    pair.command(0, Command::Demote);
+    pair.run();
+    pair.command(0, Command::Detach { volume: VOLUME, force: false });
+    pair.run();
+    pair.hold(1, Kind::Data, 1);
+    pair.connect();
+    pair.attach(0, 0);
+    pair.run();
+    let promotion = pair.command(1, Command::Promote { force: false });
+    pair.run();
+    pair.let_go(1, Kind::Data, 1);
+    pair.run();
+    assert!(!pair.notices(1).contains(&Notice::PrimaryIsBehind));
+    assert!(pair.outcome(1, promotion).is_some());
+    assert!(pair.is_in_sync(), "who was ahead has filled the other");
+}
+
 /// The same, but alpha's disk never comes: the operator's patience ends, and what comes later is nobody's answer.
 #[test]
 fn a_promotion_beside_a_disk_that_never_comes_ends_with_the_operators_patience() {
@@ -253,4 +279,30 @@ fn a_promotion_ends_when_the_peers_disk_it_needs_goes_while_it_is_recorded() {
     pair.let_go(1, Kind::Meta, 1);
     assert_eq!(pair.outcome(1, promotion), Some(Err(CommandError::DiskFailed)));
     assert_eq!(pair.snapshot(1).role, Role::Secondary);
+}
+
+/// ```text
+/// alpha  good disks           ── link ──   beta  promoted without any disk; attaches the first volume's
+///        has told its view                       writes to the second volume, before both have decided
+/// ```
+/// What beta writes alone begins a generation on alpha's disk, and none may begin between a view and its decision (R17): the write waits
+/// for that. Found by seed 723774.
+#[test]
+fn what_a_primary_without_a_disk_writes_in_a_handshake_waits_for_its_end() {
+    let mut pair = Pair::in_sync(2);
+    for volume in [VOLUME, VolumeNumber(1)] {
+        pair.command(1, Command::Detach { volume, force: false });
+        pair.run();
+    }
+    pair.promote(1);
+    let before = pair.superblock(0, 1).generations.current;
+    pair.hold_wire(0);
+    pair.attach(1, 0);
+    pair.run();
+    let write = pair.write(1, 1, 1);
+    pair.run();
+    assert_eq!(pair.superblock(0, 1).generations.current, before, "as it was told");
+    pair.let_wire_go(0);
+    assert_eq!(pair.answer(1, write), Some(Ok(())));
+    assert_ne!(pair.superblock(0, 1).generations.current, before, "the write is nowhere else");
 }

@@ -114,6 +114,13 @@ impl World {
 
     /// The operator asks for a verify.
     pub(crate) fn ask_verify(&mut self, node: usize, volume: usize, repair_from: Option<Side>) {
+        if let Some(side) = repair_from {
+            let source = if side == Side::Local { node } else { 1 - node };
+            if self.is_being_given_up(source, volume) {
+                return; // nobody has both copies given up, each for the other
+            }
+            self.will_be_given_up(1 - source, volume);
+        }
         self.command(node, Command::Verify { volume: Self::number(volume), repair_from });
     }
 
