@@ -14,6 +14,18 @@ fn handed_over() -> Pair {
     pair
 }
 
+/// Beta has done a write that was forwarded to it, has died before it could say so, and is back.
+fn with_a_write_in_doubt() -> (Pair, u64) {
+    let mut pair = handed_over();
+    pair.hold_wire(1);
+    let write = pair.write(0, 0, 1);
+    pair.run();
+    pair.cut();
+    pair.kill(1);
+    pair.let_wire_go(1);
+    (pair, write)
+}
+
 /// ```text
 /// alpha  Primary, open      ── link ──   beta  Secondary
 ///        handover                        Primary
@@ -106,13 +118,7 @@ fn who_takes_the_role_back_does_what_is_unanswered() {
 /// The write is in doubt, and fails: doing it again could bring it back over what came after it. What was not sent goes on.
 #[test]
 fn a_write_that_a_forgetful_primary_may_have_done_fails() {
-    let mut pair = handed_over();
-    pair.hold_wire(1);
-    let write = pair.write(0, 0, 1);
-    pair.run();
-    pair.cut();
-    pair.kill(1);
-    pair.let_wire_go(1);
+    let (mut pair, write) = with_a_write_in_doubt();
     let later = pair.write(0, 0, 2);
     pair.connect();
     assert_eq!(pair.answer(0, write), None, "nobody is Primary");
@@ -133,13 +139,7 @@ fn a_write_that_a_forgetful_primary_may_have_done_fails() {
 /// what had been answered and flushed since.
 #[test]
 fn a_primary_that_remembers_only_the_name_isnt_asked_for_what_it_has_forgotten() {
-    let mut pair = handed_over();
-    pair.hold_wire(1);
-    let write = pair.write(0, 0, 1);
-    pair.run();
-    pair.cut();
-    pair.kill(1);
-    pair.let_wire_go(1);
+    let (mut pair, write) = with_a_write_in_doubt();
     pair.connect();
     pair.hold(1, Kind::Meta, 0);
     pair.command(1, Command::Promote { force: false });
