@@ -270,7 +270,8 @@ impl Engine {
                     superblock.primary = PrimaryMark::Primary;
                 }
                 superblock.last_primary = true;
-                if superblock.agreed_bytes == 0 {
+                // A new disk that is to be filled from the peer is no measure of the volume: they agree when they meet (R34).
+                if superblock.agreed_bytes == 0 && (good || force) {
                     superblock.agreed_bytes = size;
                 }
                 superblock.agreed_block_bytes = superblock.agreed_block_bytes.max(blocks);

@@ -306,3 +306,23 @@ fn what_a_primary_without_a_disk_writes_in_a_handshake_waits_for_its_end() {
     assert_eq!(pair.answer(1, write), Some(Ok(())));
     assert_ne!(pair.superblock(0, 1).generations.current, before, "the write is nowhere else");
 }
+
+/// A node without a disk is promoted on its peer's good data while a new, larger disk is being attached here. That holds nothing, and is
+/// no measure of the volume: it would be refused for ever after, since the peer's is too small for it (R34). Found by seed 715765.
+#[test]
+fn a_new_disk_that_comes_while_its_node_is_promoted_is_no_measure_of_the_volume() {
+    let mut pair = Pair::in_sync(1);
+    pair.command(1, Command::Detach { volume: VOLUME, force: false });
+    pair.run();
+    let size = pair.superblock(0, 0).agreed_bytes;
+    pair.replace_disk(1, 2 * size);
+    pair.hold(1, Kind::Meta, 0);
+    pair.try_attach(1, 0);
+    let promotion = pair.command(1, Command::Promote { force: false });
+    pair.run();
+    pair.let_go(1, Kind::Meta, 0);
+    pair.run();
+    assert_eq!(pair.outcome(1, promotion), Some(Ok(CommandOutcome::Done)));
+    assert!(pair.is_in_sync());
+    assert_eq!(pair.superblock(1, 0).agreed_bytes, size);
+}
