@@ -67,6 +67,7 @@ impl World {
         // What a daemon says when its disk or its metadata fail under it.
         cluster.expect_log("was not left cleanly");
         cluster.expect_log("operations were under way");
+        cluster.expect_log("answered with an error, so that clients know");
         if subject.control {
             // Daemons that are meant to go wrong, or whose disks are, may say whatever they notice of it.
             cluster.expect_log("");
