@@ -26,6 +26,7 @@ mod flush_habit;
 mod forward;
 mod forwarded;
 mod generation;
+mod grant;
 mod handover;
 mod handshake;
 mod hung_disk;

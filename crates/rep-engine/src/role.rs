@@ -20,13 +20,6 @@ use rep_meta::{DataState, Divergence, PrimaryMark, Superblock};
 use rep_types::planted;
 use rep_types::{CommandId, DiskState, GenerationId, LinkCause, Refusal, ReplicationState, Role, VolumeNumber};
 use rep_wire::ControlMessage;
-use std::time::Duration;
-
-/// How long a promotion the peer was granted may take before it is taken for given up.
-const GRANT_LASTS: Duration = Duration::from_secs(30);
-
-/// How long a peer that wants to be Primary waits for a disk that is being attached here, before it is answered without.
-const ATTACH_AWAITED: Duration = Duration::from_secs(10);
 
 /// How far a promotion is.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -119,7 +112,9 @@ impl Engine {
 
     pub(crate) fn poll_promotion(&mut self, stage: PromotionStage) -> Progress {
         let next = match stage {
-            PromotionStage::Ask { .. } => return self.poll_promotion_asks(stage),
+            PromotionStage::Ask { force, asked, put_off, granted } => {
+                return self.poll_promotion_asks(force, asked, put_off, granted);
+            }
             PromotionStage::Fence { force, asked } => return self.poll_promotion_fence(force, asked),
             PromotionStage::Landing { force } if self.promotion_needs_fence() => {
                 PromotionStage::Fence { force, asked: false }
@@ -151,19 +146,14 @@ impl Engine {
         Progress::Moved(Step::Promote(next))
     }
 
-    fn poll_promotion_asks(&mut self, stage: PromotionStage) -> Progress {
-        let PromotionStage::Ask { force, asked, put_off, granted } = stage else { return Progress::Waits };
+    fn poll_promotion_asks(&mut self, force: bool, asked: bool, put_off: bool, granted: Option<bool>) -> Progress {
         if self.is_connected() {
             match (asked, granted) {
                 (false, _) => {
                     self.send(ControlMessage::PromoteRequest, None);
                     self.ping();
-                    return Progress::Moved(Step::Promote(PromotionStage::Ask {
-                        force,
-                        asked: true,
-                        put_off,
-                        granted,
-                    }));
+                    let asked = PromotionStage::Ask { force, asked: true, put_off, granted };
+                    return Progress::Moved(Step::Promote(asked));
                 }
                 (true, None) => return Progress::Waits,
                 (true, Some(false)) => return Progress::Failed(CommandError::Refused(Refusal::PeerIsPrimary)),
@@ -182,49 +172,6 @@ impl Engine {
         if let Some(Step::Promote(PromotionStage::Ask { asked: true, put_off, granted: None, .. })) = step {
             *put_off = true;
         }
-    }
-
-    /// The peer wants to be Primary.
-    pub(crate) fn promotion_asked(&mut self) {
-        if self.may_grant_promotion() && self.owes_view() {
-            // The peer can't know yet whether it is behind: our view goes first.
-            let until = self.now.after(ATTACH_AWAITED);
-            self.promotion_asked_until.get_or_insert(until);
-        } else {
-            self.answer_promotion();
-        }
-    }
-
-    fn may_grant_promotion(&self) -> bool {
-        let step = self.transition.as_ref().and_then(|transition| transition.steps.front());
-        let wants_itself = matches!(step, Some(Step::Promote(_)));
-        let recording = matches!(step, Some(Step::Promote(PromotionStage::Recording { .. })));
-        self.role == Role::Secondary && !recording && !(wants_itself && self.config.sorts_first)
-    }
-
-    /// Whether a disk is being attached here, or has come and the view that tells of it hasn't gone yet: it waits for what is under way
-    /// on other volumes.
-    fn owes_view(&self) -> bool {
-        let attaching = self.volumes.iter().any(|volume| volume.attaching.is_some());
-        (attaching || self.handshake_under_way() && !self.view_is_told()) && !planted!("granted-while-attaching")
-    }
-
-    fn answer_promotion(&mut self) {
-        self.promotion_asked_until = None;
-        let granted = self.may_grant_promotion();
-        if granted {
-            self.promotion_granted_until = Some(self.now.after(GRANT_LASTS));
-        }
-        self.send(ControlMessage::PromoteReply { granted }, None);
-    }
-
-    /// A peer that waits to be Primary is answered once the disks that were being attached have come, or haven't for too long.
-    pub(crate) fn progress_grant(&mut self) -> bool {
-        let answers = self.promotion_asked_until.is_some_and(|until| until <= self.now || !self.owes_view());
-        if answers {
-            self.answer_promotion();
-        }
-        answers
     }
 
     pub(crate) fn promotion_answered(&mut self, answer: bool) {
