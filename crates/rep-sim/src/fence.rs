@@ -220,10 +220,12 @@ impl World {
         }
     }
 
-    /// Whether a command would take upon the operator what he doesn't know: that the peer doesn't go on.
+    /// Whether a command would take upon the operator what he doesn't know: that the peer doesn't go on. In a split brain that
+    /// isn't asked any more: what this node writes is in the data that are given up.
     pub(crate) fn would_waive(&self, node: usize, command: &Command) -> bool {
         let known = |shown: Snapshot| match shown.io_suspended {
             Some(IoSuspension::Operator | IoSuspension::NoData) => true,
+            Some(IoSuspension::Fencing) => shown.connection == ConnectionState::SplitBrain && self.operator.healing,
             // Who forwards says nothing about its peer: what waits fails.
             Some(IoSuspension::Forwarding) => self.operator.healing,
             _ => false,

@@ -177,6 +177,10 @@ impl World {
             // No word of the operator joins what has no common ancestor: fresh metadata do.
             return self.start_over(self.loses_least(victim));
         }
+        // What waits there for the other to be fenced would keep the device open.
+        if self.snapshot(victim).is_some_and(|state| state.io_suspended == Some(rep_engine::IoSuspension::Fencing)) {
+            self.command(victim, Command::SuspendIo { suspended: false });
+        }
         self.demote(victim, false);
         let survivor = 1 - victim;
         if self.swarm.one_word_heals {

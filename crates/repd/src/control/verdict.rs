@@ -54,6 +54,7 @@ fn state_words(seen: &Seen, names: &Names<'_>) -> String {
         return "its data thread doesn't answer; its disk may hang, look at the kernel's log".into();
     };
     let sentence = unsettled(report, names)
+        .map(|sentence| with_what_waits(sentence, &report.engine, names))
         .or_else(|| silence::words(&report.engine, names.resource, names.peer))
         .or_else(|| no_data(&report.engine, names))
         .or_else(|| seen.problems.values().next().map(|problem| format!("no disk: {problem}")))
@@ -97,6 +98,22 @@ fn unsettled(report: &ResourceReport, names: &Names<'_>) -> Option<String> {
             format!("refused at the handshake with {peer}: {why}{hint}; then run 'repctl connect {name}'")
         }),
         _ => None,
+    }
+}
+
+/// Who has to give up its data is demoted first, and isn't while requests wait.
+fn with_what_waits(sentence: String, engine: &Snapshot, names: &Names<'_>) -> String {
+    let lasts = |why: &IoSuspension| {
+        matches!(why, IoSuspension::Operator | IoSuspension::Fencing | IoSuspension::NoData)
+            && engine.role == Role::Primary
+    };
+    match engine.io_suspended.filter(lasts) {
+        Some(why) => format!(
+            "{sentence}; client I/O waits: {}; if this node is to be demoted, run 'repctl resume-io {}' first",
+            suspension_words(why),
+            names.resource
+        ),
+        None => sentence,
     }
 }
 
@@ -508,6 +525,19 @@ mod tests {
             "refused at the handshake with beta: the peer's disk is smaller than the volume; give it a larger disk; \
              then run 'repctl connect vz'"
         );
+    }
+
+    #[test]
+    fn what_waits_is_told_beside_a_split_brain() {
+        let split = |role| {
+            let mut split = report(ConnectionState::SplitBrain, volume());
+            (split.engine.role, split.engine.io_suspended) = (role, Some(IoSuspension::Fencing));
+            said(split)
+        };
+        let told = split(Role::Primary);
+        assert!(told.contains("; client I/O waits: the peer is gone"), "{told}");
+        assert!(told.ends_with("; if this node is to be demoted, run 'repctl resume-io vz' first"), "{told}");
+        assert!(!split(Role::Secondary).contains("resume-io"));
     }
 
     #[test]
