@@ -225,17 +225,18 @@ impl Engine {
                 self.start_operation(key);
             }
             let mut moved = false;
+            let connected = self.is_connected();
+            let mut all_at_rest = true;
             for index in 0..self.volumes.len() {
-                self.drive_metadata(index);
-                moved |= self.progress_recording(index);
-                moved |= self.answer_disk_lost(index);
-                moved |= self.progress_attach(index);
-                moved |= self.progress_relocation(index);
-                moved |= self.progress_growth(index);
-                moved |= self.progress_resync(index);
-                moved |= self.progress_verify(index);
-                moved |= self.progress_repair(index);
-                moved |= self.progress_starved(index);
+                if self.volumes[index].is_at_rest(connected) {
+                    self.assert_at_rest(index);
+                } else {
+                    all_at_rest = false;
+                    moved |= self.progress_volume(index);
+                }
+            }
+            if !all_at_rest || self.told_suspended {
+                self.tell_starvation();
             }
             moved |= self.progress_handshake();
             moved |= self.progress_grant();
@@ -246,6 +247,20 @@ impl Engine {
                 break;
             }
         }
+    }
+
+    /// Does what has become possible of one volume.
+    pub(crate) fn progress_volume(&mut self, index: usize) -> bool {
+        self.drive_metadata(index);
+        self.progress_recording(index)
+            | self.answer_disk_lost(index)
+            | self.progress_attach(index)
+            | self.progress_relocation(index)
+            | self.progress_growth(index)
+            | self.progress_resync(index)
+            | self.progress_verify(index)
+            | self.progress_repair(index)
+            | self.progress_starved(index)
     }
 
     // ---- small helpers every feature uses ----

@@ -46,6 +46,7 @@ mod page_set;
 mod peer_requests;
 mod relocation;
 mod resize;
+mod rest;
 mod resync;
 mod role;
 mod shutdown;

@@ -84,6 +84,17 @@ pub(crate) enum ResizeStage {
 }
 
 impl Growth {
+    /// Whether there is nothing to record, tell or take over. `agreed_bytes` is what this node's metadata say, `room` what its
+    /// disk has room for, with a peer to be told.
+    pub fn is_at_rest(&self, agreed_bytes: u64, room: Option<Room>) -> bool {
+        self.committing.is_none()
+            && self.adopting.is_none()
+            && !self.preparing
+            && !self.marked
+            && self.peer_agreed_bytes <= agreed_bytes
+            && room.is_none_or(|room| self.told == Some((agreed_bytes, room)))
+    }
+
     /// The connection is gone.
     pub fn forget_peer(&mut self) {
         (self.peer_agreed_bytes, self.peer_room, self.told) = (0, None, None);

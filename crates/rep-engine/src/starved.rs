@@ -115,11 +115,16 @@ impl Starved {
     pub fn waits(&self) -> bool {
         !self.operations.is_empty() || !self.flushes.is_empty()
     }
+
+    /// Whether data that are there change nothing.
+    pub fn is_at_rest(&self) -> bool {
+        !self.waits() && !self.waived
+    }
 }
 
 impl Volume {
     /// Whether a write begun now would reach good data.
-    fn has_good_data(&self, connected: bool) -> bool {
+    pub fn has_good_data(&self, connected: bool) -> bool {
         let here = self.takes_local_writes() && self.disk == DiskState::UpToDate;
         here || self.mirrors(connected) && self.peer_disk == DiskState::UpToDate
     }
@@ -234,7 +239,6 @@ impl Engine {
             volume.starved.waived = false;
         }
         if !fed || !volume.starved.waits() {
-            self.tell_suspension();
             return false;
         }
         let operations = std::mem::take(&mut volume.starved.operations);
@@ -251,6 +255,13 @@ impl Engine {
         }
         self.tell_suspension();
         true
+    }
+
+    /// Whether clients wait for data may have changed.
+    pub(crate) fn tell_starvation(&mut self) {
+        if self.config.on_no_data == OnNoData::SuspendIo {
+            self.tell_suspension();
+        }
     }
 
     /// What waits for data fails now, and what comes until there is some as well.

@@ -286,7 +286,8 @@ impl World {
     fn note_equal(&mut self, mine: &rep_engine::Snapshot, node: usize) {
         let Some(theirs) = self.snapshot(1 - node) else { return };
         let connected = |state: &rep_engine::Snapshot| state.connection == ConnectionState::Connected;
-        if !connected(mine) || !connected(&theirs) {
+        // One that lets go of its disk ends a resync before the other has heard of its beginning.
+        if !connected(mine) || !connected(&theirs) || (0..2).any(|node| self.is_detaching(node)) {
             return;
         }
         let equal = |volume: &rep_engine::VolumeSnapshot| {

@@ -149,7 +149,9 @@ impl World {
         let agreed = |loaded: std::rc::Rc<rep_meta::Loaded>| loaded.superblock.agreed_bytes;
         let most = (0..2).filter_map(|node| self.durable(node, volume)).map(agreed).max().unwrap_or(0);
         let least = (0..2).map(|node| self.nodes[node].volumes[volume].geometry.before.available_bytes).min();
-        (most.max(least.unwrap_or(0)) / SECTOR_SIZE) as usize
+        // What is agreed on is whole blocks of both disks: less than the smaller has room for.
+        let agreed = if most == 0 { least.unwrap_or(0) } else { most };
+        (agreed / SECTOR_SIZE) as usize
     }
 
     /// A node's disk grows under whoever uses it.

@@ -136,6 +136,7 @@ bugs! {
     "superblock-crc-unchecked": "a rotten superblock is believed",
     "log-damage-ignored": "a log that can't be read is taken for an empty one",
     "bitmap-damage-ignored": "what a rotten part of the bitmap covers is taken for in sync",
+    "work-left-at-rest": "a volume whose loss is being recorded is taken to have nothing to do",
     "superblock-one-copy": "the second copy of the superblock is never written",
     "not-marked-primary": "being Primary isn't recorded",
     "detach-without-drain": "a disk is let go of with requests under way",
