@@ -90,8 +90,9 @@ impl Engine {
             if !force && self.clients_live_off_one_disk() {
                 return refused(Refusal::OnlyGoodCopy);
             }
-            if !force && self.forwarding.is_some() {
-                return refused(Refusal::DeviceIsOpen);
+            // A device that nobody has open any more goes with it.
+            if !force && let Err(why) = self.close_forwarding() {
+                return Some(Err(why));
             }
             if !force && self.role == Role::Primary && self.peer_forwards() {
                 return refused(Refusal::PeerDeviceIsOpen);

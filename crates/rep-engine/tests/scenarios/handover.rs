@@ -2,7 +2,7 @@
 
 use crate::pair::{Kind, Pair};
 use rep_engine::{Command, CommandError, CommandOutcome, IoSuspension};
-use rep_types::{DiskState, IoError, Refusal, Role};
+use rep_types::{ConnectionState, DiskState, IoError, Refusal, Role};
 use std::time::Duration;
 
 fn handed_over() -> Pair {
@@ -351,6 +351,30 @@ fn the_role_stays_while_the_peers_device_is_open() {
     let demotion = pair.command(1, Command::Demote);
     pair.run();
     assert_eq!(pair.outcome(1, demotion), Some(Ok(CommandOutcome::Done)));
+}
+
+/// `disconnect` on the node that forwards is refused while its device is open or requests are unanswered, and takes one that isn't
+/// away.
+#[test]
+fn a_forwarder_leaves_once_its_device_is_closed() {
+    let mut pair = handed_over();
+    pair.open(0, 1);
+    let leave = pair.command(0, Command::Disconnect { force: false });
+    pair.run();
+    assert_eq!(pair.outcome(0, leave), Some(Err(CommandError::Refused(Refusal::DeviceIsOpen))));
+    pair.open(0, 0);
+    let write = pair.write(0, 0, 1);
+    let leave = pair.command(0, Command::Disconnect { force: false });
+    pair.run();
+    assert_eq!(pair.outcome(0, leave), Some(Err(CommandError::Refused(Refusal::Busy))));
+    assert_eq!(pair.answer(0, write), Some(Ok(())));
+    let leave = pair.command(0, Command::Disconnect { force: false });
+    pair.run();
+    assert_eq!(pair.outcome(0, leave), Some(Ok(CommandOutcome::Done)));
+    let (left, primary) = (pair.snapshot(0), pair.snapshot(1));
+    assert!(left.forwarding.is_none());
+    assert_eq!(left.connection, ConnectionState::StandAlone);
+    assert_eq!((primary.role, primary.peer_forwards), (Role::Primary, false));
 }
 
 /// What waits without a Primary fails when the operator says so, and what comes then too, until there is one.

@@ -456,6 +456,11 @@ impl Pair {
         id
     }
 
+    /// So many clients have a node's first device open.
+    pub fn open(&mut self, node: usize, openers: u32) {
+        self.feed(node, Event::Openers { volume: VolumeNumber(0), count: openers });
+    }
+
     /// From now on these operations of a node's volume aren't done.
     pub fn hold(&mut self, node: usize, kind: Kind, volume: usize) {
         self.nodes[node].held.push((kind, volume));
