@@ -20,6 +20,8 @@ const PATIENCE: u64 = 30 * SECOND;
 const GIVING_UP_LASTS: u64 = 95 * SECOND;
 /// Per mille of the promotions without a look at the node that is away, in runs where data may fork.
 const CARELESS: u32 = 100;
+/// Per mille of the forwarders whose device is closed that leave their peer with it.
+const LEAVES: u32 = 250;
 
 /// A command not answered yet.
 #[derive(Clone, Debug)]
@@ -157,8 +159,11 @@ impl World {
         if let (Some(Command::Resize { .. }), Ok(_)) = (&pending.command, &result) {
             self.seen(Sometimes::Resized);
         }
-        if matches!(pending.command, Some(Command::Demote | Command::Shutdown)) {
-            if result.is_ok() {
+        let disconnects = matches!(pending.command, Some(Command::Disconnect { .. }));
+        if matches!(pending.command, Some(Command::Demote | Command::Shutdown)) || disconnects {
+            // With its device a node's clients are gone, and what they were owed.
+            let has_device = disconnects && (self.role(node) == Role::Primary || self.forwards(node));
+            if result.is_ok() && !has_device {
                 self.forget_owed(node);
             }
             self.nodes[node].closing = false;
@@ -467,7 +472,9 @@ impl World {
             self.nodes[node].volumes[volume].openers = 0;
             self.feed(node, Event::Openers { volume: Self::number(volume), count: 0 });
         }
-        self.command(node, Command::Demote);
+        // A forwarder's device also goes with its connection.
+        let leaves = !self.operator.healing && self.forwards(node) && self.dice.misc.chance(LEAVES);
+        self.command(node, if leaves { Command::Disconnect { force: false } } else { Command::Demote });
         if then_promote {
             self.after(200 * MS, Due::Promote { node: 1 - node });
         }
