@@ -6,13 +6,16 @@
 use rep_sim::counters::Counters;
 use rep_sim::{Failure, Kind, Outcome, Plan, ShellBug, Swarm};
 use std::cell::Cell;
+use std::io::{IsTerminal, Write, stderr};
 use std::ops::Range;
 use std::process::{Command, ExitCode};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 const USAGE: &str = "\
 usage: rep-sim [--seeds N | --seeds A..B] [--jobs J] [--keep-going]   runs seeds (default 0..1000)
+       rep-sim --fresh N [--jobs J] [--keep-going]                    runs N seeds nobody has run yet, and says which (nightly)
        rep-sim --seed N [--only I,J,...] [--quiet]                    runs one seed and prints what happened
        rep-sim --seed N --minimize                                    leaves steps out while it fails the same way
        rep-sim ... --shell-bug NAME                                   with a deliberate fault of the simulated shell
@@ -88,6 +91,7 @@ fn parse(arguments: &[String]) -> Option<Options> {
     while let Some(argument) = rest.next() {
         match argument.as_str() {
             "--seeds" => options.seeds = parse_seeds(rest.next()?)?,
+            "--fresh" => options.seeds = fresh_seeds(rest.next()?.parse().ok()?)?,
             "--seed" => options.seed = Some(rest.next()?.parse().ok()?),
             "--only" => options.only = Some(rest.next()?.split(',').filter_map(|index| index.parse().ok()).collect()),
             "--jobs" => options.jobs = rest.next()?.parse().ok().filter(|jobs| *jobs > 0)?,
@@ -112,6 +116,16 @@ fn parse_seeds(text: &str) -> Option<Range<u64>> {
         Some((first, end)) => Some(first.parse().ok()?..end.parse().ok()?),
         None => Some(0..text.parse().ok()?),
     }
+}
+
+/// Seeds from the clock on: two runs share none unless one begins before the other could have ended.
+fn fresh_seeds(count: u64) -> Option<Range<u64>> {
+    /// More than are run in a second.
+    const SEEDS_A_SECOND: u64 = 1 << 16;
+    let first = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs().checked_mul(SEEDS_A_SECOND)?;
+    let seeds = first..first.checked_add(count)?;
+    println!("seeds {}..{}", seeds.start, seeds.end);
+    Some(seeds)
 }
 
 fn plan(seed: u64, options: &Options) -> Plan {
@@ -221,6 +235,7 @@ fn run_many(options: &Options) -> ExitCode {
     let next = AtomicU64::new(options.seeds.start);
     let stop = AtomicBool::new(false);
     let totals: Mutex<(Counters, Vec<(u64, Failure)>)> = Mutex::default();
+    let watched = stderr().is_terminal();
     std::thread::scope(|scope| {
         for _ in 0..options.jobs {
             scope.spawn(|| {
@@ -232,8 +247,12 @@ fn run_many(options: &Options) -> ExitCode {
                     }
                     let outcome = run(seed, options, false);
                     counters.add(&outcome.counters);
+                    if watched {
+                        show_progress(seed, &options.seeds);
+                    }
                     if let Some(failure) = outcome.failure {
-                        eprintln!("seed {seed}: {failure}\n  reproduce: {}", reproduce(seed, options));
+                        let line = if watched { "\r" } else { "" };
+                        eprintln!("{line}seed {seed}: {failure}\n  reproduce: {}", reproduce(seed, options));
                         stop.store(!options.keep_going, Ordering::Relaxed);
                         let mut totals = totals.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
                         totals.1.push((seed, failure));
@@ -245,6 +264,16 @@ fn run_many(options: &Options) -> ExitCode {
     });
     let (counters, failures) = totals.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
     summarize(options, &counters, failures)
+}
+
+/// On a terminal: how far a long run is, in a line that the next one takes the place of.
+fn show_progress(seed: u64, seeds: &Range<u64>) {
+    const EVERY: u64 = 100;
+    let (begun, all) = (seed - seeds.start + 1, seeds.end - seeds.start);
+    if begun.is_multiple_of(EVERY) || begun == all {
+        // Nobody to see it is no reason to end.
+        let _ = write!(stderr(), "\r{begun} of {all} seeds{}", if begun == all { "\n" } else { "" });
+    }
 }
 
 fn summarize(options: &Options, counters: &Counters, mut failures: Vec<(u64, Failure)>) -> ExitCode {
