@@ -18,7 +18,7 @@ use crate::operator::{Progress, Step};
 use crate::volume::{Volume, settle_crash};
 use rep_meta::{DataState, Divergence, PrimaryMark, Superblock};
 use rep_types::planted;
-use rep_types::{CommandId, DiskState, GenerationId, LinkCause, Refusal, ReplicationState, Role, VolumeNumber};
+use rep_types::{CommandId, DiskState, GenerationId, Refusal, ReplicationState, Role, VolumeNumber};
 use rep_wire::ControlMessage;
 
 /// How far a promotion is.
@@ -57,8 +57,18 @@ pub(crate) struct NewGenerationState {
     clear_bitmap: bool,
     /// We are the node that was asked by the other.
     answers: bool,
+    /// What the other said that we asked.
+    peer: Option<PeerGeneration>,
     tickets: Option<(BitmapTicket, SuperblockTicket)>,
-    peer_done: bool,
+}
+
+/// What the peer says that was to begin a generation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum PeerGeneration {
+    /// It has begun it, durably.
+    Begun,
+    /// It can't now, and hasn't.
+    Refused,
 }
 
 type Answer = Result<CommandOutcome, CommandError>;
@@ -459,42 +469,53 @@ impl Engine {
         let generation = self.generations.make();
         let message = ControlMessage::NewGeneration { volume: volume.number, id: generation, clear_bitmap };
         self.send(message, None);
-        let state =
-            NewGenerationState { id: generation, clear_bitmap, answers: false, tickets: None, peer_done: false };
+        let state = NewGenerationState { id: generation, clear_bitmap, answers: false, peer: None, tickets: None };
         self.begin_transition(id, [Step::NewGeneration { index, state }])
     }
 
-    /// The peer's operator starts a generation on both nodes.
+    /// The peer's operator starts a generation on both nodes; or, without one, the peer can't begin the one it was told.
     pub(crate) fn peer_starts_generation(&mut self, number: VolumeNumber, id: GenerationId, clear_bitmap: bool) {
+        if !id.is_real() {
+            return self.note_peer_generation(number, PeerGeneration::Refused);
+        }
         let Some(index) = self.volume_index(number) else { return };
         let local = self.volumes[index].local.as_ref();
         let fresh = local.is_some_and(|local| local.superblock().generations.current == GenerationId::JUST_CREATED);
-        if !fresh || self.role == Role::Primary || self.transition.is_some() || !id.is_real() {
-            return;
+        // A view that was told is decided by: nothing of it changes until then (R17).
+        if !fresh || self.role == Role::Primary || self.transition.is_some() || self.view_is_told() {
+            let id = GenerationId::NONE;
+            return self.send(ControlMessage::NewGeneration { volume: number, id, clear_bitmap: false }, None);
         }
-        if self.view_is_told() {
-            // The peer will decide by a view without it (R17). Its operator hears that the connection went.
-            return self.drop_link(LinkCause::Restart);
-        }
-        let state = NewGenerationState { id, clear_bitmap, answers: true, tickets: None, peer_done: true };
+        let state = NewGenerationState { id, clear_bitmap, answers: true, peer: None, tickets: None };
         self.begin_transition(CommandId(0), [Step::NewGeneration { index, state }]);
         self.nobody_waits();
     }
 
+    /// The peer has begun the generation this node's operator asked for.
     pub(crate) fn peer_started_generation(&mut self, number: VolumeNumber) {
+        self.note_peer_generation(number, PeerGeneration::Begun);
+    }
+
+    fn note_peer_generation(&mut self, number: VolumeNumber, said: PeerGeneration) {
         let wanted = self.volume_index(number);
         let step = self.transition.as_mut().and_then(|transition| transition.steps.front_mut());
         if let Some(Step::NewGeneration { index, state }) = step
             && wanted == Some(*index)
         {
-            state.peer_done = true;
+            state.peer = Some(said);
         }
     }
 
     pub(crate) fn poll_new_generation(&mut self, index: usize, mut state: NewGenerationState) -> Progress {
         let peer_gone = !self.is_connected() || !self.volumes[index].peer_disk.takes_writes();
-        if peer_gone && state.tickets.is_none() {
-            return Progress::Failed(CommandError::PeerLost);
+        if state.tickets.is_none() {
+            // The peer goes first: what it can't follow isn't begun here.
+            match state.peer {
+                _ if peer_gone => return Progress::Failed(CommandError::PeerLost),
+                Some(PeerGeneration::Refused) => return Progress::Failed(CommandError::Refused(Refusal::PeerBusy)),
+                None if !state.answers => return Progress::Waits,
+                Some(PeerGeneration::Begun) | None => {}
+            }
         }
         let volume = &mut self.volumes[index];
         let boot = volume.boot;
@@ -520,7 +541,7 @@ impl Engine {
             self.set_disk(index, DiskState::Consistent, Why::Operator);
             return Progress::Failed(CommandError::PeerLost);
         }
-        if !durable || !state.peer_done {
+        if !durable {
             return Progress::Waits;
         }
         let number = volume.number;

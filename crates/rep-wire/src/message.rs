@@ -344,11 +344,12 @@ pub enum ControlMessage {
         /// Whether every block is given up.
         full: bool,
     },
-    /// Both start this generation together, with clean bitmaps if told (skips the initial sync).
+    /// Both start this generation, the receiver first, with clean bitmaps if told (skips the initial sync). Without a generation: the
+    /// answer of a node that can't now.
     NewGeneration {
         /// Which volume.
         volume: VolumeNumber,
-        /// The new current generation.
+        /// The new current generation; [`GenerationId::NONE`]: nothing was begun.
         id: GenerationId,
         /// Whether both sides clear their bitmaps.
         clear_bitmap: bool,

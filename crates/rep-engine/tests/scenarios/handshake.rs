@@ -3,7 +3,7 @@
 use crate::pair::{Kind, Pair};
 use rep_engine::{Command, CommandError, CommandOutcome, Side};
 use rep_meta::DataState;
-use rep_types::{ConnectionState, DiskState, FenceAnswer, Fencing, Refusal, SyncVerdict, VolumeNumber};
+use rep_types::{ConnectionState, DiskState, FenceAnswer, Fencing, GenerationId, Refusal, SyncVerdict, VolumeNumber};
 
 const VOLUME: VolumeNumber = VolumeNumber(0);
 
@@ -268,22 +268,75 @@ fn assert_fills_peer(mut pair: Pair, write: u64) {
     assert!(pair.is_in_sync());
 }
 
-/// The operator takes new disks for equal on alpha, while beta has told its view: of a volume 0 without a generation. Both
-/// decided by that, although beta had the generation meanwhile (R17). Now alpha alone has it, and the next handshake tells.
+/// New disks are taken for equal on alpha.
+fn take_for_equal(pair: &mut Pair, node: usize) -> u64 {
+    pair.command(node, Command::NewGeneration { volume: VolumeNumber(0), clear_bitmap: true })
+}
+
+fn busy_and_nothing_begun(pair: &mut Pair, node: usize, taken: u64) {
+    assert_eq!(pair.outcome(node, taken), Some(Err(CommandError::Refused(Refusal::PeerBusy))));
+    let begun = [0, 1].map(|node| pair.superblock(node, 0).generations.current);
+    assert_eq!(begun, [GenerationId::JUST_CREATED; 2]);
+}
+
+fn taken_for_equal(pair: &mut Pair) {
+    let taken = take_for_equal(pair, 0);
+    pair.run();
+    assert_eq!(pair.outcome(0, taken), Some(Ok(CommandOutcome::Done)));
+    let [ours, theirs] = [0, 1].map(|node| pair.superblock(node, 0).generations.current);
+    assert_eq!(ours, theirs);
+    assert_eq!([0, 1].map(|node| pair.volume(node, 0).disk), [DiskState::UpToDate; 2]);
+}
+
+/// The operator takes new disks for equal on alpha, while beta has told its view: of a volume 0 without a generation, by which both
+/// decide (R17). Beta can't begin one, and alpha, which has waited for it, hasn't either.
 #[test]
-fn a_generation_for_both_asked_for_in_the_middle_of_a_handshake_counts_at_the_next() {
+fn a_generation_for_both_asked_for_in_the_middle_of_a_handshake_is_refused() {
     let mut pair = Pair::just_created(2);
     pair.command(1, Command::Detach { volume: VolumeNumber(1), force: false });
     pair.run();
     pair.hold_wire(1);
     pair.attach(1, 1);
     pair.run();
-    let taken = pair.command(0, Command::NewGeneration { volume: VolumeNumber(0), clear_bitmap: true });
+    let taken = take_for_equal(&mut pair, 0);
     pair.run();
     pair.let_wire_go(1);
-    assert_eq!(pair.outcome(0, taken), Some(Err(CommandError::PeerLost)));
-    pair.connect();
-    let [ours, theirs] = [0, 1].map(|node| pair.superblock(node, 0).generations.current);
-    assert_eq!(ours, theirs);
-    assert_eq!([0, 1].map(|node| pair.volume(node, 0).disk), [DiskState::UpToDate; 2]);
+    busy_and_nothing_begun(&mut pair, 0, taken);
+    taken_for_equal(&mut pair);
+}
+
+/// ```text
+/// alpha                       beta
+///                             resync --full of volume 1, which waits
+/// new-generation  ───────►    busy: says so
+/// ```
+/// Without an answer alpha waited for ever, with a generation that beta lacked, and took no other command (seed 793096).
+#[test]
+fn a_generation_for_both_is_refused_by_a_peer_that_waits_for_something() {
+    let mut pair = Pair::just_created(2);
+    pair.command(0, Command::NewGeneration { volume: VolumeNumber(1), clear_bitmap: true });
+    pair.run();
+    pair.hold_wire(1);
+    let waits = pair.command(1, Command::ResyncFull { volume: VolumeNumber(1), from: Some(Side::Local) });
+    pair.run();
+    assert_eq!(pair.outcome(1, waits), None);
+    let taken = take_for_equal(&mut pair, 0);
+    pair.run();
+    pair.let_wire_go(1);
+    busy_and_nothing_begun(&mut pair, 0, taken);
+    pair.abandon(1, waits);
+    pair.run();
+    taken_for_equal(&mut pair);
+}
+
+/// Both operators at once: neither node follows the other, neither has begun anything, and either may try again.
+#[test]
+fn of_two_generations_for_both_at_once_neither_begins() {
+    let mut pair = Pair::just_created(1);
+    let taken = [0, 1].map(|node| take_for_equal(&mut pair, node));
+    pair.run();
+    for node in 0..2 {
+        busy_and_nothing_begun(&mut pair, node, taken[node]);
+    }
+    taken_for_equal(&mut pair);
 }
