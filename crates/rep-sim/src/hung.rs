@@ -90,7 +90,9 @@ impl World {
             self.seen(Sometimes::DiskTimedOutUnderPrimary);
         }
         let of = &snapshot.volumes[volume.0 as usize];
-        let elsewhere = snapshot.connection == ConnectionState::Connected && of.peer_disk == DiskState::UpToDate;
+        // One that was ending has taken its leave in the same turn.
+        let in_reach = matches!(snapshot.connection, ConnectionState::Connected | ConnectionState::Disconnecting);
+        let elsewhere = in_reach && of.peer_disk == DiskState::UpToDate;
         if matches!(from, DiskState::UpToDate | DiskState::Consistent) && !elsewhere {
             let detail = format!("node {node} volume {volume} gives up a disk that hangs, the only good one in reach");
             self.fail(Kind::WrongData, "I-F1", detail);

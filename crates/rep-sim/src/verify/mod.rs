@@ -341,6 +341,12 @@ impl World {
             Notice::Disk { volume, .. } | Notice::PeerDisk { volume, .. } => {
                 self.verifies.known[volume.0 as usize].changes += 1;
             }
+            // Who has been Primary since isn't repaired, even if it has given the role away again.
+            Notice::Role { to: Role::Primary, .. } => {
+                for known in &mut self.verifies.known {
+                    known.repair_source.take_if(|source| *source == 1 - node);
+                }
+            }
             Notice::Decided { volume, decision, .. } if decision.verdict == rep_types::SyncVerdict::Nothing => {
                 // Nothing is marked.
                 let known = &mut self.verifies.known[volume.0 as usize];
