@@ -119,6 +119,7 @@ fn parse_seeds(text: &str) -> Option<Range<u64>> {
 }
 
 /// Seeds from the clock on: two runs share none unless one begins before the other could have ended.
+#[expect(clippy::disallowed_methods, reason = "it names the seeds; what they run has no clock but their own")]
 fn fresh_seeds(count: u64) -> Option<Range<u64>> {
     /// More than are run in a second.
     const SEEDS_A_SECOND: u64 = 1 << 16;
