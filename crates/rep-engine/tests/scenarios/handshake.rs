@@ -268,7 +268,7 @@ fn assert_fills_peer(mut pair: Pair, write: u64) {
     assert!(pair.is_in_sync());
 }
 
-/// New disks are taken for equal on alpha.
+/// An operator takes new disks for equal, on this node.
 fn take_for_equal(pair: &mut Pair, node: usize) -> u64 {
     pair.command(node, Command::NewGeneration { volume: VolumeNumber(0), clear_bitmap: true })
 }
@@ -335,8 +335,8 @@ fn of_two_generations_for_both_at_once_neither_begins() {
     let mut pair = Pair::just_created(1);
     let taken = [0, 1].map(|node| take_for_equal(&mut pair, node));
     pair.run();
-    for node in 0..2 {
-        busy_and_nothing_begun(&mut pair, node, taken[node]);
+    for (node, taken) in taken.into_iter().enumerate() {
+        busy_and_nothing_begun(&mut pair, node, taken);
     }
     taken_for_equal(&mut pair);
 }
