@@ -2,8 +2,8 @@
 //!
 //! After every event the engine does what has become possible (`Engine::progress`), and nearly all events are parts of clients'
 //! requests, for which nothing of that is ever due: asking each feature in turn was a quarter of a write's instructions. So the
-//! volume is asked once whether anything is under way at all. What makes it so is said beside each feature's state: who adds a
-//! feature with work of its own to do later says there what means that there is none.
+//! volume is asked once whether anything is under way at all. What makes it so is said here, or beside the state of a feature
+//! that has much of it: who adds a feature with work of its own to do later adds what means that there is none.
 
 use crate::engine::Engine;
 use crate::volume::Volume;
@@ -24,6 +24,7 @@ impl Volume {
             && self.repair_from.is_none()
             && !self.owes_disk_lost_answer
             && self.starved.is_at_rest()
+            // Without, clients are told that they wait.
             && self.has_good_data(connected)
             && self.growth.is_at_rest(agreed_bytes, connected.then_some(local.room()))
             && self.offered_bytes.is_none_or(|offered| offered >= self.size_bytes)

@@ -159,10 +159,9 @@ impl World {
         if let (Some(Command::Resize { .. }), Ok(_)) = (&pending.command, &result) {
             self.seen(Sometimes::Resized);
         }
-        let disconnects = matches!(pending.command, Some(Command::Disconnect { .. }));
-        if matches!(pending.command, Some(Command::Demote | Command::Shutdown)) || disconnects {
+        if matches!(pending.command, Some(Command::Demote | Command::Shutdown | Command::Disconnect { .. })) {
             // With its device a node's clients are gone, and what they were owed.
-            let has_device = disconnects && (self.role(node) == Role::Primary || self.forwards(node));
+            let has_device = self.role(node) == Role::Primary || self.forwards(node);
             if result.is_ok() && !has_device {
                 self.forget_owed(node);
             }

@@ -268,11 +268,6 @@ fn assert_fills_peer(mut pair: Pair, write: u64) {
     assert!(pair.is_in_sync());
 }
 
-/// An operator takes new disks for equal, on this node.
-fn take_for_equal(pair: &mut Pair, node: usize) -> u64 {
-    pair.command(node, Command::NewGeneration { volume: VolumeNumber(0), clear_bitmap: true })
-}
-
 fn busy_and_nothing_begun(pair: &mut Pair, node: usize, taken: u64) {
     assert_eq!(pair.outcome(node, taken), Some(Err(CommandError::Refused(Refusal::PeerBusy))));
     let begun = [0, 1].map(|node| pair.superblock(node, 0).generations.current);
@@ -280,7 +275,7 @@ fn busy_and_nothing_begun(pair: &mut Pair, node: usize, taken: u64) {
 }
 
 fn taken_for_equal(pair: &mut Pair) {
-    let taken = take_for_equal(pair, 0);
+    let taken = pair.new_generation(0, 0);
     pair.run();
     assert_eq!(pair.outcome(0, taken), Some(Ok(CommandOutcome::Done)));
     let [ours, theirs] = [0, 1].map(|node| pair.superblock(node, 0).generations.current);
@@ -298,7 +293,7 @@ fn a_generation_for_both_asked_for_in_the_middle_of_a_handshake_is_refused() {
     pair.hold_wire(1);
     pair.attach(1, 1);
     pair.run();
-    let taken = take_for_equal(&mut pair, 0);
+    let taken = pair.new_generation(0, 0);
     pair.run();
     pair.let_wire_go(1);
     busy_and_nothing_begun(&mut pair, 0, taken);
@@ -314,13 +309,13 @@ fn a_generation_for_both_asked_for_in_the_middle_of_a_handshake_is_refused() {
 #[test]
 fn a_generation_for_both_is_refused_by_a_peer_that_waits_for_something() {
     let mut pair = Pair::just_created(2);
-    pair.command(0, Command::NewGeneration { volume: VolumeNumber(1), clear_bitmap: true });
+    pair.new_generation(0, 1);
     pair.run();
     pair.hold_wire(1);
     let waits = pair.command(1, Command::ResyncFull { volume: VolumeNumber(1), from: Some(Side::Local) });
     pair.run();
     assert_eq!(pair.outcome(1, waits), None);
-    let taken = take_for_equal(&mut pair, 0);
+    let taken = pair.new_generation(0, 0);
     pair.run();
     pair.let_wire_go(1);
     busy_and_nothing_begun(&mut pair, 0, taken);
@@ -333,7 +328,7 @@ fn a_generation_for_both_is_refused_by_a_peer_that_waits_for_something() {
 #[test]
 fn of_two_generations_for_both_at_once_neither_begins() {
     let mut pair = Pair::just_created(1);
-    let taken = [0, 1].map(|node| take_for_equal(&mut pair, node));
+    let taken = [0, 1].map(|node| pair.new_generation(node, 0));
     pair.run();
     for (node, taken) in taken.into_iter().enumerate() {
         busy_and_nothing_begun(&mut pair, node, taken);

@@ -229,12 +229,17 @@ impl Pair {
     /// The operator takes disks that were just created for equal.
     pub fn take_for_equal(&mut self) {
         for volume in 0..self.volumes {
-            let volume = VolumeNumber(volume as u16);
-            let id = self.command(0, Command::NewGeneration { volume, clear_bitmap: true });
+            let id = self.new_generation(0, volume);
             self.run();
             assert_eq!(self.outcome(0, id), Some(Ok(CommandOutcome::Done)));
         }
         assert_eq!(self.volume(1, 0).disk, DiskState::UpToDate);
+    }
+
+    /// An operator takes a volume's new disks for equal, on this node.
+    pub fn new_generation(&mut self, node: usize, volume: usize) -> u64 {
+        let volume = VolumeNumber(volume as u16);
+        self.command(node, Command::NewGeneration { volume, clear_bitmap: true })
     }
 
     /// The same, with node 0 Primary.
