@@ -156,9 +156,7 @@ impl LocalDisk {
     /// Whether all metadata that are wanted are durable, or wait for clients' requests alone.
     pub fn is_at_rest(&self) -> bool {
         self.superblock_settled()
-            && self.superblock_write.is_none()
             && self.relocation.is_none()
-            && self.bitmap_job.is_none()
             && self.bitmap_asked == self.bitmap_written
             && self.log_job != Some(LogJob::AwaitsPages)
             && self.reset_asked == self.reset_done
