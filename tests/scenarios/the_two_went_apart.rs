@@ -273,7 +273,10 @@ fn one_command_on_one_node_settles_it() {
         assert!(told.contains(expected), "{expected} in {told}");
     }
     // A Primary's data is never given up.
-    cluster.alpha.refused("split-brain resolve --keep alpha", "SplitBrain");
+    cluster.alpha.refused(
+        "split-brain resolve --keep alpha",
+        "SplitBrain: the nodes diverged (split brain); the node that isn't alpha is Primary",
+    );
     cluster.beta.refused("split-brain resolve --keep alpha", "IsPrimary");
     cluster.beta.ok("secondary");
     cluster.alpha.ok("split-brain resolve --keep alpha");

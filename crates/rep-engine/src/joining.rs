@@ -19,23 +19,26 @@ impl Engine {
     pub(crate) fn connect(&mut self, word: OperatorWord) -> Option<Answer> {
         self.resync_refused = false;
         match self.connection {
-            ConnectionState::StandAlone | ConnectionState::SplitBrain | ConnectionState::UnrelatedData => {
-                self.set_connection(ConnectionState::Connecting, Why::Operator);
-                self.out.push(Action::WantLink { wanted: true });
-                self.give_word(word);
-            }
             ConnectionState::Disconnecting => return refused(Refusal::Busy),
-            ConnectionState::Connecting if word != OperatorWord::None => self.give_word(word),
-            ConnectionState::Connecting | ConnectionState::Connected => {}
+            ConnectionState::Connected => return done(),
+            ConnectionState::Connecting if word == OperatorWord::None => return done(),
+            _ => {}
         }
+        // A meeting under way, as nodes in split brain have now and then, knows nothing of the word: what it comes to is no
+        // answer to it.
+        if word != OperatorWord::None {
+            self.restart_handshake_if_under_way();
+        }
+        self.set_word(word);
+        self.go_connecting();
         done()
     }
 
-    /// The operator's word. A meeting under way, as nodes in split brain have now and then, knows nothing of it.
-    fn give_word(&mut self, word: OperatorWord) {
-        self.set_word(word);
-        if word != OperatorWord::None {
-            self.restart_handshake_if_under_way();
+    /// From whatever keeps the nodes apart.
+    pub(crate) fn go_connecting(&mut self) {
+        if self.connection != ConnectionState::Connecting {
+            self.set_connection(ConnectionState::Connecting, Why::Operator);
+            self.out.push(Action::WantLink { wanted: true });
         }
     }
 

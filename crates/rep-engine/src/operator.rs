@@ -499,10 +499,10 @@ impl Engine {
             ConnectionState::Connected => return Some(Ok(CommandOutcome::Plan(self.plan_from_last_decisions()))),
             ConnectionState::Disconnecting => return refused(Refusal::Busy),
             ConnectionState::Connecting if self.handshake_under_way() => return refused(Refusal::HandshakeUnderWay),
-            ConnectionState::Connecting => {}
             _ => {
-                self.set_connection(ConnectionState::Connecting, Why::Operator);
-                self.out.push(Action::WantLink { wanted: true });
+                // A meeting under way, as nodes in split brain have, is none of a plan's.
+                self.restart_handshake_if_under_way();
+                self.go_connecting();
             }
         }
         let word_before = self.volumes.first().map_or(OperatorWord::None, |volume| volume.word);

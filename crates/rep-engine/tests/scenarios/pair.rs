@@ -286,19 +286,24 @@ impl Pair {
 
     /// A connection comes up; the last word of the handshake, to this node's peer, doesn't arrive.
     pub fn connect_half(&mut self, joined: usize) {
+        self.hold_decision_of(joined);
+        self.wire_held[joined] = false;
+    }
+
+    /// The same, and nothing of what the node sends arrives from then on, until its wire is let go.
+    pub fn hold_decision_of(&mut self, node: usize) {
         self.session += 1;
         for node in 0..2 {
             self.feed(node, link_up(self.session, self.features));
         }
         let decision = |sent: &(SessionId, Sent)| matches!(&sent.1, Sent::Frame(Message::Control(message), _) if matches!(**message, ControlMessage::Decision { .. }));
-        while !self.wires[joined].front().is_some_and(decision) {
+        while !self.wires[node].front().is_some_and(decision) {
             while self.work(0) | self.work(1) {}
-            self.deliver_one(joined);
-            self.deliver_one(1 - joined);
+            self.deliver_one(node);
+            self.deliver_one(1 - node);
         }
-        self.wire_held[joined] = true;
+        self.wire_held[node] = true;
         self.run();
-        self.wire_held[joined] = false;
     }
 
     /// The connection goes, with all that is under way on it.

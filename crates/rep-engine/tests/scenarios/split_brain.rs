@@ -267,3 +267,39 @@ fn a_fence_does_not_outlive_a_split_brain() {
     pair.run();
     assert!(pair.fence_asked(0).is_some());
 }
+
+/// Nodes in split brain are in the midst of a meeting, in which alpha has found the split brain once more, when the operator
+/// gives his word there. That meeting's end is no answer to it.
+///
+/// ```text
+/// alpha SplitBrain ── View ──── beta SplitBrain
+/// alpha decides    ── Decision ──►
+/// alpha Connecting    ✂                            resolve --keep
+/// alpha            ── View ──── beta               the one that knows of the word
+/// ```
+#[test]
+fn a_meeting_under_way_is_no_answer_to_the_operators_word() {
+    for keep in [Side::Local, Side::Peer] {
+        let mut pair = met_apart([Role::Secondary; 2]);
+        pair.hold_decision_of(1);
+        let resolved = pair.command(0, Command::ResolveSplitBrain { keep });
+        pair.let_wire_go(1);
+        assert_eq!(pair.outcome(0, resolved), None, "it waits for a meeting that knows of it");
+        pair.connect();
+        assert_eq!(pair.outcome(0, resolved), Some(Ok(CommandOutcome::Done)));
+        assert!(pair.is_in_sync());
+    }
+}
+
+/// Nor is it what a plan asks for.
+#[test]
+fn a_meeting_under_way_is_no_plan() {
+    let mut pair = met_apart([Role::Secondary; 2]);
+    pair.hold_decision_of(1);
+    let planned = pair.command(0, Command::Plan { discard_my_data: true });
+    pair.let_wire_go(1);
+    assert_eq!(pair.outcome(0, planned), None);
+    pair.connect();
+    let Some(Ok(CommandOutcome::Plan(plan))) = pair.outcome(0, planned) else { panic!("a plan") };
+    assert!(matches!(plan[0].decision.verdict, SyncVerdict::Target(_)), "{plan:?}");
+}

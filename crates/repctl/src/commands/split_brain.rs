@@ -4,8 +4,12 @@ use super::verb;
 use crate::Failure;
 use crate::cli::{Options, SplitBrainArguments, SplitBrainVerb};
 use crate::output::{print, print_json};
-use rep_control::api::{Detail, SplitBrainVolume, Verb, VerbRequest};
+use rep_control::api::{Detail, SplitBrainStatus, SplitBrainVolume, Verb, VerbRequest};
 use rep_types::{ConnectionState, Refusal};
+use std::time::Duration;
+
+/// How long the daemon may take to say why a word settled nothing.
+const QUESTION_PATIENCE: Duration = Duration::from_secs(1);
 
 pub fn run(arguments: &SplitBrainArguments, options: &Options) -> Result<(), Failure> {
     match &arguments.verb {
@@ -13,22 +17,35 @@ pub fn run(arguments: &SplitBrainArguments, options: &Options) -> Result<(), Fai
         SplitBrainVerb::Resolve { keep } => {
             let request = VerbRequest { keep: Some(keep.clone()), ..Default::default() };
             let answer = verb::ask(&arguments.target, Verb::SplitBrainResolve, request, options);
-            answer.map(drop).map_err(|failure| with_next_step(failure, &arguments.target.resource, keep))
+            answer.map(drop).map_err(|failure| with_next_step(failure, &arguments.target.resource, keep, options))
         }
     }
 }
 
-/// Still split brain after the word was given: the node whose data go is Primary, and only there that can be ended.
-fn with_next_step(failure: Failure, resource: &str, keep: &str) -> Failure {
+/// Still split brain after the word was given: the daemon knows why.
+fn with_next_step(failure: Failure, resource: &str, keep: &str, options: &Options) -> Failure {
     match failure {
         Failure::Error(error) if error.reason == format!("{:?}", Refusal::SplitBrain) => {
-            let hint = format!(
-                "the node that isn't {keep} is Primary: run 'repctl secondary {resource}' there, then this again"
-            );
-            Failure::Error(Box::new(error.with_hint(hint)))
+            let detail = options.client().detail(resource, QUESTION_PATIENCE).ok();
+            match detail.and_then(|detail| next_step(&detail.split_brain?, resource, keep)) {
+                Some(hint) => Failure::Error(Box::new(error.with_hint(hint))),
+                None => Failure::Error(error),
+            }
         }
         other => other,
     }
+}
+
+fn next_step(apart: &SplitBrainStatus, resource: &str, keep: &str) -> Option<String> {
+    let left_by = |reason: &str| apart.volumes.iter().any(|volume| volume.unsettled == reason);
+    if left_by("victim-is-primary") {
+        return Some(format!(
+            "the node that isn't {keep} is Primary: run 'repctl secondary {resource}' there, then this again"
+        ));
+    }
+    left_by("words-contradict").then(|| {
+        format!("the other node was told something else at the same time: run 'repctl split-brain {resource} resolve --keep NODE' on one of them only")
+    })
 }
 
 fn show(arguments: &SplitBrainArguments, options: &Options) -> Result<(), Failure> {
@@ -56,4 +73,21 @@ fn volume_text(volume: &SplitBrainVolume) -> String {
     let nodes: String = volume.nodes.iter().map(|node| format!("    {}\n", node.words())).collect();
     let (number, rule, unsettled) = (volume.number, &volume.rule, &volume.unsettled);
     format!("  volume {number}, by rule {rule}, left to you ({unsettled}):\n{nodes}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_to_do_follows_from_why_it_was_not_settled() {
+        let hint = |unsettled: &str| {
+            let (rule, unsettled) = ("split-brain-bitmap".into(), unsettled.into());
+            let volumes = vec![SplitBrainVolume { number: 0, rule, unsettled, nodes: Vec::new() }];
+            next_step(&SplitBrainStatus { volumes }, "vz", "alpha")
+        };
+        assert!(hint("victim-is-primary").is_some_and(|hint| hint.contains("run 'repctl secondary vz' there")));
+        assert!(hint("words-contradict").is_some_and(|hint| hint.contains("on one of them only")));
+        assert_eq!(hint("no-policy"), None);
+    }
 }
