@@ -70,6 +70,13 @@ impl Engine {
         resyncs.filter(|resync| resync.settles_split_brain).any(|resync| !resync.has_begun())
     }
 
+    /// Whether this node is to give its data up in a split brain and has nothing else yet: they are archived first. Until its
+    /// resync has begun the settlement can still come to nothing, and then it has its own data again.
+    pub(crate) fn may_still_keep_its_data(&self) -> bool {
+        let resyncs = self.volumes.iter().filter_map(|volume| volume.resync.as_ref());
+        resyncs.filter(|resync| resync.settles_split_brain && !resync.is_source()).any(|resync| !resync.has_begun())
+    }
+
     pub(crate) fn poll_await_connection(&mut self, met: bool) -> Progress {
         match self.connection {
             ConnectionState::Connected if self.is_settling_split_brain() && met => Progress::Waits,

@@ -90,6 +90,9 @@ impl Engine {
         if self.handshake_under_way() {
             return Some(Refusal::HandshakeUnderWay);
         }
+        if self.may_still_keep_its_data() {
+            return Some(Refusal::StillSettling);
+        }
         let connected = self.is_connected();
         for volume in &self.volumes {
             let good_here = volume.local.is_some() && volume.disk == DiskState::UpToDate;

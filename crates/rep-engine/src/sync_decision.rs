@@ -206,9 +206,10 @@ fn same_generation_rule(mine: SyncSide<'_>, peer: SyncSide<'_>) -> SyncRule {
 /// 1. Primary now: its clients have read what it holds, that must stay (I-R3).
 /// 2. A cache that was lost: every answered write reached both, so whoever lost nothing has them all. This is also
 ///    what makes a Primary that only lost its daemon the source of a survivor that lost its power.
-/// 3. The rule's own: the survivor of a Primary's crash; the source of the resync whose end wasn't heard of.
-/// 4. The operator's word, of whose two disks is right where a verify found a difference.
-/// 5. The last Primary; the UpToDate one; at last the name.
+/// 3. What is known to be old: who was to be filled, or parted from a Primary, doesn't fill the other (decision 42).
+/// 4. The rule's own: the survivor of a Primary's crash; the source of the resync whose end wasn't heard of.
+/// 5. The operator's word, of whose two disks is right where a verify found a difference.
+/// 6. The last Primary; the UpToDate one; at last the name.
 fn is_source_of_equals(rule: SyncRule, mine: SyncSide<'_>, peer: SyncSide<'_>) -> bool {
     let by_rule = |side: SyncSide<'_>| match rule {
         SyncRule::CrashedPrimary => !side.view.crashed_primary,
@@ -217,6 +218,7 @@ fn is_source_of_equals(rule: SyncRule, mine: SyncSide<'_>, peer: SyncSide<'_>) -
     };
     only_mine(|side| side.is_primary_with_good_data(), mine, peer)
         .or_else(|| only_mine(|side| !side.may_have_lost_writes(), mine, peer))
+        .or_else(|| only_mine(|side| side.view.disk != DiskState::Outdated, mine, peer))
         .or_else(|| only_mine(by_rule, mine, peer))
         .or_else(|| repaired_from(mine, peer))
         .or_else(|| only_mine(|side| side.view.last_primary, mine, peer))

@@ -75,6 +75,19 @@ impl World {
         }
     }
 
+    /// Whether anybody must be told of a loss.
+    pub(crate) fn is_owed(&self, volume: usize) -> bool {
+        self.clients.words[volume].iter().any(|word| word.owed.is_some_and(|owed| owed.certain))
+    }
+
+    /// What seemed lost is all there: nobody need be told.
+    pub(crate) fn loss_was_none(&mut self, volume: usize) {
+        self.clients.words[volume]
+            .iter_mut()
+            .filter_map(|word| word.owed.as_mut())
+            .for_each(|owed| owed.certain = false);
+    }
+
     /// A node's clients went away of their own will: nobody is left to be told.
     pub(crate) fn forget_owed(&mut self, node: usize) {
         self.clients.words.iter_mut().for_each(|words| words[node].owed = None);

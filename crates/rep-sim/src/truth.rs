@@ -26,6 +26,8 @@ struct Lineage {
     failed: [bool; 2],
     /// Whether a node's disk was out of reach at any time since then: its daemon dead, or detached.
     away: [bool; 2],
+    /// Whether a node held everything when the other's cache was lost, though it wasn't of the generation just begun there.
+    whole_before: [bool; 2],
 }
 
 /// Metadata as they were at some version of the disk.
@@ -70,6 +72,7 @@ impl Truth {
             last: [GenerationId::JUST_CREATED; 2],
             failed: [false; 2],
             away: [false; 2],
+            whole_before: [false; 2],
         };
         Truth { parsed: vec![[None, None]; volumes], lineages: vec![lineage; volumes] }
     }
@@ -172,8 +175,12 @@ impl World {
         }
         let elsewhere = lineage.last[1 - node] == last;
         if loaded.superblock.attached_boot == BootId::CACHE_LOST && last == lineage.newest && !elsewhere {
-            // A generation whose write was under way when the disk failed is taken back: nothing was answered in it.
+            // A generation whose write was under way when the disk failed is taken back: nothing was answered in it, and who had
+            // everything before has it still.
             lineage.newest = current;
+            if lineage.whole_before[1 - node] {
+                self.loss_was_none(volume);
+            }
         } else if fresh {
             if last == lineage.newest {
                 lineage.newest = current;
@@ -336,6 +343,8 @@ impl World {
             return false;
         }
         self.line(|| format!("volume {volume}: no full copy is left after node {node} lost its cache"));
+        let spared = |other| other != node && self.is_full(other, volume) && !self.is_owed(volume);
+        self.truth.lineages[volume].whole_before = [0, 1].map(spared);
         let cached = self.nodes[node].volumes[volume].data.cached();
         let held = |sector, value| !self.history.lacks_answered(volume, sector, value);
         let lost = self.misses(volume, cached, held).is_some();

@@ -151,6 +151,12 @@ pub enum Refusal {
          data; see 'repctl status RES' there, then resolve again"
     )]
     NotSettled,
+    /// This node gives its data up in a split brain, and they are still all it has.
+    #[error(
+        "the split brain is being settled: this node's own data are saved before the peer's replace them; try again when \
+         the resync runs (see 'repctl status RES')"
+    )]
+    StillSettling,
     /// The command is known but this build can't do it.
     #[error("not supported")]
     NotSupported,

@@ -21,6 +21,7 @@ mod resize;
 mod resync_end;
 mod resync_order;
 mod resync_pacing;
+mod shows_sources;
 mod split_brain;
 mod verify;
 mod write_through;

@@ -1,12 +1,12 @@
 //! What is known of a split brain, and why it was left to the operator.
 
-use crate::pair::Pair;
+use crate::pair::{Kind, Pair};
 use rep_engine::{
     ApartSide, Command, CommandError, CommandOutcome, FenceSnapshot, Notice, Side, SplitBrainFacts, Unsettled,
 };
 use rep_types::{
-    AfterZeroPrimaries, BLOCK_SIZE, ConnectionState, DiskState, FenceAnswer, Fencing, Refusal, Role, SyncRule,
-    SyncVerdict, VolumeNumber,
+    AfterZeroPrimaries, BLOCK_SIZE, ConnectionState, DiskState, FenceAnswer, Fencing, Refusal, ReplicationState, Role,
+    SyncRule, SyncVerdict, VolumeNumber,
 };
 
 /// Both went on apart: alpha, the Primary, wrote one block, beta, promoted by force, two. Both are Secondary again, and want
@@ -302,4 +302,39 @@ fn a_meeting_under_way_is_no_plan() {
     pair.connect();
     let Some(Ok(CommandOutcome::Plan(plan))) = pair.outcome(0, planned) else { panic!("a plan") };
     assert!(matches!(plan[0].decision.verdict, SyncVerdict::Target(_)), "{plan:?}");
+}
+
+/// Nothing of the victim's data has been overwritten when the link goes again, and so it has them back. Its clients would have seen
+/// the winner's by then, and written on top of them: until its resync has begun it isn't promoted, by force or not.
+#[test]
+fn a_victim_is_not_promoted_before_its_resync_has_begun() {
+    let mut pair = met_apart([Role::Secondary; 2]);
+    pair.hold(0, Kind::Flush, 0);
+    pair.command(0, Command::ResolveSplitBrain { keep: Side::Local });
+    pair.run();
+    pair.connect();
+    assert_eq!(pair.volume(1, 0).replication, ReplicationState::SyncTarget);
+    for force in [false, true] {
+        let refused = Some(Err(CommandError::Refused(Refusal::StillSettling)));
+        assert_eq!(promote(&mut pair, 1, force), refused);
+    }
+    assert_eq!(pair.snapshot(1).promotion_refused, Some(Refusal::StillSettling));
+    pair.let_go(0, Kind::Flush, 0);
+    assert!(pair.is_in_sync());
+    assert_eq!(promote(&mut pair, 1, false), Some(Ok(CommandOutcome::Done)));
+}
+
+/// The winner shows its own data, whatever becomes of the settlement.
+#[test]
+fn a_winner_is_promoted_at_once() {
+    let mut pair = met_apart([Role::Secondary; 2]);
+    pair.hold(0, Kind::Flush, 0);
+    pair.command(1, Command::ResolveSplitBrain { keep: Side::Peer });
+    pair.run();
+    pair.connect();
+    assert_eq!(promote(&mut pair, 0, false), Some(Ok(CommandOutcome::Done)));
+    pair.cut();
+    let seen = pair.snapshot(0);
+    assert_eq!((seen.role, seen.connection), (Role::Primary, ConnectionState::SplitBrain));
+    assert_eq!(pair.volume(0, 0).disk, DiskState::UpToDate);
 }
