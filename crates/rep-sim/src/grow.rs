@@ -56,11 +56,15 @@ impl GrowPlan {
 pub(crate) fn fit(swarm: &mut Swarm) {
     let Some(plan) = swarm.grow else { return };
     (swarm.rare.meta_rot, swarm.rare.rollback) = (0, 0);
-    let first = Geometry::of(swarm, 0, placement(swarm)).before.available_bytes / BLOCK_SIZE;
+    let Geometry { before, after } = Geometry::of(swarm, 0, placement(swarm));
+    let first = before.available_bytes / BLOCK_SIZE;
     let last = first + plan.client_bytes / BLOCK_SIZE - 1;
     if swarm.resync_rate_max > 0 {
         // What is slow enough for the disks as they were takes for ever with the new area.
-        swarm.resync_rate_max = swarm.resync_rate_max.max((plan.client_bytes + plan.rest_bytes) >> 5);
+        let grown = (plan.client_bytes + plan.rest_bytes) >> 5;
+        // A verify goes over everything there is, to the end of the larger disk.
+        let verified = if swarm.verify.verifies > 0 { after.available_bytes / 100 } else { 0 };
+        swarm.resync_rate_max = swarm.resync_rate_max.max(grown).max(verified);
     }
     swarm.focus_blocks.extend([first as u32, first as u32 + 1, last as u32]);
 }
