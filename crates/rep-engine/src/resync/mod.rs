@@ -356,6 +356,8 @@ impl Engine {
         );
         let Some(local) = self.volumes[index].local.as_mut().filter(|_| untouched) else { return };
         if resync.settles_split_brain && apart {
+            // Its clients would have seen the winner's data, and now its own (decision 42).
+            debug_assert!(self.role == Role::Secondary, "a victim of a split brain has clients");
             self.set_disk(index, resync.disk_before, why);
         } else if resync.disk_before.is_consistent() {
             local.update_superblock(|superblock| superblock.data = DataState::Outdated);
