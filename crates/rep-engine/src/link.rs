@@ -155,7 +155,10 @@ impl Engine {
             Message::ResyncRefused { id } => self.resync_refused(id),
             Message::ResyncAck { id, result } => self.resync_acknowledged(id, result),
             Message::Ping { id } => self.send(Message::Pong { id }, None),
-            Message::Pong { .. } => self.peer_has_pinged_back(),
+            Message::Pong { id } => {
+                self.peer_has_pinged_back();
+                self.peer_has_heard_of(id);
+            }
             Message::Control(message) => self.control_message(*message),
             message => self.forwarding_message(message, payload),
         }
@@ -299,13 +302,20 @@ impl Engine {
 
     /// Asks for a sign of life within `ping-timeout`, if that isn't under way.
     pub(crate) fn ping(&mut self) {
-        let now = self.now;
-        if let Some(link) = self.link.as_mut().filter(|link| link.ping.is_none()) {
-            link.ping = Some(now);
-            let id = TransferId(link.next_ping);
-            link.next_ping += 1;
-            self.send(Message::Ping { id }, None);
+        if self.link.as_ref().is_some_and(|link| link.ping.is_none()) {
+            self.ping_anew();
         }
+    }
+
+    /// The same, also while another is under way: the answer comes after everything that the peer said to what it was told before.
+    pub(crate) fn ping_anew(&mut self) -> Option<TransferId> {
+        let now = self.now;
+        let link = self.link.as_mut()?;
+        link.ping.get_or_insert(now);
+        let id = TransferId(link.next_ping);
+        link.next_ping += 1;
+        self.send(Message::Ping { id }, None);
+        Some(id)
     }
 
     /// Looks at what the peer owes us.

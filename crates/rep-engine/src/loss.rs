@@ -61,6 +61,16 @@ impl Engine {
         good && self.role == Role::Primary && volume.generation_due()
     }
 
+    /// Our disk has become good after the peer's copy was lost: what is under way will be answered from ours alone, and what was
+    /// answered before may be on ours alone. That is recorded now, as it would have been had ours been good then (R13).
+    pub(crate) fn record_loss_of_before(&mut self, index: usize) {
+        let volume = &self.volumes[index];
+        let alone = !volume.mirrors(self.is_connected());
+        if alone && volume.out_of_sync_blocks() > 0 && self.loss_is_recorded(index) {
+            self.begin_lost_generation(index);
+        }
+    }
+
     /// Whether the peer's copy, lost now, may lack something.
     fn peer_may_lack(&self, index: usize) -> bool {
         let lacked = |op: &Operation| op.volume == index && may_be_lacked(op);

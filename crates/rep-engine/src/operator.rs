@@ -12,7 +12,7 @@ use rep_meta::DataState;
 use rep_types::{
     BLOCK_SIZE, CommandId, ConnectionState, DiskState, LinkCause, Refusal, Role, SyncDecision, VolumeNumber,
 };
-use rep_wire::{ControlMessage, NodeView, OperatorWord};
+use rep_wire::{ControlMessage, NodeView, OperatorWord, TransferId};
 use std::collections::VecDeque;
 
 /// A step of a transition.
@@ -37,7 +37,8 @@ pub(crate) enum Step {
     /// Give this node's data up.
     Invalidate { index: usize, full: bool, ticket: Option<BitmapTicket> },
     /// Wait until a resync of this volume has begun.
-    AwaitResync { index: usize },
+    /// `told`: the peer was told to give its data up, and this ping followed that.
+    AwaitResync { index: usize, told: Option<TransferId> },
     /// Start a generation on both nodes.
     NewGeneration { index: usize, state: crate::role::NewGenerationState },
     /// Look whether the peer is really there before this node's data are marked Outdated.
@@ -251,7 +252,7 @@ impl Engine {
             Step::Leave { asked, force } => self.poll_leave(asked, force),
             Step::Detach { index, stage } => self.poll_detach(index, stage),
             Step::Invalidate { index, full, ticket } => self.poll_invalidate(index, full, ticket),
-            Step::AwaitResync { index } => self.poll_await_resync(index),
+            Step::AwaitResync { index, .. } => self.poll_await_resync(index),
             Step::NewGeneration { index, state } => self.poll_new_generation(index, state),
             Step::Plan { .. } => Progress::Waits,
             Step::AskBeforeOutdate { index, asked } => self.poll_ask_before_outdate(index, asked),
@@ -421,7 +422,10 @@ impl Engine {
         if self.volumes[index].peer_disk != DiskState::UpToDate {
             return refused(Refusal::OnlyGoodCopy);
         }
-        self.begin_transition(id, [Step::Invalidate { index, full: true, ticket: None }, Step::AwaitResync { index }])
+        self.begin_transition(
+            id,
+            [Step::Invalidate { index, full: true, ticket: None }, Step::AwaitResync { index, told: None }],
+        )
     }
 
     fn poll_invalidate(&mut self, index: usize, full: bool, ticket: Option<BitmapTicket>) -> Progress {
@@ -463,7 +467,19 @@ impl Engine {
             return refused(Refusal::PeerIsPrimary);
         }
         self.send(ControlMessage::Invalidate { volume, full: true }, None);
-        self.begin_transition(id, [Step::AwaitResync { index }])
+        let told = self.ping_anew();
+        self.begin_transition(id, [Step::AwaitResync { index, told }])
+    }
+
+    /// The peer has answered a ping. One that gives its data up says so before.
+    pub(crate) fn peer_has_heard_of(&mut self, ping: TransferId) {
+        let step = self.transition.as_ref().and_then(|transition| transition.steps.front());
+        let Some(Step::AwaitResync { index, told }) = step else { return };
+        let (index, told) = (*index, *told);
+        let gives_up = self.volumes[index].peer_disk != DiskState::UpToDate || self.handshake_under_way();
+        if told == Some(ping) && !gives_up {
+            self.end_transition(Some(CommandError::Refused(Refusal::PeerBusy)));
+        }
     }
 
     /// The peer's operator has us give our data up.

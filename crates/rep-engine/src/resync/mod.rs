@@ -302,6 +302,7 @@ impl Engine {
         let finished = volume.resync.take();
         let why = if finished.is_some() { Why::ResyncDone } else { Why::Handshake };
         self.set_disk(index, DiskState::UpToDate, why);
+        self.record_loss_of_before(index);
         if let Some(resync) = finished {
             self.resync_target_finished(index, &resync);
         }

@@ -11,6 +11,7 @@ mod fencing;
 mod handover;
 mod handshake;
 mod hung_disk;
+mod invalidate;
 mod leave;
 mod no_data;
 mod pair;

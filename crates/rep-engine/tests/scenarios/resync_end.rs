@@ -3,7 +3,7 @@
 
 use crate::pair::{Kind, Pair};
 use rep_engine::{Command, EngineConfig};
-use rep_types::{DiskState, OnNoData, Role, SyncVerdict};
+use rep_types::{DiskState, OnNoData, ReplicationState, Role, SyncVerdict, VolumeNumber};
 
 /// beta has been filled by alpha, a Primary, and the word of that was lost with the connection.
 fn end_unheard_of(options: &EngineConfig) -> Pair {
@@ -72,4 +72,39 @@ fn a_source_answers_nothing_alone_before_beta_passes_for_older() {
     pair.cut();
     pair.connect();
     assert!(pair.is_in_sync());
+}
+
+/// ```text
+/// alpha Primary    ── link ──    beta Secondary    alpha's disk is back, and filled from beta's
+/// alpha adopts     ◄─────────    beta              the generation is on its way to alpha's disk; a write is under way
+/// alpha            ◄─────────    beta Diskless     it fails beta's disk
+/// alpha UpToDate                                   only now could a generation say that beta's disk lacks that write
+/// ```
+/// Before the write is answered one does.
+#[test]
+fn a_source_that_fails_while_its_generation_is_taken_over_passes_for_current_no_more() {
+    let mut pair = Pair::with_primary(1);
+    pair.command(0, Command::Detach { volume: VolumeNumber(0), force: false });
+    pair.write(0, 0, 7);
+    pair.run();
+    pair.hold(0, Kind::Flush, 0);
+    pair.attach(0, 0);
+    pair.run();
+    pair.write(0, 0, 7);
+    pair.run();
+    pair.hold(0, Kind::Meta, 0);
+    pair.let_go(0, Kind::Flush, 0);
+    assert_eq!(pair.volume(0, 0).replication, ReplicationState::SyncTarget);
+    (0..2).for_each(|node| pair.hold(node, Kind::Data, 0));
+    let write = pair.write(0, 0, 7);
+    pair.run();
+    pair.fail_held(1, Kind::Data, 0);
+    pair.run();
+    assert_eq!((pair.volume(0, 0).disk, pair.volume(0, 0).peer_disk), (DiskState::Inconsistent, DiskState::Diskless));
+    pair.let_go(0, Kind::Meta, 0);
+    assert_eq!((pair.volume(0, 0).disk, pair.answer(0, write)), (DiskState::UpToDate, None));
+    let current = [0, 1].map(|node| pair.superblock(node, 0).generations.current);
+    assert_ne!(current[0], current[1], "beta's disk passes for as good as alpha's");
+    pair.let_go(0, Kind::Data, 0);
+    assert_eq!(pair.answer(0, write), Some(Ok(())));
 }
