@@ -522,6 +522,9 @@ impl Engine {
                 self.peer_disk_became_good(index);
             }
         }
+        if role == Role::Primary {
+            (0..self.volumes.len()).for_each(|index| self.carry_for_diskless_primary(index));
+        }
     }
 
     /// Whether the peer calls a disk good that has failed us, without a handshake about it.

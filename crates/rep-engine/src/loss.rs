@@ -282,14 +282,19 @@ impl Engine {
         self.answer_disk_lost(index);
     }
 
-    /// A Primary came back that has lost its disk meanwhile. What it flushes from now on is here alone, and that disk,
-    /// should it come back, must not pass for as good as ours.
+    /// A Primary came back that has lost its disk meanwhile, or a node without one was promoted. What its clients see and flush from
+    /// now on is here alone, and that disk, should it come back, must not pass for as good as ours.
     pub(crate) fn carry_for_diskless_primary(&mut self, index: usize) {
         let volume = &self.volumes[index];
         let good = volume.local.is_some() && volume.disk == DiskState::UpToDate;
-        if good && volume.peer_disk == DiskState::Diskless && volume.generation_due() {
-            self.begin_generation(index);
+        if !good || volume.peer_disk != DiskState::Diskless || !volume.generation_due() {
+            return;
         }
+        if self.view_is_told() {
+            // During a handshake no generation may begin (R17).
+            return self.drop_link(LinkCause::Restart);
+        }
+        self.begin_generation(index);
     }
 
     /// Answers once our generation is durable.

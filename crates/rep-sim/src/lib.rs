@@ -32,6 +32,7 @@ mod network;
 mod newer;
 mod node;
 mod operator;
+mod outcomes;
 mod owed;
 mod pacing;
 mod pass_on;

@@ -36,6 +36,7 @@ impl World {
         if self.nodes[node].is_up() || self.now < self.nodes[node].down_until {
             return;
         }
+        self.nothing_is_answered(node);
         let config = self.engine_config(node);
         let state = &mut self.nodes[node];
         state.life += 1;

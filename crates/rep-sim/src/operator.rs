@@ -58,6 +58,8 @@ pub struct Operator {
     pub heal_progress: (u64, u32),
     /// Whether any disk was ever told to fail.
     pub disks_failed: bool,
+    /// What each node's operator has been answered.
+    pub answered: [crate::outcomes::Answered; 2],
     /// What forwarding has come to.
     pub handovers: crate::handover::Handovers,
     /// The life of each node's daemon in which a forced promotion was abandoned.
@@ -81,6 +83,7 @@ impl World {
             return;
         }
         self.note_data_taken(&command);
+        self.outcome_is_open(node, &command);
         let id = self.next_command(node, Some(command.clone()));
         self.line(|| format!("node {node} command {id}: {command:?}"));
         self.feed(node, Event::Command { id: CommandId(id), command });
@@ -145,6 +148,9 @@ impl World {
                 (refusal, Some(Command::Promote { .. })) => self.count_refused_promotion(refusal),
                 _ => {}
             }
+        }
+        if let Some(command) = &pending.command {
+            self.check_outcome(node, command, &result);
         }
         match (&pending.command, &result) {
             (Some(Command::Outdate { volume }), Ok(_)) => self.check_outdated(node, volume.0 as usize),

@@ -153,6 +153,7 @@ impl World {
         self.verify_notice(node, &notice);
         self.note_starved(node, &notice);
         self.handover_notice(node, &notice);
+        self.outcome_notice(node, &notice);
         match notice {
             Notice::Role { to: Role::Primary, .. } => {
                 self.spoil_image(node);
