@@ -176,6 +176,7 @@ impl Engine {
             volume.starved.cache_lost();
         }
         (volume.served_last, volume.joined_without_disk) = (GenerationId::NONE, false);
+        volume.let_go_good = None;
         self.set_disk(index, state, Why::Attached);
         // What it was given before it went may still be in its cache: the next FLUSH covers that, too (R4).
         self.epochs.touch(self.now);

@@ -1,9 +1,10 @@
 //! A peer that wants to be Primary is answered (R29). It must not be served an older copy for it: a node that is attaching a disk answers when
-//! it has told of that (decision 40).
+//! it has told of that, and one that knows of newer data on a disk that isn't there says no (decision 40).
 
 use crate::Engine;
 use crate::operator::Step;
 use crate::role::PromotionStage;
+use crate::volume::Volume;
 use rep_types::{Role, planted};
 use rep_wire::ControlMessage;
 use std::time::Duration;
@@ -42,7 +43,8 @@ impl Engine {
 
     fn answer_promotion(&mut self) {
         self.promotion_asked_until = None;
-        let granted = self.may_grant_promotion();
+        let newer = self.volumes.iter().any(Volume::had_newer_than_peer) && !planted!("newer-disk-forgotten");
+        let granted = self.may_grant_promotion() && !newer;
         if granted {
             self.promotion_granted_until = Some(self.now.after(GRANT_LASTS));
         }

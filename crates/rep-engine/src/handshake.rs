@@ -475,6 +475,8 @@ impl Engine {
     /// The peer is Primary now: this node is no longer the last one.
     pub(crate) fn forget_last_primary(&mut self) {
         for volume in &mut self.volumes {
+            // Whoever made it Primary has said whose data count, or has them.
+            volume.let_go_good = None;
             if let Some(local) = &mut volume.local
                 && local.superblock().last_primary
             {

@@ -145,6 +145,9 @@ impl Engine {
             volume.exposed =
                 volume.local.as_ref().map_or(GenerationId::NONE, |local| local.superblock().generations.current);
         }
+        if let Some(local) = volume.local.as_ref().filter(|_| served) {
+            volume.let_go_good = Some(local.superblock().generations);
+        }
         if served && primary {
             volume.served_last = volume.exposed;
         }

@@ -169,14 +169,26 @@ impl Engine {
                     return Progress::Moved(Step::Promote(asked));
                 }
                 (true, None) => return Progress::Waits,
-                (true, Some(false)) => return Progress::Failed(CommandError::Refused(Refusal::PeerIsPrimary)),
-                (true, Some(true)) => {}
+                (true, Some(false)) if self.peer_wants_the_role() => {
+                    return Progress::Failed(CommandError::Refused(Refusal::PeerIsPrimary));
+                }
+                // By force the operator says whose data count.
+                (true, Some(false)) if !force => {
+                    return Progress::Failed(CommandError::Refused(Refusal::PeerLetNewerGo));
+                }
+                (true, Some(_)) => {}
             }
         } else if put_off && !force {
             // It lives, and its disk was just coming: this node isn't the one to say that its own data are the newest.
             return Progress::Failed(CommandError::PeerLost);
         }
         Progress::Moved(Step::Promote(PromotionStage::Landing { force }))
+    }
+
+    /// Whether the peer has the role or is about to: it says no to whoever asks, else only for what it knows of its own data.
+    fn peer_wants_the_role(&self) -> bool {
+        let asks = self.promotion_granted_until.is_some() || self.promotion_asked_until.is_some();
+        self.peer_role != Some(Role::Secondary) || asks
     }
 
     /// The peer lives. It answers who wants to be Primary before a ping that comes later, unless a disk is being attached there.

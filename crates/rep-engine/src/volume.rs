@@ -14,7 +14,7 @@ use crate::stages::StageLatencies;
 use crate::starved::Starved;
 use crate::sync_decision::Unsettled;
 use crate::verify::{Follows, Verify};
-use rep_meta::{BootId, Divergence, PrimaryMark, Superblock};
+use rep_meta::{BootId, DataState, Divergence, PrimaryMark, Superblock};
 use rep_types::planted;
 use rep_types::{
     BLOCK_SIZE, BlockIndex, BlockRange, ByteRange, DigestKey, DiskState, GenerationId, Generations, ReplicationState,
@@ -215,6 +215,9 @@ pub(crate) struct Volume {
     /// Without a disk, as Primary: the disk of this generation is the one clients were served from last, and nobody has
     /// taken a write since; `NONE`: there is none such.
     pub served_last: GenerationId,
+    /// What a good disk bore that was let go of in this life of the daemon, until another was met or the peer is Primary
+    /// (decision 40).
+    pub let_go_good: Option<Generations>,
     /// Without a disk: the peer was told since that we join it, and its data could go on. What the disk that was here says
     /// of the peer, should it come back, is past (F3).
     pub joined_without_disk: bool,
@@ -284,6 +287,7 @@ impl Volume {
             cache_lost: false,
             exposed: GenerationId::NONE,
             served_last: GenerationId::NONE,
+            let_go_good: None,
             joined_without_disk: false,
             boot: BootId::NONE,
             word: OperatorWord::None,
@@ -440,6 +444,17 @@ impl Volume {
             }
             _ => false,
         }
+    }
+
+    /// Whether a disk of this node that isn't there, or not yet, is known to be ahead of the peer's (R29).
+    pub fn had_newer_than_peer(&self) -> bool {
+        let attaching = self.local.as_ref().filter(|_| self.attaching.is_some()).map(|local| local.superblock());
+        let comes = attaching.filter(|superblock| superblock.data == DataState::Consistent);
+        let mine = comes.map(|superblock| superblock.generations).or(self.let_go_good);
+        mine.zip(self.peer_told).is_some_and(|(mine, told)| {
+            let theirs = told.generations.current;
+            theirs.is_real() && theirs != mine.current && (theirs == mine.bitmap || mine.remembers(theirs))
+        })
     }
 
     pub fn out_of_sync_blocks(&self) -> u64 {

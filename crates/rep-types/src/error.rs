@@ -157,6 +157,12 @@ pub enum Refusal {
          the resync runs (see 'repctl status RES')"
     )]
     StillSettling,
+    /// The peer has seen data that are newer than any in reach.
+    #[error(
+        "the peer had newer data than this node, on a disk that it has let go of or that isn't attached yet; run \
+         'repctl attach RES' there, or, if that disk is lost and this copy is the one to keep, use --force"
+    )]
+    PeerLetNewerGo,
     /// The command is known but this build can't do it.
     #[error("not supported")]
     NotSupported,

@@ -345,6 +345,16 @@ impl Pair {
 
     /// The daemon is killed and comes up again.
     pub fn kill(&mut self, node: usize) {
+        self.kill_without_disks(node);
+        for volume in 0..self.volumes {
+            self.attach(node, volume);
+        }
+        self.command(node, Command::Connect { discard_my_data: false });
+        self.run();
+    }
+
+    /// The daemon is killed and comes up again; it has no disks, and wants no connection.
+    pub fn kill_without_disks(&mut self, node: usize) {
         self.wires.iter_mut().for_each(VecDeque::clear);
         self.feed(1 - node, Event::LinkDown { session: SessionId(self.session), cause: LinkCause::Failed });
         let state = &mut self.nodes[node];
@@ -353,11 +363,6 @@ impl Pair {
         (state.fence_asked, state.resync_asked) = (None, None);
         state.ops.clear();
         state.held.clear();
-        for volume in 0..self.volumes {
-            self.attach(node, volume);
-        }
-        self.command(node, Command::Connect { discard_my_data: false });
-        self.run();
     }
 
     /// Gives a node's engine a disk.

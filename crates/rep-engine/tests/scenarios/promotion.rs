@@ -86,6 +86,23 @@ fn a_disk_that_comes_while_a_demotion_is_recorded_is_unmarked_as_well() {
 
 /// Beta hasn't been told what alpha wrote alone. Alpha's disk, with all of that, is let go of; the two are connected.
 fn older_beside_a_detached_disk() -> Pair {
+    let mut pair = older_and_a_detached_disk();
+    pair.connect();
+    assert_eq!([pair.volume(0, 0).disk, pair.volume(1, 0).disk], [DiskState::Diskless, DiskState::UpToDate]);
+    pair
+}
+
+/// The same, but alpha's daemon has ended since, and knows nothing of its disk.
+fn older_beside_a_forgotten_disk() -> Pair {
+    let mut pair = older_and_a_detached_disk();
+    pair.kill_without_disks(0);
+    pair.command(0, Command::Connect { discard_my_data: false });
+    pair.connect();
+    assert_eq!([pair.volume(0, 0).disk, pair.volume(1, 0).disk], [DiskState::Diskless, DiskState::UpToDate]);
+    pair
+}
+
+fn older_and_a_detached_disk() -> Pair {
     let mut pair = Pair::with_primary(1);
     pair.cut();
     let write = pair.write(0, 0, 1);
@@ -95,8 +112,6 @@ fn older_beside_a_detached_disk() -> Pair {
     pair.run();
     pair.command(0, Command::Detach { volume: VOLUME, force: false });
     pair.run();
-    pair.connect();
-    assert_eq!([pair.volume(0, 0).disk, pair.volume(1, 0).disk], [DiskState::Diskless, DiskState::UpToDate]);
     pair
 }
 
@@ -116,7 +131,7 @@ fn assert_primary_of_the_newer_data(pair: &Pair, promotion: u64) {
 /// Who is ahead is decided before beta is Primary, or its clients would see what has been overwritten (R29). Found by seed 626126.
 #[test]
 fn a_disk_of_the_peer_that_comes_while_a_promotion_is_recorded_is_heard_first() {
-    let mut pair = older_beside_a_detached_disk();
+    let mut pair = older_beside_a_forgotten_disk();
     pair.hold(1, Kind::Meta, 0);
     let promotion = pair.command(1, Command::Promote { force: false });
     pair.run();
@@ -164,7 +179,7 @@ fn a_promotion_beside_a_disk_that_is_on_its_way_ends_with_the_link() {
 /// The same, but alpha's disk comes and goes with the link while beta's mark is being written.
 #[test]
 fn a_promotion_that_has_heard_of_the_peers_disk_ends_with_the_link() {
-    let mut pair = older_beside_a_detached_disk();
+    let mut pair = older_beside_a_forgotten_disk();
     pair.hold(1, Kind::Meta, 0);
     let promotion = pair.command(1, Command::Promote { force: false });
     pair.run();
@@ -176,6 +191,46 @@ fn a_promotion_that_has_heard_of_the_peers_disk_ends_with_the_link() {
     assert_eq!(pair.outcome(1, promotion), Some(Err(CommandError::PeerLost)));
     assert_eq!(pair.snapshot(1).role, Role::Secondary);
     assert_eq!(pair.superblock(1, 0).primary, PrimaryMark::None);
+}
+
+/// Alpha knows what it wrote on the disk that it has let go of: it says no, until that disk is back, or the operator says whose data
+/// count. So it does for a disk that hangs while it is attached, however long. Found by seed 917195.
+#[test]
+fn nobody_is_promoted_beside_a_node_that_knows_of_newer_data() {
+    let mut pair = older_beside_a_detached_disk();
+    let promote = |pair: &mut Pair, force: bool| {
+        let promotion = pair.command(1, Command::Promote { force });
+        pair.run();
+        promotion
+    };
+    let refused = Some(Err(CommandError::Refused(Refusal::PeerLetNewerGo)));
+    let promotion = promote(&mut pair, false);
+    assert_eq!(pair.outcome(1, promotion), refused);
+
+    pair.hold(0, Kind::Meta, 0);
+    pair.attach(0, 0);
+    let promotion = promote(&mut pair, false);
+    assert_eq!(pair.outcome(1, promotion), None, "the disk may come");
+    pair.pass_time(Duration::from_secs(11));
+    assert_eq!(pair.outcome(1, promotion), refused);
+
+    let promotion = promote(&mut pair, true);
+    pair.pass_time(Duration::from_secs(11));
+    assert_eq!(pair.outcome(1, promotion), Some(Ok(CommandOutcome::Done)));
+    assert_eq!(pair.snapshot(1).role, Role::Primary);
+}
+
+/// It has been said that the peer's data count, and the disk with the others never came back: that is past.
+#[test]
+fn newer_data_that_were_given_up_stand_in_nobodys_way() {
+    let mut pair = older_beside_a_detached_disk();
+    for (command, node) in
+        [(Command::Promote { force: true }, 1), (Command::Demote, 1), (Command::Promote { force: false }, 1)]
+    {
+        let command = pair.command(node, command);
+        pair.run();
+        assert_eq!(pair.outcome(node, command), Some(Ok(CommandOutcome::Done)));
+    }
 }
 
 /// Two volumes. Alpha's disk of the one has come, but its view waits for a resync of the other: beta is answered when that has gone.
