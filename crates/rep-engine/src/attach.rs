@@ -71,7 +71,8 @@ impl Engine {
         let Some(index) = self.volume_index(number) else {
             return self.finish_command(id, Err(CommandError::Refused(Refusal::NoSuchVolume)));
         };
-        if self.volumes[index].local.is_some() {
+        // A disk that came to a daemon which ends would be left as if it had crashed.
+        if self.volumes[index].local.is_some() || self.is_ending() {
             return self.finish_command(id, Err(CommandError::Refused(Refusal::Busy)));
         }
         if self.hangs_still(index) {
@@ -165,11 +166,14 @@ impl Engine {
         let Some(local) = &volume.local else { return };
         let superblock = local.superblock();
         let shown = self.role == Role::Primary && volume.is_what_clients_saw(superblock.generations.current);
+        // A peer that didn't go on may still hold what was in the cache this node has lost, unless this one has gone on (I-D1).
+        let lost = volume.prior_end == PriorEnd::NodeCrash && superblock.generations.bitmap.is_none();
+        let ahead = superblock.peer_outdated && (!lost || planted!("outdated-peer-beats-lost-cache"));
         let state = match superblock.data {
             DataState::Inconsistent => DiskState::Inconsistent,
             DataState::Outdated => DiskState::Outdated,
             // A peer that is there will say itself what its data are.
-            DataState::Consistent if (superblock.peer_outdated || shown) && alone => DiskState::UpToDate,
+            DataState::Consistent if (ahead || shown) && alone => DiskState::UpToDate,
             DataState::Consistent => DiskState::Consistent,
         };
         if self.role == Role::Primary && state == DiskState::UpToDate && volume.prior_end == PriorEnd::NodeCrash {

@@ -155,18 +155,21 @@ impl Engine {
         if self.volumes[index].starved.owes(requester) {
             return self.fail_flush(requester, index, self.epochs.current);
         }
-        let volume = &self.volumes[index];
-        let alone = !volume.mirrors(self.is_connected());
-        if alone && volume.generation_due() {
-            // The peer, were it to lose its cache, must not pass for as good as this disk (R15).
-            self.restart_handshake_if_under_way();
-            self.begin_lost_generation(index);
-        }
+        self.note_lone_flush(index);
         if self.epochs.is_stable() && self.recording == 0 || planted!("flush-answered-at-once") {
             return self.answer(requester, Some(index), Ok(()), None);
         }
         self.epochs.waiting.push(FlushWaiter::Flush(requester, index, self.now));
         self.request_epoch_close();
+    }
+
+    /// A FLUSH is of this disk alone: the peer's, were it to have lost its cache, must not pass for as good (R15).
+    fn note_lone_flush(&mut self, index: usize) {
+        let volume = &self.volumes[index];
+        if !volume.mirrors(self.is_connected()) && volume.generation_due() {
+            self.restart_handshake_if_under_way();
+            self.begin_lost_generation(index);
+        }
     }
 
     /// Whether a client's write that is about to go to the disks is written through on both, so that it is stable with its
@@ -305,6 +308,8 @@ impl Engine {
             let result = if stable { Ok(()) } else { Err(IoError::Io) };
             match waiter {
                 FlushWaiter::Flush(requester, _, arrived) if stable => {
+                    // The peer may have gone since it came.
+                    self.note_lone_flush(index);
                     self.pacing.note_request(self.now.since(arrived), self.now);
                     self.volumes[index].stages.flush.note(self.now.since(arrived));
                     self.answer(requester, Some(index), result, None);

@@ -289,7 +289,8 @@ impl Engine {
     /// now on is here alone, and that disk, should it come back, must not pass for as good as ours.
     pub(crate) fn carry_for_diskless_primary(&mut self, index: usize) {
         let volume = &self.volumes[index];
-        let good = volume.local.is_some() && volume.disk == DiskState::UpToDate;
+        // One that is being let go of is told as gone, and the peer may have gone on without it.
+        let good = volume.local.is_some() && volume.disk == DiskState::UpToDate && !volume.detaching;
         if !good || volume.peer_disk != DiskState::Diskless || !volume.generation_due() {
             return;
         }

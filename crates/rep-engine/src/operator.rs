@@ -52,6 +52,8 @@ pub(crate) enum Step {
     },
     /// Make the volume larger, leading.
     Resize { index: usize, stage: crate::resize::ResizeStage },
+    /// All has been left: the last step of the daemon's end.
+    End,
     /// Ask what a connection would do.
     Plan {
         /// The connection to go back to.
@@ -255,6 +257,7 @@ impl Engine {
             Step::AwaitResync { index, .. } => self.poll_await_resync(index),
             Step::NewGeneration { index, state } => self.poll_new_generation(index, state),
             Step::Plan { .. } => Progress::Waits,
+            Step::End => Progress::Done,
             Step::AskBeforeOutdate { index, asked } => self.poll_ask_before_outdate(index, asked),
             Step::Outdate { index, ticket } => self.poll_outdate(index, ticket),
             Step::Resize { index, stage } => self.poll_resize(index, stage),

@@ -19,6 +19,12 @@ impl Engine {
         for index in 0..self.volumes.len() {
             steps.push(Step::Detach { index, stage: crate::attach::DetachStage::Begin });
         }
+        steps.push(Step::End);
         self.begin_transition(id, steps)
+    }
+
+    /// Whether everything is being left.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.transition.as_ref().is_some_and(|transition| transition.steps.back() == Some(&Step::End))
     }
 }

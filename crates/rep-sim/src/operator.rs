@@ -253,6 +253,12 @@ impl World {
         self.operator.pending.values().any(|pending| pending.node == node && promotes(&pending.command))
     }
 
+    /// Whether a node is being promoted by force.
+    pub(crate) fn forces(&self, node: usize) -> bool {
+        let force = Some(Command::Promote { force: true });
+        self.operator.pending.values().any(|pending| pending.node == node && pending.command == force)
+    }
+
     /// Whether the arbiter lets a node become Primary.
     pub(crate) fn may_promote(&mut self, node: usize) -> bool {
         let other = 1 - node;

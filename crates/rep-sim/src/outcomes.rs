@@ -112,7 +112,7 @@ fn has_happened(command: &Command, shown: &Snapshot) -> bool {
         Command::Demote => shown.role == Role::Secondary,
         Command::Handover => shown.role == Role::Secondary && shown.peer_role != Some(Role::Secondary),
         Command::Shutdown => {
-            // A disk that came while it ended is none that anybody relied on.
+            // One that was just coming may hang, and nobody relied on it.
             let gone = |disk| matches!(disk, DiskState::Diskless | DiskState::Attaching);
             shown.role == Role::Secondary && shown.volumes.iter().all(|volume| gone(volume.disk))
         }

@@ -194,7 +194,8 @@ impl World {
     fn fork(&mut self, node: usize, volume: usize, last: GenerationId, current: GenerationId) {
         self.seen(Sometimes::Forked);
         self.history.forked = true;
-        if !self.operator.forced {
+        // The other's disk may have begun a generation, and failed, since the force was found to do no harm.
+        if !self.operator.forced && !self.forces(node) {
             let newest = self.truth.lineages[volume].newest;
             let detail = format!(
                 "node {node} volume {volume}, whose data is of {last}, starts {current} while the newest is {newest}"

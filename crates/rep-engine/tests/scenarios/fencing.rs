@@ -468,3 +468,30 @@ fn a_demotion_is_refused_while_requests_wait_for_the_fence() {
     pair.run();
     assert_eq!(pair.outcome(0, demotion), Some(Ok(CommandOutcome::Done)));
 }
+
+/// ```text
+/// alpha  Primary, writes; its daemon dies     beta  Secondary; has alpha fenced, and that on disk
+///        holds it all in its cache                  loses its power, and with it what was in its cache
+/// ```
+/// That alpha didn't go on doesn't say that it lacks what beta has lost: beta isn't the newest by itself (I-D1). Found by seed 940012.
+#[test]
+fn an_outdated_peer_makes_no_good_data_of_a_lost_cache() {
+    for node_crash in [false, true] {
+        let mut pair = Pair::fenced(1, Fencing::ResourceOnly).promoted();
+        let write = pair.write(0, 0, 1);
+        pair.run();
+        assert_eq!(pair.answer(0, write), Some(Ok(())));
+        pair.kill_without_disks(0);
+        pair.command(1, Command::Promote { force: false });
+        pair.run();
+        pair.fence_answers(1, FenceAnswer::PeerFenced);
+        assert!(pair.superblock(1, 0).peer_outdated);
+        if node_crash {
+            pair.reboot(1)
+        } else {
+            pair.kill(1)
+        }
+        let expected = if node_crash { DiskState::Consistent } else { DiskState::UpToDate };
+        assert_eq!(pair.volume(1, 0).disk, expected);
+    }
+}

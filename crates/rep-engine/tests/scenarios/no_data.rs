@@ -2,7 +2,7 @@
 
 use crate::pair::{Kind, Pair};
 use rep_engine::{Command, CommandError, EngineConfig, IoSuspension};
-use rep_types::{BLOCK_SIZE, DiskState, Fencing, IoError, OnNoData, Refusal, Role, VolumeNumber};
+use rep_types::{BLOCK_SIZE, DiskState, Fencing, IoError, OnNoData, Refusal, ReplicationState, Role, VolumeNumber};
 use std::time::Duration;
 
 const VOLUME: VolumeNumber = VolumeNumber(0);
@@ -360,4 +360,40 @@ fn an_answer_held_for_another_volume_is_none_when_the_disk_goes() {
     assert_eq!(pair.volume(0, 0).disk, DiskState::Diskless);
     pair.let_go(0, Kind::Meta, 1);
     assert_eq!(pair.answer(0, write), Some(Err(IoError::Io)), "its disk is gone with it");
+}
+
+/// ```text
+/// alpha Primary, writes, flushes    beta ✗            its power has failed, which alpha doesn't know yet
+/// alpha lets its disk go, for beta's is good; gets it back
+/// alpha SyncSource ── link ──       beta SyncTarget   whose cache was lost, and who bears the same generation
+/// ```
+/// That flush is done by alpha's disk alone, and covers what beta has lost: before it is answered a generation says so, or beta's disk,
+/// after another power failure of alpha, would pass for as good (R15). Found by seed 960034.
+#[test]
+fn a_flush_that_is_done_alone_in_the_end_is_of_a_generation_of_its_own() {
+    let mut pair = Pair::with_primary(1);
+    let write = pair.write(0, 0, 5);
+    pair.run();
+    assert_eq!(pair.answer(0, write), Some(Ok(())));
+    pair.hold_wire(0);
+    // The second waits for the end of the first, which beta never answers.
+    pair.flush(0, 0);
+    let flush = pair.flush(0, 0);
+    pair.run();
+    pair.command(0, Command::Detach { volume: VOLUME, force: false });
+    pair.run();
+    assert_eq!(pair.volume(0, 0).disk, DiskState::Diskless);
+    pair.attach(0, 0);
+    pair.run();
+    pair.hold(0, Kind::Flush, 0);
+    pair.reboot(1);
+    pair.let_wire_go(0);
+    pair.connect();
+    assert_eq!(pair.volume(0, 0).replication, ReplicationState::SyncSource);
+    assert_eq!(pair.answer(0, flush), None);
+    pair.hold(0, Kind::Meta, 0);
+    pair.let_go(0, Kind::Flush, 0);
+    assert_eq!(pair.answer(0, flush), None, "no generation says yet that beta's disk lacks what this covers");
+    pair.let_go(0, Kind::Meta, 0);
+    assert_eq!(pair.answer(0, flush), Some(Ok(())));
 }
