@@ -208,14 +208,16 @@ impl World {
         any
     }
 
-    /// Clients are offered a larger device: both nodes remember the size by then, or the role has just come to this one, alone, which
-    /// goes by what it remembers itself (GR-3).
+    /// Clients are offered a larger device: both nodes remember the size by then, or the role has just come to this one, without the
+    /// peer's disk, which goes by what it remembers itself (GR-3).
     pub(crate) fn check_offered(&mut self, node: usize, volume: usize, size_bytes: Option<u64>) {
         let before = self.nodes[node].volumes[volume].exported.map(|offer| offer.size_bytes);
         let (Some(before), Some(size_bytes)) = (before, size_bytes) else { return };
         self.seen(Sometimes::GrownUnderPrimary);
-        let connected = self.snapshot(node).is_some_and(|state| state.connection == ConnectionState::Connected);
-        let alone = !connected && self.nodes[node].promoted_at == self.now;
+        let with_peers = self.snapshot(node).is_some_and(|state| {
+            state.connection == ConnectionState::Connected && state.volumes[volume].peer_disk.takes_writes()
+        });
+        let alone = !with_peers && self.nodes[node].promoted_at == self.now;
         if alone && before < size_bytes {
             self.seen(Sometimes::GrownAlone);
         }
