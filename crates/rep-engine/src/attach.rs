@@ -168,7 +168,7 @@ impl Engine {
         let shown = self.role == Role::Primary && volume.is_what_clients_saw(superblock.generations.current);
         // A peer that didn't go on may still hold what was in the cache this node has lost, unless this one has gone on (I-D1).
         let lost = volume.prior_end == PriorEnd::NodeCrash && superblock.generations.bitmap.is_none();
-        let ahead = superblock.peer_outdated && (!lost || planted!("outdated-peer-beats-lost-cache"));
+        let ahead = superblock.peer_outdated && !lost;
         let state = match superblock.data {
             DataState::Inconsistent => DiskState::Inconsistent,
             DataState::Outdated => DiskState::Outdated,

@@ -43,7 +43,7 @@ impl Engine {
 
     fn answer_promotion(&mut self) {
         self.promotion_asked_until = None;
-        let newer = self.volumes.iter().any(Volume::had_newer_than_peer) && !planted!("newer-disk-forgotten");
+        let newer = self.volumes.iter().any(Volume::had_newer_than_peer) && !planted!("granted-while-attaching");
         let granted = self.may_grant_promotion() && !newer;
         if granted {
             self.promotion_granted_until = Some(self.now.after(GRANT_LASTS));

@@ -149,8 +149,6 @@ bugs! {
     "fence-knowledge-kept": "what was known of the peer counts after it was met",
     "generation-before-fence": "losing the peer starts a generation before the peer is fenced",
     // ---- no data in reach ----
-    "outdated-peer-beats-lost-cache": "a node whose cache was lost with its power counts as UpToDate, for its peer is outdated",
-    "newer-disk-forgotten": "a peer is promoted beside a node that knows of newer data on a disk it has let go of",
     "starved-forgotten": "what waits for data is not taken up when there is some",
     "starved-write-dropped": "a write that waited for data is answered without being written",
     "lost-cache-untold": "a flush succeeds after the only cache with what it covers died with the peer's node",
