@@ -137,7 +137,7 @@ impl Engine {
 
     /// `served`: clients could be served from it.
     fn let_go(&mut self, index: usize, served: bool, why: Why) {
-        let primary = self.role == Role::Primary;
+        let (primary, connected) = (self.role == Role::Primary, self.is_connected());
         let volume = &mut self.volumes[index];
         let number = volume.number;
         // A disk that came back to a Primary and goes again before it was good changes nothing of what clients have seen.
@@ -145,8 +145,9 @@ impl Engine {
             volume.exposed =
                 volume.local.as_ref().map_or(GenerationId::NONE, |local| local.superblock().generations.current);
         }
-        if let Some(local) = volume.local.as_ref().filter(|_| served) {
-            volume.let_go_good = Some(local.superblock().generations);
+        if let Some(local) = &volume.local {
+            let ahead = served && !(connected && volume.peer_disk == DiskState::UpToDate);
+            volume.let_go_good = ahead.then(|| local.superblock().generations);
         }
         if served && primary {
             volume.served_last = volume.exposed;

@@ -326,6 +326,9 @@ impl Engine {
                 superblock.finish_told = false;
             });
             local.flush_bitmap();
+            if let Some(told) = &mut volume.peer_told {
+                told.generations = local.superblock().generations;
+            }
         }
         self.set_peer_disk(index, DiskState::UpToDate, Why::ResyncDone);
         self.set_replication(index, ReplicationState::Established, Why::ResyncDone);

@@ -220,6 +220,31 @@ fn nobody_is_promoted_beside_a_node_that_knows_of_newer_data() {
     assert_eq!(pair.snapshot(1).role, Role::Primary);
 }
 
+/// Alpha has filled beta, so beta holds what alpha does, whatever it told when they met: its disk is let go of, and beta promoted.
+#[test]
+fn who_has_been_filled_is_promoted_beside_its_source_without_a_disk() {
+    for attaches in [false, true] {
+        let mut pair = Pair::with_primary(1);
+        pair.cut();
+        pair.write(0, 0, 1);
+        pair.run();
+        pair.connect();
+        assert!(pair.is_in_sync());
+        pair.command(0, Command::Demote);
+        pair.run();
+        pair.command(0, Command::Detach { volume: VOLUME, force: false });
+        pair.run();
+        if attaches {
+            pair.hold(0, Kind::Meta, 0);
+            pair.attach(0, 0);
+        }
+        let promotion = pair.command(1, Command::Promote { force: false });
+        pair.run();
+        pair.pass_time(Duration::from_secs(11));
+        assert_eq!(pair.outcome(1, promotion), Some(Ok(CommandOutcome::Done)), "attaches: {attaches}");
+    }
+}
+
 /// It has been said that the peer's data count, and the disk with the others never came back: that is past.
 #[test]
 fn newer_data_that_were_given_up_stand_in_nobodys_way() {
