@@ -124,6 +124,10 @@ impl Engine {
     }
 
     pub(crate) fn stand_alone(&mut self) {
+        // What a meeting under way has found is told, but isn't where this node stands from now on.
+        if self.handshake_under_way() {
+            self.drop_link(LinkCause::Operator);
+        }
         self.set_connection(ConnectionState::StandAlone, Why::Operator);
         self.out.push(Action::WantLink { wanted: false });
         self.drop_link(LinkCause::Operator);

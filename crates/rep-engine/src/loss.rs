@@ -10,6 +10,7 @@ use crate::action::{Action, Notice, Why};
 use crate::operation::{IoPurpose, Leg, Operation, OperationKind, Stage};
 use crate::slab::Key;
 use crate::volume::{LogWaiter, Recording};
+use rep_meta::DataState;
 use rep_types::planted;
 use rep_types::{DiskState, GenerationId, IoError, LinkCause, ReplicationState, Role, VolumeNumber};
 use rep_wire::ControlMessage;
@@ -146,8 +147,14 @@ impl Engine {
                 volume.local.as_ref().map_or(GenerationId::NONE, |local| local.superblock().generations.current);
         }
         if let Some(local) = &volume.local {
-            let ahead = served && !(connected && volume.peer_disk == DiskState::UpToDate);
-            volume.let_go_good = ahead.then(|| local.superblock().generations);
+            let superblock = local.superblock();
+            if served {
+                let ahead = !(connected && volume.peer_disk == DiskState::UpToDate);
+                volume.let_go_good = ahead.then_some(superblock.generations);
+            } else if volume.attaching.is_some() && superblock.data == DataState::Consistent {
+                // It never came to be good here.
+                volume.let_go_good = Some(superblock.generations);
+            }
         }
         if served && primary {
             volume.served_last = volume.exposed;

@@ -214,6 +214,11 @@ fn nobody_is_promoted_beside_a_node_that_knows_of_newer_data() {
     pair.pass_time(Duration::from_secs(11));
     assert_eq!(pair.outcome(1, promotion), refused);
 
+    pair.fail_held(0, Kind::Meta, 0);
+    assert_eq!(pair.volume(0, 0).disk, DiskState::Diskless);
+    let promotion = promote(&mut pair, false);
+    assert_eq!(pair.outcome(1, promotion), refused);
+
     let promotion = promote(&mut pair, true);
     pair.pass_time(Duration::from_secs(11));
     assert_eq!(pair.outcome(1, promotion), Some(Ok(CommandOutcome::Done)));

@@ -291,6 +291,17 @@ fn a_meeting_under_way_is_no_answer_to_the_operators_word() {
     }
 }
 
+/// Nor does it undo a disconnect.
+#[test]
+fn a_meeting_under_way_is_left() {
+    let mut pair = met_apart([Role::Secondary; 2]);
+    pair.hold_decision_of(1);
+    let left = pair.command(0, Command::Disconnect { force: false });
+    pair.let_wire_go(1);
+    assert_eq!(pair.outcome(0, left), Some(Ok(CommandOutcome::Done)));
+    assert_eq!(pair.snapshot(0).connection, ConnectionState::StandAlone);
+}
+
 /// Nor is it what a plan asks for.
 #[test]
 fn a_meeting_under_way_is_no_plan() {
