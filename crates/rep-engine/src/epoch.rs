@@ -155,7 +155,9 @@ impl Engine {
         if self.volumes[index].starved.owes(requester) {
             return self.fail_flush(requester, index, self.epochs.current);
         }
-        self.note_lone_flush(index);
+        if self.epochs.is_stable() {
+            self.note_lone_flush(index);
+        }
         if self.epochs.is_stable() && self.recording == 0 || planted!("flush-answered-at-once") {
             return self.answer(requester, Some(index), Ok(()), None);
         }
@@ -308,7 +310,7 @@ impl Engine {
             let result = if stable { Ok(()) } else { Err(IoError::Io) };
             match waiter {
                 FlushWaiter::Flush(requester, _, arrived) if stable => {
-                    // The peer may have gone since it came.
+                    // Not before: a generation on a disk whose flush fails would pass for newer than the peer's good data.
                     self.note_lone_flush(index);
                     self.pacing.note_request(self.now.since(arrived), self.now);
                     self.volumes[index].stages.flush.note(self.now.since(arrived));

@@ -381,6 +381,10 @@ impl Engine {
                 self.accept_volume(index, *decision, peer.role, view);
             }
         }
+        // What needs no word on disk is good from now on, before what was held for the fence goes to it.
+        for index in 0..self.volumes.len() {
+            self.progress_adoption(index);
+        }
         self.fence_joined();
         self.tell_pauses();
         self.send_state();

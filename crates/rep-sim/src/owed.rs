@@ -62,7 +62,8 @@ impl World {
     fn owe(&mut self, node: usize, volume: usize, certain: bool) {
         let (lives, since, forwarded) = (self.lives(), self.now, self.role(node) != Role::Primary);
         let word = &mut self.clients.words[volume][node];
-        let before = word.owed.is_some_and(|before| before.certain && before.lives[node] == lives[node]);
+        let lives_on = |owed: &Owed| owed.lives[node] == lives[node] && (!owed.forwarded || owed.lives == lives);
+        let before = word.owed.is_some_and(|before| before.certain && lives_on(&before));
         let certain = certain && !word.told || before;
         word.owed = Some(Owed { lives, forwarded, since, certain });
     }

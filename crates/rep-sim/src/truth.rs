@@ -6,6 +6,7 @@
 
 use crate::counters::Sometimes;
 use crate::failure::Kind;
+use crate::node::OpKind;
 use crate::world::{World, identity};
 use rep_engine::Command;
 use rep_meta::{BootId, DataState, Layout, Loaded, LoadedPage, MetaIoError, MetaStorage, PAGE_BLOCKS, Placement};
@@ -225,6 +226,10 @@ impl World {
         }
         let had = (0..2).find(|node| before[*node] && self.is_full(*node, volume));
         let has = (0..2).find(|node| now[*node] && self.holds_everything(*node, volume));
+        if now != [false; 2] && (0..2).all(|node| !now[node] || self.takes_back(node, volume)) {
+            // A generation has landed on a disk that has failed meanwhile; the word that takes it back is on its way.
+            return;
+        }
         if let (Some(lost), None) = (had, has) {
             let both_failed = self.truth.lineages[volume].failed == [true; 2];
             let failed_unnoticed = (0..2).all(|node| !now[node] || self.has_unreported_failure(node, volume));
@@ -242,6 +247,13 @@ impl World {
             );
             self.fail(Kind::WrongData, "I-D1", detail);
         }
+    }
+
+    /// Whether a node has let a disk of its go, and still writes its metadata.
+    fn takes_back(&self, node: usize, volume: usize) -> bool {
+        let gone = self.snapshot(node).is_some_and(|shown| shown.volumes[volume].disk == DiskState::Diskless);
+        let mut writes = self.nodes[node].ops.values().filter(|op| op.volume == volume);
+        gone && writes.any(|op| matches!(op.kind, OpKind::Meta { .. }))
     }
 
     /// Whether a node's disk has failed and its engine doesn't know yet.

@@ -288,7 +288,7 @@ impl Engine {
     }
 
     /// Data that has become UpToDate durably counts as such.
-    fn progress_adoption(&mut self, index: usize) -> bool {
+    pub(crate) fn progress_adoption(&mut self, index: usize) -> bool {
         let volume = &mut self.volumes[index];
         let durable = |ticket| volume.local.as_ref().is_none_or(|local| local.superblock_durable(ticket));
         if volume.settling.is_some_and(durable) {
