@@ -1,9 +1,9 @@
 //! What a disk counts as when it comes, and when it is found equal to the peer's.
 
 use crate::pair::{Kind, Pair};
-use rep_engine::Command;
+use rep_engine::{Command, CommandError, CommandOutcome};
 use rep_meta::DataState;
-use rep_types::{DiskState, IoError, ReplicationState, VolumeNumber};
+use rep_types::{DiskState, IoError, Refusal, ReplicationState, VolumeNumber};
 
 const VOLUME: VolumeNumber = VolumeNumber(0);
 
@@ -198,4 +198,22 @@ fn a_disk_just_attached_takes_no_write_meant_for_the_one_before() {
     pair.let_go(1, Kind::Data, 0);
     pair.let_wire_go(0);
     assert!(pair.is_in_sync());
+}
+
+/// A disk that came to a daemon which ends would be left as if it had crashed: it isn't taken.
+#[test]
+fn a_daemon_that_ends_takes_no_disk() {
+    let mut pair = Pair::in_sync(2);
+    pair.command(1, Command::Detach { volume: VolumeNumber(0), force: false });
+    pair.run();
+    pair.hold(1, Kind::Flush, 1);
+    let end = pair.command(1, Command::Shutdown);
+    pair.run();
+    assert_eq!(pair.outcome(1, end), None);
+    let attach = pair.try_attach(1, 0);
+    pair.run();
+    assert_eq!(pair.outcome(1, attach), Some(Err(CommandError::Refused(Refusal::Busy))));
+    pair.let_go(1, Kind::Flush, 1);
+    assert_eq!(pair.outcome(1, end), Some(Ok(CommandOutcome::Done)));
+    assert_eq!([0, 1].map(|volume| pair.volume(1, volume).disk), [DiskState::Diskless; 2]);
 }

@@ -495,3 +495,29 @@ fn an_outdated_peer_makes_no_good_data_of_a_lost_cache() {
         assert_eq!(pair.volume(1, 0).disk, expected);
     }
 }
+
+/// ```text
+/// alpha Primary                   ── ✂       beta   lets the disk of one volume go, for beta's is good, and gets it back;
+///                                                   beta hears of neither
+/// alpha Consistent  asks for beta to be fenced,  ✗ its daemon ends, and begins anew
+///                   a client's read waits for that
+/// alpha             ── link ──               beta   both hold the same
+/// ```
+/// The fence has ended and the disk is good at one moment: the read finds it so, and is no error. Found by seed 983299.
+#[test]
+fn what_was_held_for_the_fence_finds_the_disk_that_is_good_with_its_end() {
+    let mut pair = Pair::fenced(2, Fencing::ResourceAndStonith).promoted();
+    pair.hold_wire(0);
+    pair.command(0, Command::Detach { volume: VolumeNumber(1), force: false });
+    pair.run();
+    pair.attach(0, 1);
+    pair.run();
+    pair.kill(1);
+    assert_eq!(pair.volume(0, 1).disk, DiskState::Consistent);
+    let read = pair.read(0, 1, 1);
+    pair.run();
+    assert_eq!(pair.answer(0, read), None, "nobody knows whether beta goes on");
+    pair.let_wire_go(0);
+    pair.connect();
+    assert_eq!(pair.answer(0, read), Some(Ok(())));
+}
