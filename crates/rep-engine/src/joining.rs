@@ -26,11 +26,15 @@ impl Engine {
         }
         // A meeting under way, as nodes in split brain have now and then, knows nothing of the word: what it comes to is no
         // answer to it.
-        if word != OperatorWord::None {
+        let late = planted!("meeting-undoes-command");
+        if word != OperatorWord::None && !late {
             self.restart_handshake_if_under_way();
         }
         self.set_word(word);
         self.go_connecting();
+        if late {
+            self.restart_handshake_if_under_way();
+        }
         done()
     }
 
@@ -125,7 +129,7 @@ impl Engine {
 
     pub(crate) fn stand_alone(&mut self) {
         // What a meeting under way has found is told, but isn't where this node stands from now on.
-        if self.handshake_under_way() {
+        if self.handshake_under_way() && !planted!("meeting-undoes-command") {
             self.drop_link(LinkCause::Operator);
         }
         self.set_connection(ConnectionState::StandAlone, Why::Operator);

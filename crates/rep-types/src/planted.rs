@@ -105,6 +105,7 @@ bugs! {
     "passed-on-write-unmarked": "a write the kept disk failed at and its target has is not marked",
     "resync-unasked": "a resync overwrites a disk before the handler that may mind was asked",
     "victim-not-archived": "what a split brain's victim loses is not archived",
+    "meeting-undoes-command": "a meeting of nodes in split brain undoes the command that comes in its midst",
     "archive-skips-blocks": "an archive leaves blocks out",
     "source-unlocks-early": "the source unlocks a range when it has sent it",
     "told-blocks-forgotten": "the target forgets the blocks its source tells it of",
@@ -139,6 +140,7 @@ bugs! {
     "work-left-at-rest": "a volume whose loss is being recorded is taken to have nothing to do",
     "superblock-one-copy": "the second copy of the superblock is never written",
     "not-marked-primary": "being Primary isn't recorded",
+    "detach-left-out": "a disk is called let go of, and isn't",
     "detach-without-drain": "a disk is let go of with requests under way",
     "demote-without-settling": "a demotion doesn't flush the disks",
     // ---- fencing ----
