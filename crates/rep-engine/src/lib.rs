@@ -4,6 +4,7 @@
 //! randomness inside; it holds request ids and block ranges, never user data. The same code runs in `repd` and in the
 //! simulator, so what is proven is what ships.
 
+mod accept;
 mod action;
 mod activity_log;
 mod attach;
@@ -31,6 +32,7 @@ mod handover;
 mod handshake;
 mod hung_disk;
 mod idle_list;
+mod invalidate;
 mod invariants;
 mod joining;
 mod latencies;
@@ -39,11 +41,14 @@ mod link;
 mod local_disk;
 mod loss;
 mod metadata;
+mod new_generation;
 mod operation;
 mod operator;
 mod overlap;
 mod page_set;
 mod peer_requests;
+mod peer_state;
+mod plan;
 mod relocation;
 mod resize;
 mod rest;

@@ -3,16 +3,12 @@
 
 use crate::Engine;
 use crate::action::{Action, Why};
-use crate::command::{Command, CommandError, CommandOutcome, PlannedSync, Side};
+use crate::command::{Command, CommandError, CommandOutcome, Side};
 use crate::config::Tunables;
-use crate::handshake::comparisons;
 use crate::local_disk::{BitmapTicket, SuperblockTicket};
 use crate::role::PromotionStage;
-use rep_meta::DataState;
-use rep_types::{
-    BLOCK_SIZE, CommandId, ConnectionState, DiskState, LinkCause, Refusal, Role, SyncDecision, VolumeNumber,
-};
-use rep_wire::{ControlMessage, NodeView, OperatorWord, TransferId};
+use rep_types::{CommandId, ConnectionState, DiskState, LinkCause, Refusal, Role, VolumeNumber};
+use rep_wire::{ControlMessage, OperatorWord, TransferId};
 use std::collections::VecDeque;
 
 /// A step of a transition.
@@ -40,7 +36,7 @@ pub(crate) enum Step {
     /// `told`: the peer was told to give its data up, and this ping followed that.
     AwaitResync { index: usize, told: Option<TransferId> },
     /// Start a generation on both nodes.
-    NewGeneration { index: usize, state: crate::role::NewGenerationState },
+    NewGeneration { index: usize, state: crate::new_generation::NewGenerationState },
     /// Look whether the peer is really there before this node's data are marked Outdated.
     AskBeforeOutdate { index: usize, asked: bool },
     /// Wait until being Outdated is durable.
@@ -89,7 +85,7 @@ pub(crate) struct Transition {
     pub for_peer: bool,
 }
 
-type Answer = Result<CommandOutcome, CommandError>;
+pub(crate) type Answer = Result<CommandOutcome, CommandError>;
 
 pub(crate) fn refused(refusal: Refusal) -> Option<Answer> {
     Some(Err(CommandError::Refused(refusal)))
@@ -400,209 +396,5 @@ impl Engine {
             Some(Side::Peer) => self.invalidate(id, index),
             None => refused(Refusal::DirectionNeeded),
         }
-    }
-
-    /// What a resync on command needs.
-    pub(crate) fn resync_refusal(&self, index: usize) -> Option<Refusal> {
-        let volume = &self.volumes[index];
-        if !self.is_connected() {
-            Some(Refusal::NotConnected)
-        } else if self.handshake_under_way() {
-            Some(Refusal::HandshakeUnderWay)
-        } else if volume.local.is_none() {
-            Some(Refusal::Diskless)
-        } else if volume.resync.is_some() {
-            Some(Refusal::ResyncUnderWay)
-        } else {
-            None
-        }
-    }
-
-    fn invalidate(&mut self, id: CommandId, index: usize) -> Option<Answer> {
-        if let Some(refusal) = self.resync_refusal(index) {
-            return refused(refusal);
-        }
-        if self.volumes[index].peer_disk != DiskState::UpToDate {
-            return refused(Refusal::OnlyGoodCopy);
-        }
-        self.begin_transition(
-            id,
-            [Step::Invalidate { index, full: true, ticket: None }, Step::AwaitResync { index, told: None }],
-        )
-    }
-
-    fn poll_invalidate(&mut self, index: usize, full: bool, ticket: Option<BitmapTicket>) -> Progress {
-        let volume = &mut self.volumes[index];
-        let Some(local) = &mut volume.local else { return Progress::Failed(CommandError::DiskFailed) };
-        let Some(ticket) = ticket else {
-            volume.in_sync.clear_all();
-            volume.adopting = None;
-            if full {
-                local.mark_all_out_of_sync();
-                // Also where the two are equal: a disk may be written anew because its old sectors aren't trusted.
-                volume.every_block = true;
-            }
-            let ticket = local.flush_bitmap();
-            // Nobody is to take the disk for good while every block of it is marked (I-B10).
-            self.set_disk(index, DiskState::Inconsistent, Why::Operator);
-            self.send_state();
-            return Progress::Moved(Step::Invalidate { index, full, ticket: Some(ticket) });
-        };
-        if !local.bitmap_durable(ticket) {
-            return Progress::Waits;
-        }
-        local.update_superblock(|superblock| superblock.data = DataState::Inconsistent);
-        self.begin_handshake();
-        Progress::Done
-    }
-
-    fn invalidate_peer(&mut self, id: CommandId, index: usize, volume: VolumeNumber) -> Option<Answer> {
-        if let Some(refusal) = self.resync_refusal(index) {
-            return refused(refusal);
-        }
-        if self.volumes[index].disk != DiskState::UpToDate {
-            return refused(Refusal::NoUpToDateDisk);
-        }
-        if !self.volumes[index].peer_disk.takes_writes() {
-            return refused(Refusal::Diskless);
-        }
-        if self.peer_role == Some(Role::Primary) {
-            return refused(Refusal::PeerIsPrimary);
-        }
-        self.send(ControlMessage::Invalidate { volume, full: true }, None);
-        let told = self.ping_anew();
-        self.begin_transition(id, [Step::AwaitResync { index, told }])
-    }
-
-    /// The peer has answered a ping. One that gives its data up says so before.
-    pub(crate) fn peer_has_heard_of(&mut self, ping: TransferId) {
-        let step = self.transition.as_ref().and_then(|transition| transition.steps.front());
-        let Some(Step::AwaitResync { index, told }) = step else { return };
-        let (index, told) = (*index, *told);
-        let gives_up = self.volumes[index].peer_disk != DiskState::UpToDate || self.handshake_under_way();
-        if told == Some(ping) && !gives_up {
-            self.end_transition(Some(CommandError::Refused(Refusal::PeerBusy)));
-        }
-    }
-
-    /// The peer's operator has us give our data up.
-    pub(crate) fn invalidated_by_peer(&mut self, number: VolumeNumber, full: bool) {
-        let Some(index) = self.volume_index(number) else { return };
-        let allowed = self.resync_refusal(index).is_none()
-            && self.role == Role::Secondary
-            && self.volumes[index].peer_disk == DiskState::UpToDate
-            && self.transition.is_none();
-        if allowed {
-            self.begin_transition(CommandId(0), [Step::Invalidate { index, full, ticket: None }]);
-            self.nobody_waits();
-        }
-    }
-
-    fn poll_await_resync(&mut self, index: usize) -> Progress {
-        if !self.is_connected() {
-            return Progress::Failed(CommandError::PeerLost);
-        }
-        if self.volumes[index].replication.is_resync() { Progress::Done } else { Progress::Waits }
-    }
-
-    // ---- plan ----
-
-    pub(crate) fn is_planning(&self) -> bool {
-        let step = self.transition.as_ref().and_then(|transition| transition.steps.front());
-        matches!(step, Some(Step::Plan { .. }))
-    }
-
-    fn plan_command(&mut self, id: CommandId, discard_my_data: bool) -> Option<Answer> {
-        let before = self.connection;
-        match before {
-            ConnectionState::Connected => return Some(Ok(CommandOutcome::Plan(self.plan_from_last_decisions()))),
-            ConnectionState::Disconnecting => return refused(Refusal::Busy),
-            ConnectionState::Connecting if self.handshake_under_way() => return refused(Refusal::HandshakeUnderWay),
-            _ => {
-                // A meeting under way, as nodes in split brain have, is none of a plan's.
-                self.restart_handshake_if_under_way();
-                self.go_connecting();
-            }
-        }
-        let word_before = self.volumes.first().map_or(OperatorWord::None, |volume| volume.word);
-        if discard_my_data {
-            self.set_word(OperatorWord::DiscardMine);
-        }
-        self.begin_transition(id, [Step::Plan { before, word_before }])
-    }
-
-    fn plan_from_last_decisions(&self) -> Vec<PlannedSync> {
-        let planned = |volume: &crate::volume::Volume| {
-            let decision = volume.last_decision?;
-            let bytes = volume.out_of_sync_blocks() * BLOCK_SIZE;
-            let peer_blocks = volume.peer_told.map_or(0, |told| told.out_of_sync_blocks);
-            let (local_dirty_bytes, peer_dirty_bytes) = (bytes, peer_blocks * BLOCK_SIZE);
-            let number = volume.number;
-            let compares = volume.compares;
-            Some(PlannedSync {
-                volume: number,
-                decision,
-                bytes_at_most: bytes,
-                local_dirty_bytes,
-                peer_dirty_bytes,
-                compares,
-            })
-        };
-        self.volumes.iter().filter_map(planned).collect()
-    }
-
-    /// Both have told their decision and nothing was done.
-    pub(crate) fn plan_concluded(
-        &mut self,
-        decisions: &[(VolumeNumber, SyncDecision)],
-        mine: &NodeView,
-        peer: &NodeView,
-    ) {
-        let blocks = |view: &NodeView, number: VolumeNumber| {
-            let found = view.volumes.iter().find(|volume| volume.volume == number);
-            found
-                .map_or((0, 0), |volume| (volume.out_of_sync_blocks.saturating_mul(BLOCK_SIZE), volume.available_bytes))
-        };
-        let compared = comparisons(mine, peer, decisions);
-        let plan = decisions.iter().map(|(volume, decision)| {
-            use rep_types::{ByBitmapOrFull::Full, SyncVerdict::*};
-            let (local_dirty_bytes, size) = blocks(mine, *volume);
-            let (peer_dirty_bytes, peer_size) = blocks(peer, *volume);
-            let bytes_at_most = match decision.verdict {
-                Source(Full) | Target(Full) => size.min(peer_size),
-                Source(_) | Target(_) => local_dirty_bytes.saturating_add(peer_dirty_bytes),
-                Nothing | Refuse(_) => 0,
-            };
-            let compares = compared.iter().any(|(number, compares)| number == volume && *compares);
-            PlannedSync {
-                volume: *volume,
-                decision: *decision,
-                bytes_at_most,
-                local_dirty_bytes,
-                peer_dirty_bytes,
-                compares,
-            }
-        });
-        let plan = plan.collect();
-        let Some(transition) = &mut self.transition else { return };
-        transition.outcome = CommandOutcome::Plan(plan);
-        if let Some(Step::Plan { before, word_before }) = transition.steps.pop_front() {
-            self.set_word(word_before);
-            self.restore_connection(before);
-        }
-    }
-
-    fn end_plan(&mut self, before: ConnectionState, word_before: OperatorWord) {
-        self.transition = None;
-        self.set_word(word_before);
-        self.restore_connection(before);
-    }
-
-    fn restore_connection(&mut self, before: ConnectionState) {
-        self.set_connection(before, Why::Operator);
-        if !matches!(before, ConnectionState::Connecting | ConnectionState::SplitBrain) {
-            self.out.push(Action::WantLink { wanted: false });
-        }
-        self.drop_link(LinkCause::Operator);
     }
 }
