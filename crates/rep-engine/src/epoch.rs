@@ -147,7 +147,7 @@ impl Engine {
     pub(crate) fn client_flush(&mut self, requester: Requester, index: usize) {
         self.epochs.habit.flush_came();
         let volume = &self.volumes[index];
-        let good_here = volume.local.is_some() && volume.disk == DiskState::UpToDate;
+        let good_here = volume.is_good();
         let good_there = self.is_connected() && volume.peer_disk == DiskState::UpToDate;
         if !good_here && !good_there {
             return self.flush_without_data(requester, index, self.epochs.current);
@@ -337,7 +337,7 @@ impl Engine {
         } else if volume.mark_unflushed_closing() {
             // The peer wasn't asked, since one of the two takes its leave: what it may lose is out-of-sync (R3), and a
             // generation says so before anybody is answered (R14).
-            let good = volume.local.is_some() && volume.disk == DiskState::UpToDate;
+            let good = volume.is_good();
             if good && volume.generation_due() {
                 self.begin_lost_generation(index);
             }

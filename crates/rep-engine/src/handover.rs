@@ -15,8 +15,8 @@
 //!   the only copy.
 
 use crate::Engine;
-use crate::command::{CommandError, CommandOutcome};
-use crate::operator::{Progress, Step, refused};
+use crate::command::CommandError;
+use crate::operator::{Answer, Progress, Step, refused};
 use crate::role::{DemotionStage, PromotionStage};
 use crate::volume::Volume;
 use rep_types::planted;
@@ -44,8 +44,6 @@ pub(crate) struct Told {
     /// On an earlier one, too (H3).
     before: bool,
 }
-
-type Answer = Result<CommandOutcome, CommandError>;
 
 impl Engine {
     pub(crate) fn handover(&mut self, id: CommandId) -> Option<Answer> {

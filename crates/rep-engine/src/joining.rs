@@ -3,17 +3,15 @@
 
 use crate::Engine;
 use crate::action::{Action, Why};
-use crate::command::{CommandError, CommandOutcome, Side};
+use crate::command::{CommandError, Side};
 use crate::local_disk::SuperblockTicket;
-use crate::operator::{Progress, Step, done, refused};
-use crate::resync::Stage;
+use crate::operator::{Answer, Progress, Step, done, refused};
+use crate::resync::{Resync, Stage};
 use crate::volume::Volume;
 use rep_meta::DataState;
 use rep_types::planted;
 use rep_types::{CommandId, ConnectionState, DiskState, LinkCause, Refusal, Role};
 use rep_wire::{ControlMessage, OperatorWord};
-
-type Answer = Result<CommandOutcome, CommandError>;
 
 impl Engine {
     pub(crate) fn connect(&mut self, word: OperatorWord) -> Option<Answer> {
@@ -68,17 +66,20 @@ impl Engine {
         self.begin_transition(id, [Step::AwaitConnection { met: false }])
     }
 
-    /// Whether a split brain is being settled and the victim could still stay as it was.
-    fn is_settling_split_brain(&self) -> bool {
+    /// Resyncs that settle a split brain, and whose victim could still stay as it was.
+    fn unbegun_settlements(&self) -> impl Iterator<Item = &Resync> {
         let resyncs = self.volumes.iter().filter_map(|volume| volume.resync.as_ref());
-        resyncs.filter(|resync| resync.settles_split_brain).any(|resync| !resync.has_begun())
+        resyncs.filter(|resync| resync.settles_split_brain && !resync.has_begun())
+    }
+
+    fn is_settling_split_brain(&self) -> bool {
+        self.unbegun_settlements().next().is_some()
     }
 
     /// Whether this node is to give its data up in a split brain and has nothing else yet: they are archived first. Until its
     /// resync has begun the settlement can still come to nothing, and then it has its own data again.
     pub(crate) fn may_still_keep_its_data(&self) -> bool {
-        let resyncs = self.volumes.iter().filter_map(|volume| volume.resync.as_ref());
-        resyncs.filter(|resync| resync.settles_split_brain && !resync.is_source()).any(|resync| !resync.has_begun())
+        self.unbegun_settlements().any(|resync| !resync.is_source())
     }
 
     pub(crate) fn poll_await_connection(&mut self, met: bool) -> Progress {

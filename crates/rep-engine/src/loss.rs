@@ -10,7 +10,6 @@ use crate::action::{Action, Notice, Why};
 use crate::operation::{IoPurpose, Leg, Operation, OperationKind, Stage};
 use crate::slab::Key;
 use crate::volume::{LogWaiter, Recording};
-use rep_meta::DataState;
 use rep_types::planted;
 use rep_types::{DiskState, GenerationId, IoError, LinkCause, ReplicationState, Role, VolumeNumber};
 use rep_wire::ControlMessage;
@@ -58,7 +57,7 @@ impl Engine {
     /// Whether a generation begins when the peer's copy, lost now, lacks something.
     fn loss_is_recorded(&self, index: usize) -> bool {
         let volume = &self.volumes[index];
-        let good = volume.local.is_some() && volume.disk == DiskState::UpToDate;
+        let good = volume.is_good();
         good && self.role == Role::Primary && volume.generation_due()
     }
 
@@ -146,15 +145,12 @@ impl Engine {
             volume.exposed =
                 volume.local.as_ref().map_or(GenerationId::NONE, |local| local.superblock().generations.current);
         }
-        if let Some(local) = &volume.local {
-            let superblock = local.superblock();
-            if served {
-                let ahead = !(connected && volume.peer_disk == DiskState::UpToDate);
-                volume.let_go_good = ahead.then_some(superblock.generations);
-            } else if volume.attaching.is_some() && superblock.data == DataState::Consistent {
-                // It never came to be good here.
-                volume.let_go_good = Some(superblock.generations);
-            }
+        if let Some(local) = volume.local.as_ref().filter(|_| served) {
+            let ahead = !(connected && volume.peer_disk == DiskState::UpToDate);
+            volume.let_go_good = ahead.then(|| local.superblock().generations);
+        } else {
+            // One that was just coming never came to be good here.
+            volume.let_go_good = volume.good_data_that_come().or(volume.let_go_good);
         }
         if served && primary {
             volume.served_last = volume.exposed;
@@ -282,7 +278,7 @@ impl Engine {
         self.peer_disk_lost(index, DiskState::Diskless);
         let volume = &mut self.volumes[index];
         volume.owes_disk_lost_answer = true;
-        let good = volume.local.is_some() && volume.disk == DiskState::UpToDate;
+        let good = volume.is_good();
         if good && volume.generation_due() {
             if self.view_is_told() {
                 // The generation comes first, and during a handshake none may begin (R17): as if the word had been lost.
@@ -298,7 +294,7 @@ impl Engine {
     pub(crate) fn carry_for_diskless_primary(&mut self, index: usize) {
         let volume = &self.volumes[index];
         // One that is being let go of is told as gone, and the peer may have gone on without it.
-        let good = volume.local.is_some() && volume.disk == DiskState::UpToDate && !volume.detaching;
+        let good = volume.is_good() && !volume.detaching;
         if !good || volume.peer_disk != DiskState::Diskless || !volume.generation_due() {
             return;
         }
@@ -316,7 +312,7 @@ impl Engine {
             return false;
         }
         volume.owes_disk_lost_answer = false;
-        let carries_on = volume.local.is_some() && volume.disk == DiskState::UpToDate;
+        let carries_on = volume.is_good();
         self.tell_generation(index, carries_on);
         true
     }

@@ -68,7 +68,7 @@ impl Engine {
         }
         let connected = self.is_connected();
         for volume in &self.volumes {
-            let good_here = volume.local.is_some() && volume.disk == DiskState::UpToDate;
+            let good_here = volume.is_good();
             let good_there = connected && volume.peer_disk == DiskState::UpToDate;
             if good_here || good_there || planted!("promote-inconsistent") {
                 continue;

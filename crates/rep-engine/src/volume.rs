@@ -446,11 +446,16 @@ impl Volume {
         }
     }
 
+    /// What a disk bears that is being attached and whose data are good by themselves.
+    pub fn good_data_that_come(&self) -> Option<Generations> {
+        let attaching = self.local.as_ref().filter(|_| self.attaching.is_some()).map(|local| local.superblock());
+        let good = attaching.filter(|superblock| superblock.data == DataState::Consistent);
+        good.map(|superblock| superblock.generations)
+    }
+
     /// Whether a disk of this node that isn't there, or not yet, is known to be ahead of the peer's (R29).
     pub fn had_newer_than_peer(&self) -> bool {
-        let attaching = self.local.as_ref().filter(|_| self.attaching.is_some()).map(|local| local.superblock());
-        let comes = attaching.filter(|superblock| superblock.data == DataState::Consistent);
-        let mine = comes.map(|superblock| superblock.generations).or(self.let_go_good);
+        let mine = self.good_data_that_come().or(self.let_go_good);
         mine.zip(self.peer_told).is_some_and(|(mine, told)| {
             let theirs = told.generations.current;
             theirs.is_real() && theirs != mine.current && (theirs == mine.bitmap || mine.remembers(theirs))

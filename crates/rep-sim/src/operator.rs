@@ -34,6 +34,13 @@ pub struct Pending {
     pub attaches: Option<usize>,
 }
 
+impl Pending {
+    /// Whether it is a promotion by force.
+    fn forces(&self) -> bool {
+        self.command == Some(Command::Promote { force: true })
+    }
+}
+
 /// The operator.
 #[derive(Debug, Default)]
 pub struct Operator {
@@ -117,8 +124,7 @@ impl World {
         if self.operator.pending.get(&command).is_some_and(detaches) {
             self.seen(Sometimes::DetachAbandoned);
         }
-        let forces = |pending: &Pending| pending.command == Some(Command::Promote { force: true });
-        if self.operator.pending.get(&command).is_some_and(forces) {
+        if self.operator.pending.get(&command).is_some_and(Pending::forces) {
             // What changes durable state goes on to its end, and nobody waits for it.
             self.operator.forces_late[node] = Some(life);
         }
@@ -255,8 +261,7 @@ impl World {
 
     /// Whether a node is being promoted by force.
     pub(crate) fn forces(&self, node: usize) -> bool {
-        let force = Some(Command::Promote { force: true });
-        self.operator.pending.values().any(|pending| pending.node == node && pending.command == force)
+        self.operator.pending.values().any(|pending| pending.node == node && pending.forces())
     }
 
     /// Whether the arbiter lets a node become Primary.

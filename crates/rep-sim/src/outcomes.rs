@@ -6,9 +6,7 @@
 use crate::failure::Kind;
 use crate::world::World;
 use rep_engine::{Command, CommandError, CommandOutcome, Notice, Snapshot};
-use rep_types::{
-    AfterOnePrimary, AfterZeroPrimaries, ConnectionState, DiskState, Refusal, Role, SyncRule, SyncVerdict,
-};
+use rep_types::{ConnectionState, DiskState, Refusal, Role, SplitBrainPolicies, SyncRule, SyncVerdict};
 
 /// What a node's operator has been answered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -53,9 +51,7 @@ impl World {
     ) {
         match result {
             Ok(_) => {
-                let so = self.snapshot(node).is_none_or(|shown| has_happened(command, &shown));
-                if !so {
-                    let shown = self.snapshot(node);
+                if let Some(shown) = self.snapshot(node).filter(|shown| !has_happened(command, shown)) {
                     let detail = format!("node {node} calls {command:?} done: {shown:?}");
                     self.fail(Kind::WrongData, "I-C1", detail);
                 }
@@ -64,9 +60,9 @@ impl World {
             Err(error) => {
                 // Another that is under way may change it.
                 let busy = *error == CommandError::Refused(Refusal::Busy);
-                let others = self.operator.pending.values().filter_map(|pending| pending.command.as_ref());
+                let mut others = self.operator.pending.values().filter_map(|pending| pending.command.as_ref());
                 let open = busy
-                    || others.into_iter().any(changes_roles)
+                    || others.any(changes_roles)
                     || self.operator.answered.iter().any(|answered| answered.role_is_open);
                 let answered = &mut self.operator.answered[node];
                 answered.role_stays |= !open && matches!(command, Command::Promote { .. } | Command::Demote);
@@ -86,7 +82,8 @@ impl World {
                 let by_rule = matches!(decision.rule, SyncRule::SplitBrainBitmap | SyncRule::SplitBrainHistory);
                 let settled = by_rule && !matches!(decision.verdict, SyncVerdict::Refuse(_));
                 let counts = self.operator.answered.iter().any(|answered| answered.word_counts);
-                if settled && !counts && !self.has_split_brain_policy() {
+                let by_policy = self.swarm.split_brain != SplitBrainPolicies::default();
+                if settled && !counts && !by_policy {
                     let detail = format!(
                         "node {node} settles a split brain by {decision:?}, and nobody has said whose data stay"
                     );
@@ -95,12 +92,6 @@ impl World {
             }
             _ => {}
         }
-    }
-
-    fn has_split_brain_policy(&self) -> bool {
-        let policies = self.swarm.split_brain;
-        policies.after_0_primaries != AfterZeroPrimaries::Disconnect
-            || policies.after_1_primary != AfterOnePrimary::Disconnect
     }
 }
 

@@ -21,6 +21,13 @@ pub struct Owed {
     certain: bool,
 }
 
+impl Owed {
+    /// Whether who would say the word to a node's clients is still there.
+    fn lives_on(&self, node: usize, lives: [u32; 2]) -> bool {
+        self.lives[node] == lives[node] && (!self.forwarded || self.lives == lives)
+    }
+}
+
 /// What clients are owed, and have been told, of a volume.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Word {
@@ -62,8 +69,7 @@ impl World {
     fn owe(&mut self, node: usize, volume: usize, certain: bool) {
         let (lives, since, forwarded) = (self.lives(), self.now, self.role(node) != Role::Primary);
         let word = &mut self.clients.words[volume][node];
-        let lives_on = |owed: &Owed| owed.lives[node] == lives[node] && (!owed.forwarded || owed.lives == lives);
-        let before = word.owed.is_some_and(|before| before.certain && lives_on(&before));
+        let before = word.owed.is_some_and(|before| before.certain && before.lives_on(node, lives));
         let certain = certain && !word.told || before;
         word.owed = Some(Owed { lives, forwarded, since, certain });
     }
@@ -113,8 +119,7 @@ impl World {
         let Some(owed) = owed.filter(|owed| result.is_err() || asked.at > owed.since) else { return };
         self.clients.words[asked.volume][asked.node].owed = None;
         let lives = self.lives();
-        let lived = owed.lives[asked.node] == lives[asked.node] && (!owed.forwarded || owed.lives == lives);
-        if !lived || !owed.certain || self.history.forked {
+        if !owed.lives_on(asked.node, lives) || !owed.certain || self.history.forked {
             return;
         }
         if result.is_err() {

@@ -224,12 +224,12 @@ impl World {
         if before == now || expected || self.history.forked {
             return;
         }
-        let had = (0..2).find(|node| before[*node] && self.is_full(*node, volume));
-        let has = (0..2).find(|node| now[*node] && self.holds_everything(*node, volume));
         if now != [false; 2] && (0..2).all(|node| !now[node] || self.takes_back(node, volume)) {
             // A generation has landed on a disk that has failed meanwhile; the word that takes it back is on its way.
             return;
         }
+        let had = (0..2).find(|node| before[*node] && self.is_full(*node, volume));
+        let has = (0..2).find(|node| now[*node] && self.holds_everything(*node, volume));
         if let (Some(lost), None) = (had, has) {
             let both_failed = self.truth.lineages[volume].failed == [true; 2];
             let failed_unnoticed = (0..2).all(|node| !now[node] || self.has_unreported_failure(node, volume));

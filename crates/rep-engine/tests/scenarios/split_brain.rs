@@ -315,15 +315,21 @@ fn a_meeting_under_way_is_no_plan() {
     assert!(matches!(plan[0].decision.verdict, SyncVerdict::Target(_)), "{plan:?}");
 }
 
+/// Alpha's data stay, as was said on this node; its flush hangs, and beta's resync can't begin.
+fn settling(said_on: usize, keep: Side) -> Pair {
+    let mut pair = met_apart([Role::Secondary; 2]);
+    pair.hold(0, Kind::Flush, 0);
+    pair.command(said_on, Command::ResolveSplitBrain { keep });
+    pair.run();
+    pair.connect();
+    pair
+}
+
 /// Nothing of the victim's data has been overwritten when the link goes again, and so it has them back. Its clients would have seen
 /// the winner's by then, and written on top of them: until its resync has begun it isn't promoted, by force or not.
 #[test]
 fn a_victim_is_not_promoted_before_its_resync_has_begun() {
-    let mut pair = met_apart([Role::Secondary; 2]);
-    pair.hold(0, Kind::Flush, 0);
-    pair.command(0, Command::ResolveSplitBrain { keep: Side::Local });
-    pair.run();
-    pair.connect();
+    let mut pair = settling(0, Side::Local);
     assert_eq!(pair.volume(1, 0).replication, ReplicationState::SyncTarget);
     for force in [false, true] {
         let refused = Some(Err(CommandError::Refused(Refusal::StillSettling)));
@@ -338,11 +344,7 @@ fn a_victim_is_not_promoted_before_its_resync_has_begun() {
 /// The winner shows its own data, whatever becomes of the settlement.
 #[test]
 fn a_winner_is_promoted_at_once() {
-    let mut pair = met_apart([Role::Secondary; 2]);
-    pair.hold(0, Kind::Flush, 0);
-    pair.command(1, Command::ResolveSplitBrain { keep: Side::Peer });
-    pair.run();
-    pair.connect();
+    let mut pair = settling(1, Side::Peer);
     assert_eq!(promote(&mut pair, 0, false), Some(Ok(CommandOutcome::Done)));
     pair.cut();
     let seen = pair.snapshot(0);

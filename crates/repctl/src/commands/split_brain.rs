@@ -6,10 +6,6 @@ use crate::cli::{Options, SplitBrainArguments, SplitBrainVerb};
 use crate::output::{print, print_json};
 use rep_control::api::{Detail, SplitBrainStatus, SplitBrainVolume, Verb, VerbRequest};
 use rep_types::{ConnectionState, Refusal};
-use std::time::Duration;
-
-/// How long the daemon may take to say why a word settled nothing.
-const QUESTION_PATIENCE: Duration = Duration::from_secs(1);
 
 pub fn run(arguments: &SplitBrainArguments, options: &Options) -> Result<(), Failure> {
     match &arguments.verb {
@@ -26,7 +22,7 @@ pub fn run(arguments: &SplitBrainArguments, options: &Options) -> Result<(), Fai
 fn with_next_step(failure: Failure, resource: &str, keep: &str, options: &Options) -> Failure {
     match failure {
         Failure::Error(error) if error.reason == format!("{:?}", Refusal::SplitBrain) => {
-            let detail = options.client().detail(resource, QUESTION_PATIENCE).ok();
+            let detail = options.client().detail(resource, verb::QUESTION_PATIENCE).ok();
             match detail.and_then(|detail| next_step(&detail.split_brain?, resource, keep)) {
                 Some(hint) => Failure::Error(Box::new(error.with_hint(hint))),
                 None => Failure::Error(error),

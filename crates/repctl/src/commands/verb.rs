@@ -10,8 +10,8 @@ use std::time::Duration;
 
 /// A verb that takes longer says what it waits for.
 const SOON: Duration = Duration::from_secs(2);
-/// How long the daemon may take to say so.
-const QUESTION_PATIENCE: Duration = Duration::from_secs(1);
+/// How long the daemon may take to say why something waits, or was refused.
+pub const QUESTION_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Asks for a verb that needs nothing more.
 pub fn run(command: Command, options: &Options) -> Result<(), Failure> {
