@@ -230,8 +230,9 @@ impl Engine {
         }
         let next = match stage {
             DetachStage::Begin => {
+                // What came after the daemon's end would be left as if it had crashed.
                 if self.volumes[index].attaching.is_some() {
-                    return Progress::Done;
+                    return Progress::Waits;
                 }
                 self.stop_resync(index, Why::Operator);
                 if self.volumes[index].replication.is_resync() {

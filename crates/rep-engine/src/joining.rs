@@ -200,6 +200,7 @@ impl Engine {
         } else if role == Role::Primary {
             self.note_peer_outdated();
         }
+        self.promotion_meets_leave();
         self.send(ControlMessage::LeaveNoted { role }, None);
         self.drop_link(LinkCause::PeerLeft);
     }

@@ -156,7 +156,7 @@ impl Engine {
             Message::ResyncAck { id, result } => self.resync_acknowledged(id, result),
             Message::Ping { id } => self.send(Message::Pong { id }, None),
             Message::Pong { id } => {
-                self.peer_has_pinged_back();
+                self.peer_puts_answer_off();
                 self.peer_has_heard_of(id);
             }
             Message::Control(message) => self.control_message(*message),

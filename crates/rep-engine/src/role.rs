@@ -164,8 +164,17 @@ impl Engine {
         self.peer_role != Some(Role::Secondary) || asks
     }
 
+    /// The peer leaves, without having heard that it was asked for the role. It lives; and where it has no disk as far as we know, one may be
+    /// coming, which is why it would have put off its answer.
+    pub(crate) fn promotion_meets_leave(&mut self) {
+        let disk_comes = self.volumes.iter().any(|volume| !volume.peer_disk.takes_writes());
+        if disk_comes {
+            self.peer_puts_answer_off();
+        }
+    }
+
     /// The peer lives. It answers who wants to be Primary before a ping that comes later, unless a disk is being attached there.
-    pub(crate) fn peer_has_pinged_back(&mut self) {
+    pub(crate) fn peer_puts_answer_off(&mut self) {
         let step = self.transition.as_mut().and_then(|transition| transition.steps.front_mut());
         if let Some(Step::Promote(PromotionStage::Ask { asked: true, put_off, granted: None, .. })) = step {
             *put_off = true;

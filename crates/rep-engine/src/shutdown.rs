@@ -1,6 +1,7 @@
 //! The daemon ends: what is under way is answered, and everything left cleanly, in this order.
 
 use crate::Engine;
+use crate::attach::DetachStage;
 use crate::command::{CommandError, CommandOutcome};
 use crate::operator::Step;
 use rep_types::{CommandId, Role};
@@ -16,9 +17,10 @@ impl Engine {
             steps.extend([Step::Drain, Step::Settle, Step::Demote(crate::role::DemotionStage::Begin)]);
         }
         steps.push(Step::Leave { asked: false, force: false });
-        for index in 0..self.volumes.len() {
-            steps.push(Step::Detach { index, stage: crate::attach::DetachStage::Begin });
-        }
+        // A disk that is just coming may never do so: the others don't wait for it.
+        let mut disks: Vec<usize> = (0..self.volumes.len()).collect();
+        disks.sort_by_key(|&index| self.volumes[index].attaching.is_some());
+        steps.extend(disks.into_iter().map(|index| Step::Detach { index, stage: DetachStage::Begin }));
         steps.push(Step::End);
         self.begin_transition(id, steps)
     }

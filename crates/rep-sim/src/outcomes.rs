@@ -103,9 +103,7 @@ fn has_happened(command: &Command, shown: &Snapshot) -> bool {
         Command::Demote => shown.role == Role::Secondary,
         Command::Handover => shown.role == Role::Secondary && shown.peer_role != Some(Role::Secondary),
         Command::Shutdown => {
-            // One that was just coming may hang, and nobody relied on it.
-            let gone = |disk| matches!(disk, DiskState::Diskless | DiskState::Attaching);
-            shown.role == Role::Secondary && shown.volumes.iter().all(|volume| gone(volume.disk))
+            shown.role == Role::Secondary && shown.volumes.iter().all(|volume| volume.disk == DiskState::Diskless)
         }
         Command::Detach { volume: number, .. } => {
             volume(number).is_some_and(|volume| volume.disk == DiskState::Diskless)

@@ -2,7 +2,7 @@
 
 use crate::pair::{Kind, Pair};
 use rep_engine::{Command, CommandError, CommandOutcome};
-use rep_meta::DataState;
+use rep_meta::{BootId, DataState};
 use rep_types::{DiskState, IoError, Refusal, ReplicationState, VolumeNumber};
 
 const VOLUME: VolumeNumber = VolumeNumber(0);
@@ -216,4 +216,39 @@ fn a_daemon_that_ends_takes_no_disk() {
     pair.let_go(1, Kind::Flush, 1);
     assert_eq!(pair.outcome(1, end), Some(Ok(CommandOutcome::Done)));
     assert_eq!([0, 1].map(|volume| pair.volume(1, volume).disk), [DiskState::Diskless; 2]);
+}
+
+/// One that is just coming is waited for, and let go of as cleanly as the others, which don't wait for it. Found by seed 1009339.
+#[test]
+fn a_disk_that_is_coming_as_the_daemon_ends_is_left_cleanly() {
+    let (mut pair, end) = ending_while_a_disk_comes();
+    assert_eq!(pair.outcome(1, end), None, "what came would be left as if it had crashed");
+    assert_eq!(pair.superblock(1, 1).attached_boot, BootId::NONE, "volume 1 waits for volume 0's disk");
+    pair.let_go(1, Kind::Meta, 0);
+    assert_eq!(pair.outcome(1, end), Some(Ok(CommandOutcome::Done)));
+    assert_eq!([0, 1].map(|volume| pair.volume(1, volume).disk), [DiskState::Diskless; 2]);
+    assert_eq!(pair.superblock(1, 0).attached_boot, BootId::NONE);
+}
+
+/// One that never comes is given up with the operator's patience.
+#[test]
+fn a_disk_that_never_comes_keeps_no_daemon_from_its_end() {
+    let (mut pair, end) = ending_while_a_disk_comes();
+    pair.abandon(1, end);
+    assert_eq!(pair.outcome(1, end), Some(Err(CommandError::TimedOut)));
+    assert_eq!([0, 1].map(|volume| pair.volume(1, volume).disk), [DiskState::Diskless; 2]);
+}
+
+/// Beta's daemon is told to end while its disk of volume 0 is being attached.
+fn ending_while_a_disk_comes() -> (Pair, u64) {
+    let mut pair = Pair::in_sync(2);
+    pair.command(1, Command::Detach { volume: VOLUME, force: false });
+    pair.run();
+    pair.hold(1, Kind::Meta, 0);
+    pair.attach(1, 0);
+    pair.run();
+    assert_eq!(pair.volume(1, 0).disk, DiskState::Attaching);
+    let end = pair.command(1, Command::Shutdown);
+    pair.run();
+    (pair, end)
 }

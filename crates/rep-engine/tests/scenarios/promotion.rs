@@ -176,6 +176,35 @@ fn a_promotion_beside_a_disk_that_is_on_its_way_ends_with_the_link() {
     assert_eq!(pair.outcome(1, again), Some(Ok(CommandOutcome::Done)));
 }
 
+/// The same, but alpha leaves before the question has reached it: who says so lives. Where all its disks are there it has told what they
+/// hold, and beta is promoted without it. Found by seed 1005023.
+#[test]
+fn a_promotion_beside_a_disk_that_is_on_its_way_ends_with_the_peers_leave() {
+    let mut pair = older_beside_a_detached_disk();
+    pair.hold(0, Kind::Meta, 0);
+    pair.attach(0, 0);
+    let promotion = promoted_across_a_leave(&mut pair);
+    assert_eq!(pair.outcome(1, promotion), Some(Err(CommandError::PeerLost)));
+    assert_eq!(pair.snapshot(1).role, Role::Secondary);
+
+    let mut pair = Pair::in_sync(1);
+    let promotion = promoted_across_a_leave(&mut pair);
+    assert_eq!(pair.outcome(1, promotion), Some(Ok(CommandOutcome::Done)));
+}
+
+/// Beta asks alpha, which has left by the time it hears of it.
+fn promoted_across_a_leave(pair: &mut Pair) -> u64 {
+    pair.hold_wire(0);
+    pair.hold_wire(1);
+    let leave = pair.command(0, Command::Disconnect { force: false });
+    let promotion = pair.command(1, Command::Promote { force: false });
+    pair.run();
+    pair.let_wire_go(0);
+    pair.let_wire_go(1);
+    assert_eq!(pair.outcome(0, leave), Some(Ok(CommandOutcome::Done)));
+    promotion
+}
+
 /// The same, but alpha's disk comes and goes with the link while beta's mark is being written.
 #[test]
 fn a_promotion_that_has_heard_of_the_peers_disk_ends_with_the_link() {
