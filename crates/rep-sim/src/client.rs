@@ -50,7 +50,7 @@ impl Outstanding {
 pub struct Clients {
     /// Requests in flight.
     pub outstanding: BTreeMap<u64, Outstanding>,
-    /// Blocks clients wrote, by volume, counted when asked and when answered.
+    /// Blocks clients wrote, by volume, counted when asked and when answered, or done where nobody waits any more.
     pub blocks_written: Vec<u64>,
     /// What resyncs that run may copy, by volume and node.
     pub budgets: Vec<[Option<crate::checks::ResyncBudget>; 2]>,
@@ -71,6 +71,11 @@ impl Clients {
             budgets: vec![[None; 2]; volumes],
             ..Clients::default()
         }
+    }
+
+    /// A write may have changed blocks just now.
+    pub fn count_blocks(&mut self, write: WriteRef) {
+        self.blocks_written[write.volume] += u64::from(write.count.div_ceil(8)) + 1;
     }
 }
 
@@ -167,7 +172,7 @@ impl World {
                 Event::ClientFlush { request, volume: name }
             }
         };
-        self.count_blocks(&asked);
+        asked.write.into_iter().for_each(|write| self.clients.count_blocks(write));
         self.line(|| format!("node {node} vol {volume} client {number}: {op:?} values {:?}", asked.values.first()));
         self.clients.outstanding.insert(number, asked);
         self.feed(node, event);
@@ -187,7 +192,7 @@ impl World {
         if asked.node != node {
             return self.fail(Kind::Crash, "answer", format!("node {node} answers request {number} of the other"));
         }
-        self.count_blocks(&asked);
+        asked.write.into_iter().for_each(|write| self.clients.count_blocks(write));
         self.check_answered_alone(&asked, result);
         self.check_answered_with_data(&asked, result);
         self.check_starved_answer(&asked, result);
@@ -211,12 +216,6 @@ impl World {
                 }
             }
             ClientOp::Write { fua, .. } | ClientOp::Zero { fua, .. } => self.write_answered(&asked, result, fua),
-        }
-    }
-
-    fn count_blocks(&mut self, asked: &Outstanding) {
-        if let Some(write) = asked.write {
-            self.clients.blocks_written[asked.volume] += u64::from(write.count.div_ceil(8)) + 1;
         }
     }
 

@@ -481,6 +481,7 @@ impl World {
             let mut asked = self.operator.handovers.writes[of].values();
             let undone = asked.any(|(volume, at, _)| (*volume, *at) == (write.volume, sectors));
             if of == node && !undone {
+                self.clients.count_blocks(write);
                 self.history.abandon_write(write);
             } else {
                 self.clients.late.push((of, write));

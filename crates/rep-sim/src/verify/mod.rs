@@ -50,6 +50,8 @@ struct Known {
     planted: BTreeMap<u32, u32>,
     /// By leader: each block compared by the verify that isn't at its end, and whether it differed.
     passes: [BTreeMap<u64, bool>; 2],
+    /// By leader: what it compared is of a disk that is there no more, and it hasn't heard.
+    overtaken: [bool; 2],
     /// By leader: the side a repair is to copy from.
     repairs: [Option<Side>; 2],
     /// The node a repair is about to copy from.
@@ -232,6 +234,7 @@ impl World {
     /// A node's disks are other ones now: nothing that was compared is said of them.
     pub(crate) fn verify_meets_new_disks(&mut self) {
         for known in &mut self.verifies.known {
+            known.overtaken = [0, 1].map(|leader| !known.passes[leader].is_empty());
             known.passes.iter_mut().for_each(BTreeMap::clear);
         }
     }
@@ -244,6 +247,9 @@ impl World {
         let known = &mut self.verifies.known[volume];
         let pass = std::mem::take(&mut known.passes[node]);
         let repair = known.repairs[node].take();
+        if std::mem::take(&mut known.overtaken[node]) {
+            return;
+        }
         let different = pass.values().filter(|differs| **differs).count() as u64 * BLOCK_SIZE;
         if let Some(block) = (0..size.div_ceil(BLOCK_SIZE)).find(|block| !pass.contains_key(block)) {
             let detail = format!("node {node} volume {volume}: a verify ends, and never compared block {block}");
@@ -336,7 +342,10 @@ impl World {
                 }
             }
             Notice::Connection { to, .. } if *to != ConnectionState::Connected => {
-                self.verifies.known.iter_mut().for_each(|known| known.changes += 1);
+                for known in &mut self.verifies.known {
+                    known.changes += 1;
+                    known.overtaken[node] = false;
+                }
             }
             Notice::Disk { volume, .. } | Notice::PeerDisk { volume, .. } => {
                 self.verifies.known[volume.0 as usize].changes += 1;
@@ -386,6 +395,7 @@ impl World {
     pub(crate) fn verify_forgets(&mut self, node: usize) {
         for known in &mut self.verifies.known {
             known.passes[node].clear();
+            known.overtaken[node] = false;
             known.repairs[node] = None;
             known.repair_source = None;
             known.changes += 1;
