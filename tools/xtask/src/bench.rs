@@ -3,7 +3,7 @@
 use crate::process::{Failure, Tool, cargo, output, release_binary, workspace_root};
 use crate::{guest, packages, test};
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Runs the comparison that is asked for.
 pub fn run(rest: &[OsString]) -> Result<(), Failure> {
@@ -26,16 +26,19 @@ struct Options {
     rounds: u32,
     seconds: u32,
     backing: &'static str,
+    /// A third one beside them: the least that a mirror in user space does.
+    bare: bool,
 }
 
 impl Options {
     fn parse(words: &[String]) -> Result<Self, Failure> {
-        let mut options = Options { rounds: 3, seconds: 6, backing: "brd" };
+        let mut options = Options { rounds: 3, seconds: 6, backing: "brd", bare: false };
         let mut words = words.iter();
         while let Some(word) = words.next() {
             match word.as_str() {
                 "--guest" => {}
                 "--virtio" => options.backing = "virtio",
+                "--bare" => options.bare = true,
                 "--rounds" => options.rounds = number(words.next())?,
                 "--seconds" => options.seconds = number(words.next())?,
                 _ => return Err(misused()),
@@ -50,7 +53,7 @@ fn number(word: Option<&String>) -> Result<u32, Failure> {
 }
 
 fn misused() -> Failure {
-    Failure::usage("'cargo xtask bench --guest' takes '--rounds N', '--seconds N' (a load) and '--virtio'")
+    Failure::usage("'cargo xtask bench --guest' takes '--rounds N', '--seconds N' (a load), '--virtio' and '--bare'")
 }
 
 /// Runs both in one guest and keeps the table.
@@ -61,12 +64,19 @@ fn in_guest(options: &Options) -> Result<(), Failure> {
     let heading = heading(options)?;
     let out = crate::process::target_directory().join("guest-bench");
     let _ = std::fs::remove_dir_all(&out);
-    guest::bench(options.backing, options.rounds, options.seconds, &out)?;
+    let bare = if options.bare { Some(build_bare_mirror()?) } else { None };
+    guest::bench(options.backing, (options.rounds, options.seconds), bare.as_deref(), &out)?;
     let table = std::fs::read_to_string(out.join("table.md")).map_err(|e| Failure::start("the guest's table", e))?;
     let path = workspace_root().join(format!("benches/results/guest-{}.md", options.backing));
     std::fs::write(&path, heading + &table).map_err(|e| Failure::start(path.display().to_string(), e))?;
     println!("kept in {}", path.display());
     Ok(())
+}
+
+/// What a mirror in user space costs at the least, to be run beside ours.
+fn build_bare_mirror() -> Result<PathBuf, Failure> {
+    cargo(["build", "--release", "--quiet", "-p", "rep-ublk", "--example", "bare_mirror"]).run()?;
+    Ok(release_binary("examples/bare_mirror"))
 }
 
 /// What stands above the table: without it no figure means anything.

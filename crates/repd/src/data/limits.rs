@@ -49,6 +49,8 @@ pub const LOOK_WAKE_UPS: u32 = 24;
 pub const LOOK_TIME_MAX: Duration = Duration::from_millis(2);
 /// A pause of a look this long means that the processor was taken away by somebody who has much to do.
 pub const LOOK_GAP: Duration = Duration::from_millis(1);
+/// The same where looks are longer than [`LOOK_TIME`], since everything takes longer there: less than a turn of somebody who never rests.
+pub const LOOK_GAP_MAX: Duration = Duration::from_micros(2500);
 /// How long there are no looks after that.
 pub const LOOK_REST_MIN: Duration = Duration::from_millis(10);
 /// The same, at most, when it happens again and again.
@@ -57,6 +59,8 @@ pub const LOOK_REST_MAX: Duration = Duration::from_secs(1);
 pub const LOOKS_SKIPPED_MIN: u32 = 16;
 /// Waits without a look after many looks in vain.
 pub const LOOKS_SKIPPED_MAX: u32 = 4096;
+/// The same where waits are long: what is waited for may have become another by then.
+pub const LOOKS_SKIPPED_TIME_MAX: Duration = Duration::from_millis(100);
 /// Who had a payload of more bytes than this to move doesn't look.
 pub const LOOK_PAYLOAD_BYTES_MAX: usize = 32 << 10;
 /// Data of a device's writes that is taken from the kernel before what there is leaves for the peer: while more is copied, the peer is at work.

@@ -10,7 +10,7 @@
 //! as only somebody takes it who has much to do, there are none for a while, longer each time. One thread of a process looks at a
 //! time. Who had large payloads to move doesn't look: there the wake-up isn't what takes the time (decision 29).
 
-use super::limits::{LOOK_GAP, LOOK_REST_MAX, LOOK_REST_MIN, LOOKS_SKIPPED_MAX, LOOKS_SKIPPED_MIN};
+use super::limits::{LOOK_REST_MAX, LOOK_REST_MIN, LOOKS_SKIPPED_MAX, LOOKS_SKIPPED_MIN, LOOKS_SKIPPED_TIME_MAX};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -40,8 +40,10 @@ enum Look {
 pub(super) struct Patience {
     /// Looks are worth it while this isn't 0.
     credit: u32,
-    /// Waits that are still to be slept through.
+    /// Waits that are still to be slept through...
     skip: u32,
+    /// ...but none from then on.
+    skip_until: Option<Instant>,
     /// How many will be when the credit is used up.
     skip_next: u32,
     /// No looks until then.
@@ -55,6 +57,7 @@ impl Default for Patience {
         Patience {
             credit: CREDIT_AT_FIRST,
             skip: 0,
+            skip_until: None,
             skip_next: LOOKS_SKIPPED_MIN,
             rest_until: None,
             rest_next: LOOK_REST_MIN,
@@ -69,17 +72,21 @@ impl Patience {
         if self.rest_until.is_some_and(|until| now < until) {
             return false;
         }
+        if self.skip_until.is_some_and(|until| now >= until) {
+            (self.skip, self.skip_until) = (0, None);
+        }
         let due = self.skip == 0;
         self.skip = self.skip.saturating_sub(1);
         due
     }
 
-    /// Looks for news for a moment, and at most for `time_max`: `news` tells whether there is any.
-    pub fn look(&mut self, time_max: Duration, news: impl FnMut() -> bool) {
+    /// Looks for news for a moment, and at most for `time_max`: `news` tells whether there is any. A pause of `gap` means that the
+    /// processor was taken away.
+    pub fn look(&mut self, time_max: Duration, gap: Duration, news: impl FnMut() -> bool) {
         if LOOKING.swap(true, Ordering::Relaxed) {
             return;
         }
-        let (look, end) = look_for(time_max, news);
+        let (look, end) = look_for(time_max, gap, news);
         LOOKING.store(false, Ordering::Relaxed);
         self.learn(look, end);
     }
@@ -95,6 +102,7 @@ impl Patience {
         }
         if self.credit == 0 {
             self.skip = self.skip_next;
+            self.skip_until = Some(now + LOOKS_SKIPPED_TIME_MAX);
             self.skip_next = (self.skip_next * 2).min(LOOKS_SKIPPED_MAX);
             self.credit = CREDIT_AT_FIRST;
         }
@@ -110,7 +118,7 @@ impl Patience {
 }
 
 /// How a look ended, and when.
-fn look_for(time_max: Duration, mut news: impl FnMut() -> bool) -> (Look, Instant) {
+fn look_for(time_max: Duration, gap: Duration, mut news: impl FnMut() -> bool) -> (Look, Instant) {
     let begun = Instant::now();
     let mut last = begun;
     loop {
@@ -121,7 +129,7 @@ fn look_for(time_max: Duration, mut news: impl FnMut() -> bool) -> (Look, Instan
             std::hint::spin_loop();
         }
         let now = Instant::now();
-        if now - last > LOOK_GAP {
+        if now - last > gap {
             return (Look::TakenAway, now);
         }
         if now - begun > time_max {
@@ -137,9 +145,13 @@ mod tests {
 
     /// How many of so many waits are looked through, 10 µs apart, when each look ends like this.
     fn looks(patience: &mut Patience, now: &mut Instant, waits: u32, look: Look) -> u32 {
+        looks_apart(Duration::from_micros(10), patience, now, waits, look)
+    }
+
+    fn looks_apart(apart: Duration, patience: &mut Patience, now: &mut Instant, waits: u32, look: Look) -> u32 {
         let mut looks = 0;
         for _ in 0..waits {
-            *now += Duration::from_micros(10);
+            *now += apart;
             if patience.wants(*now) {
                 looks += 1;
                 patience.learn(look, *now);
@@ -161,6 +173,17 @@ mod tests {
         assert!((5..=30 + 2 * 100_000 / LOOKS_SKIPPED_MAX).contains(&vain), "{vain} looks");
         let later = looks(&mut patience, &mut now, 100_000, Look::News);
         assert!(later > 90_000, "{later} looks");
+    }
+
+    /// Where a write takes milliseconds, 4096 waits would be ten seconds.
+    #[test]
+    fn looks_in_vain_come_back_in_time_where_waits_are_long() {
+        let (mut patience, mut now) = (Patience::default(), Instant::now());
+        let apart = Duration::from_millis(2);
+        let vain = looks_apart(apart, &mut patience, &mut now, 5000, Look::Nothing);
+        assert!((100..=300).contains(&vain), "{vain} looks in ten seconds");
+        let later = looks_apart(apart, &mut patience, &mut now, 1000, Look::News);
+        assert!(later >= 950, "{later} looks");
     }
 
     #[test]
@@ -188,11 +211,11 @@ mod tests {
     #[test]
     fn a_look_ends_with_news_or_in_time() {
         let mut asked = 0;
-        let (news, _) = look_for(Duration::from_secs(3600), || {
+        let (news, _) = look_for(Duration::from_secs(3600), Duration::from_secs(3600), || {
             asked += 1;
             asked == 100
         });
-        assert!(matches!(news, Look::News | Look::TakenAway), "{news:?}");
-        assert_ne!(look_for(Duration::from_micros(5), || false).0, Look::News);
+        assert_eq!(news, Look::News);
+        assert_ne!(look_for(Duration::from_micros(5), Duration::from_millis(1), || false).0, Look::News);
     }
 }

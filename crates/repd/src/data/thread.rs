@@ -222,7 +222,8 @@ impl DataThread {
                 self.scheduling.give_way_soon();
             }
             let ring = &mut self.io.ring;
-            self.patience.look(timeout.unwrap_or(Duration::MAX).min(worth_it), || ring.has_news());
+            let time_max = timeout.unwrap_or(Duration::MAX).min(worth_it);
+            self.patience.look(time_max, wake_ups::gap_of(worth_it), || ring.has_news());
         }
         survive(self.io.ring.turn(timeout));
         // Before anything of this turn needs memory.

@@ -3,7 +3,7 @@
 //! A look saves a wake-up, and costs the processor for as long as it takes. A wake-up is some microseconds on bare metal, some 25 on
 //! a virtual machine whose processor has gone idle, 100 and more where the machine is emulated (decision 29).
 
-use super::limits::{LOOK_TIME, LOOK_TIME_MAX, LOOK_WAKE_UPS};
+use super::limits::{LOOK_GAP, LOOK_GAP_MAX, LOOK_TIME, LOOK_TIME_MAX, LOOK_WAKE_UPS};
 use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
@@ -38,6 +38,11 @@ pub(super) fn measure() {
 /// How long who has sent something to the peer looks for news before it sleeps.
 pub(super) fn look_time() -> Duration {
     worth(Duration::from_nanos(WAKE_UP.load(Ordering::Relaxed)))
+}
+
+/// How long a pause of such a look means that its processor was taken away. Where a look is long all that others do takes long, too.
+pub(super) fn gap_of(look_time: Duration) -> Duration {
+    LOOK_GAP.mul_f64(look_time.div_duration_f64(LOOK_TIME)).clamp(LOOK_GAP, LOOK_GAP_MAX)
 }
 
 fn worth(wake_up: Duration) -> Duration {
@@ -85,6 +90,12 @@ mod tests {
         assert_eq!(of(60), Duration::from_micros(1440));
         assert_eq!(of(90), LOOK_TIME_MAX);
         assert_eq!(worth(Duration::MAX), LOOK_TIME_MAX);
+    }
+
+    #[test]
+    fn a_pause_is_as_long_as_the_look_it_is_of_and_shorter_than_a_turn() {
+        let of = |micros| gap_of(Duration::from_micros(micros)).as_micros();
+        assert_eq!([300, 600, 750, 2000].map(of), [1000, 2000, 2500, 2500]);
     }
 
     #[test]
