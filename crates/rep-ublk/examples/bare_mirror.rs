@@ -19,6 +19,9 @@ use std::time::{Duration, Instant};
 /// Of a frame's head, so that what follows may go to a disk as it lies in memory.
 const HEAD: usize = 512;
 const SLOT: usize = 1 << 20;
+const ALIGNMENT: usize = 4096;
+/// What is received at once, at most.
+const RECEIVED: usize = 8 * SLOT;
 const ACKS: u64 = u64::MAX;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -39,20 +42,24 @@ fn open(disk: &str) -> io::Result<File> {
 }
 
 /// Memory a disk takes as it is.
-struct Aligned(*mut u8, usize);
+struct Aligned {
+    memory: Vec<u8>,
+    from: usize,
+}
 
 impl Aligned {
     fn new(bytes: usize) -> Aligned {
-        let layout = std::alloc::Layout::from_size_align(bytes, 4096).expect("a legal size");
-        // SAFETY: the size isn't zero. Never freed: it is used until the process ends.
-        Aligned(unsafe { std::alloc::alloc_zeroed(layout) }, bytes)
+        let memory = vec![0; bytes + ALIGNMENT];
+        let from = memory.as_ptr().align_offset(ALIGNMENT);
+        Aligned { memory, from }
     }
 
-    #[allow(clippy::mut_from_ref)] // a slot has one user at a time
-    fn part(&self, from: usize, length: usize) -> &mut [u8] {
-        assert!(from + length <= self.1);
-        // SAFETY: inside the allocation, by the assertion.
-        unsafe { std::slice::from_raw_parts_mut(self.0.add(from), length) }
+    fn part(&self, from: usize, length: usize) -> &[u8] {
+        &self.memory[self.from + from..][..length]
+    }
+
+    fn part_mut(&mut self, from: usize, length: usize) -> &mut [u8] {
+        &mut self.memory[self.from + from..][..length]
     }
 }
 
@@ -70,7 +77,7 @@ fn receive_now(socket: &TcpStream, into: &mut [u8]) -> io::Result<Option<usize>>
 
 fn peer(mut socket: &TcpStream, disk: &File, look: Duration) -> io::Result<()> {
     socket.set_nodelay(true)?;
-    let memory = Aligned::new(8 * SLOT);
+    let mut memory = Aligned::new(RECEIVED);
     let (mut begin, mut end) = (0, 0);
     let mut acks = Vec::new();
     loop {
@@ -91,12 +98,12 @@ fn peer(mut socket: &TcpStream, disk: &File, look: Duration) -> io::Result<()> {
         }
         if begin == end {
             (begin, end) = (0, 0);
-        } else if memory.1 - end < 2 * SLOT {
+        } else if RECEIVED - end < 2 * SLOT {
             let rest = memory.part(begin, end - begin).to_vec();
-            memory.part(0, rest.len()).copy_from_slice(&rest);
+            memory.part_mut(0, rest.len()).copy_from_slice(&rest);
             (begin, end) = (0, rest.len());
         }
-        let into = memory.part(end, memory.1 - end);
+        let into = memory.part_mut(end, RECEIVED - end);
         let until = Instant::now() + look;
         let mut got = None;
         while !look.is_zero() && got.is_none() && Instant::now() < until {
@@ -139,7 +146,7 @@ fn primary(socket: TcpStream, disk_path: &str, look: Duration) -> Result<()> {
 
 /// A write under way.
 #[derive(Clone, Copy, Default)]
-struct Write_ {
+struct Mirrored {
     offset: u64,
     length: usize,
     here: bool,
@@ -153,9 +160,9 @@ struct Mirror {
     socket: TcpStream,
     size_bytes: u64,
     look: Duration,
-    slots: Aligned,
-    heads: Aligned,
-    writes: Vec<Write_>,
+    slots: Vec<Aligned>,
+    heads: Vec<[u8; HEAD]>,
+    writes: Vec<Mirrored>,
     /// Fetched in this turn.
     fresh: Vec<u16>,
     acks: Vec<u8>,
@@ -174,9 +181,9 @@ impl Mirror {
             socket,
             size_bytes,
             look,
-            slots: Aligned::new(depth * SLOT),
-            heads: Aligned::new(depth * HEAD),
-            writes: vec![Write_::default(); depth],
+            slots: (0..depth).map(|_| Aligned::new(SLOT)).collect(),
+            heads: vec![[0; HEAD]; depth],
+            writes: vec![Mirrored::default(); depth],
             fresh: Vec::new(),
             acks: vec![0; 1 << 16],
             acks_had: 0,
@@ -264,20 +271,20 @@ impl Mirror {
     fn fetched(&mut self, tag: u16) -> io::Result<()> {
         let named = Tag { queue: 0, tag };
         let request = Request::parse(&self.device.descriptor(named), self.size_bytes);
-        let slot = usize::from(tag) * SLOT;
+        let slot = &mut self.slots[usize::from(tag)];
         match request {
             Ok(Request { operation: Operation::Write { .. }, range }) => {
                 let (offset, length) = (range.offset, range.length as usize);
-                self.device.take_data(named, self.slots.part(slot, length))?;
-                self.writes[usize::from(tag)] = Write_ { offset, length, here: false, there: false };
-                let head = self.heads.part(usize::from(tag) * HEAD, 24);
+                self.device.take_data(named, slot.part_mut(0, length))?;
+                self.writes[usize::from(tag)] = Mirrored { offset, length, here: false, there: false };
+                let head = &mut self.heads[usize::from(tag)];
                 head[..8].copy_from_slice(&u64::from(tag).to_le_bytes());
                 head[8..16].copy_from_slice(&offset.to_le_bytes());
-                head[16..].copy_from_slice(&(length as u64).to_le_bytes());
+                head[16..24].copy_from_slice(&(length as u64).to_le_bytes());
                 self.fresh.push(tag);
             }
             Ok(Request { operation: Operation::Read, range }) => {
-                let data = self.slots.part(slot, range.length as usize);
+                let data = slot.part_mut(0, range.length as usize);
                 self.disk.read_exact_at(data, range.offset)?;
                 self.device.give_data(named, data)?;
                 self.commit(tag, range.length as i32);
@@ -297,8 +304,8 @@ impl Mirror {
         let mut parts: Vec<IoSlice<'_>> = Vec::with_capacity(2 * fresh.len());
         for &tag in &fresh {
             let tag = usize::from(tag);
-            parts.push(IoSlice::new(self.heads.part(tag * HEAD, HEAD)));
-            parts.push(IoSlice::new(self.slots.part(tag * SLOT, self.writes[tag].length)));
+            parts.push(IoSlice::new(&self.heads[tag]));
+            parts.push(IoSlice::new(self.slots[tag].part(0, self.writes[tag].length)));
         }
         let mut parts = &mut parts[..];
         while !parts.is_empty() {
@@ -307,8 +314,8 @@ impl Mirror {
         }
         self.owed += fresh.len();
         for &tag in &fresh {
-            let Write_ { offset, length, .. } = self.writes[usize::from(tag)];
-            self.disk.write_all_at(self.slots.part(usize::from(tag) * SLOT, length), offset)?;
+            let Mirrored { offset, length, .. } = self.writes[usize::from(tag)];
+            self.disk.write_all_at(self.slots[usize::from(tag)].part(0, length), offset)?;
             self.writes[usize::from(tag)].here = true;
             self.ends(tag);
         }
@@ -318,7 +325,7 @@ impl Mirror {
     }
 
     fn ends(&mut self, tag: u16) {
-        let Write_ { length, here, there, .. } = self.writes[usize::from(tag)];
+        let Mirrored { length, here, there, .. } = self.writes[usize::from(tag)];
         if here && there {
             self.commit(tag, length as i32);
         }

@@ -1,6 +1,6 @@
 //! What a connection would do, in words: `connect --plan`.
 
-use rep_control::api::PlanEntry;
+use rep_control::api::{PlanEntry, format_bytes};
 use rep_engine::{PlannedSync, explain};
 use rep_types::{ByBitmapOrFull, SyncRule, SyncVerdict};
 
@@ -34,24 +34,25 @@ fn extent_word(extent: ByBitmapOrFull) -> &'static str {
 
 /// Rule, direction, bytes, and what would be lost.
 fn sentence(planned: &PlannedSync, peer: &str) -> String {
-    let (rule, bytes) = (planned.decision.rule, planned.bytes_at_most);
+    let (rule, bytes) = (planned.decision.rule, format_bytes(planned.bytes_at_most));
     let why = explain(planned.decision);
     let copied = match planned.decision.verdict {
         SyncVerdict::Nothing => return format!("{why} (rule {rule}); with {peer} nothing would be copied or lost"),
         SyncVerdict::Refuse(refusal) => {
             return format!(
-                "{why} (rule {rule}: {refusal:?}); nothing would be copied: {} bytes changed here alone, {} on {peer}",
-                planned.local_dirty_bytes, planned.peer_dirty_bytes
+                "{why} (rule {rule}: {refusal:?}); nothing would be copied: {} changed here alone, {} on {peer}",
+                format_bytes(planned.local_dirty_bytes),
+                format_bytes(planned.peer_dirty_bytes)
             );
         }
         SyncVerdict::Source(_) if planned.compares => {
-            format!("{bytes} bytes would be compared, and what differs copied to {peer}")
+            format!("{bytes} would be compared, and what differs copied to {peer}")
         }
         SyncVerdict::Target(_) if planned.compares => {
-            format!("{bytes} bytes would be compared, and what differs copied from {peer}")
+            format!("{bytes} would be compared, and what differs copied from {peer}")
         }
-        SyncVerdict::Source(_) => format!("at most {bytes} bytes would be copied to {peer}"),
-        SyncVerdict::Target(_) => format!("at most {bytes} bytes would be copied from {peer}"),
+        SyncVerdict::Source(_) => format!("at most {bytes} would be copied to {peer}"),
+        SyncVerdict::Target(_) => format!("at most {bytes} would be copied from {peer}"),
     };
     format!("{why} (rule {rule}); {copied}, {}", lost(planned, peer))
 }
@@ -63,7 +64,7 @@ fn lost(planned: &PlannedSync, peer: &str) -> String {
         _ => (peer, planned.peer_dirty_bytes),
     };
     match planned.decision.rule {
-        SyncRule::SplitBrainBitmap => format!("and the {dirty} bytes changed on {node} alone would be lost"),
+        SyncRule::SplitBrainBitmap => format!("and the {} changed on {node} alone would be lost", format_bytes(dirty)),
         SyncRule::SplitBrainHistory => format!("and everything changed on {node} alone would be lost"),
         SyncRule::JustCreatedSelf | SyncRule::JustCreatedPeer => {
             format!("and what the disk of {node} holds would be overwritten")
@@ -95,11 +96,7 @@ mod tests {
         let planned = PlannedSync { compares: true, ..planned(SyncRule::CrashedPrimary, verdict) };
         let said = entry(&planned, "beta");
         assert!(said.compares);
-        assert!(
-            said.sentence.contains("30 bytes would be compared, and what differs copied to beta"),
-            "{}",
-            said.sentence
-        );
+        assert!(said.sentence.contains("30 B would be compared, and what differs copied to beta"), "{}", said.sentence);
     }
 
     #[test]
@@ -112,12 +109,8 @@ mod tests {
                 "copied to beta, and nothing acknowledged would be lost",
             ),
             (SyncRule::BitmapPeer, SyncVerdict::Target(ByBitmap), "copied from beta, and nothing acknowledged"),
-            (
-                SyncRule::SplitBrainBitmap,
-                SyncVerdict::Source(ByBitmap),
-                "the 20 bytes changed on beta alone would be lost",
-            ),
-            (SyncRule::SplitBrainBitmap, SyncVerdict::Target(ByBitmap), "the 10 bytes changed on this node alone"),
+            (SyncRule::SplitBrainBitmap, SyncVerdict::Source(ByBitmap), "the 20 B changed on beta alone would be lost"),
+            (SyncRule::SplitBrainBitmap, SyncVerdict::Target(ByBitmap), "the 10 B changed on this node alone"),
             (SyncRule::JustCreatedPeer, SyncVerdict::Source(Full), "what the disk of beta holds would be overwritten"),
             (SyncRule::BothOff, SyncVerdict::Nothing, "nothing would be copied or lost"),
             (SyncRule::Unrelated, SyncVerdict::Refuse(SyncRefusal::UnrelatedData), "nothing would be copied"),
