@@ -187,6 +187,8 @@ pub struct NodeState {
     pub ops_ended: u64,
     /// Buffers.
     pub payloads: Payloads,
+    /// With what its engine is doing just now it ends the connection.
+    pub parts: bool,
     /// Whether the engine wants a connection.
     pub wants_link: bool,
     /// When the earliest timer that stands in the queue is due.

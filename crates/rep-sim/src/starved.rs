@@ -33,12 +33,19 @@ impl World {
         let Some(mine) = self.snapshot(asked.node) else { return };
         let volume = &mine.volumes[asked.volume];
         // A peer that is lost has a disk nobody knows of; one that is being left took part all the same.
-        let there = volume.peer_disk == DiskState::UpToDate;
+        let there = volume.peer_disk == DiskState::UpToDate || self.parts_from_good_data(asked);
         let read = matches!(asked.op, ClientOp::Read { .. });
         if result.is_ok() && !read && !there && volume.disk != DiskState::UpToDate {
             let detail = format!("node {} answers {:?} well with no good data in reach", asked.node, asked.op);
             self.fail(Kind::WrongData, "I-F1", detail);
         }
+    }
+
+    /// Whether a node is still connected to a good disk, and ends that with what it is doing just now: its state is of after that.
+    fn parts_from_good_data(&self, asked: &Outstanding) -> bool {
+        let peer = self.snapshot(1 - asked.node);
+        let good = peer.is_some_and(|shown| shown.volumes[asked.volume].disk == DiskState::UpToDate);
+        good && self.nodes[asked.node].parts && self.network.session_of_engine(asked.node).is_some()
     }
 
     /// While clients wait for data none hears of an error. A flush may: one that failed is final; and who asked for what a

@@ -321,6 +321,7 @@ impl World {
             let detail = format!("more than {ACTIONS_MAX} actions: the engines keep each other busy");
             self.fail(Kind::Liveness, "I-L4", detail);
         }
+        self.nodes[node].parts = actions.iter().any(|action| matches!(action, Action::CloseLink { .. }));
         let mut noticed = false;
         for action in actions.drain(..) {
             noticed |= matches!(action, Action::Notice(_));
@@ -370,6 +371,7 @@ fn new_node(node: usize, swarm: &Swarm, dice: &mut Dice) -> NodeState {
         ops: BTreeMap::new(),
         ops_ended: 0,
         payloads: Payloads::default(),
+        parts: false,
         wants_link: false,
         timer: None,
         closing: false,
