@@ -97,8 +97,8 @@ impl Engine {
         }
         let resumed = self.forwarded.as_ref().is_some_and(|forwarded| forwarded.lease == lease);
         if !resumed {
+            // Its clients were answered before, by the peer as Primary: what was lost since is owed to them all the same.
             self.forwarded = Some(Forwarded::new(lease));
-            self.volumes.iter_mut().for_each(|volume| volume.starved.owes_nothing_there());
         }
         if let Some(forwarded) = &mut self.forwarded {
             (forwarded.begun_on, forwarded.told_on) = (Some(session), Some(session));
@@ -110,6 +110,7 @@ impl Engine {
     pub(crate) fn forward_ended(&mut self, lease: u64) {
         if self.forwarded.as_ref().is_some_and(|forwarded| forwarded.lease == lease) {
             self.forwarded = None;
+            self.volumes.iter_mut().for_each(|volume| volume.starved.owes_nothing_there());
         }
     }
 

@@ -65,7 +65,7 @@ impl Starved {
         (self.here, self.there) = (Word::default(), Word::default());
     }
 
-    /// The same, of those whose requests the peer forwards.
+    /// The same, of those whose requests the peer forwarded.
     pub fn owes_nothing_there(&mut self) {
         self.there = Word::default();
     }

@@ -431,3 +431,41 @@ fn a_lost_cache_is_told_the_clients_of_each_node() {
         assert_eq!(pair.answer(node, next), Some(Ok(())), "node {node}: told once");
     }
 }
+
+/// The same where beta's disk, the only one, fails after the role has come and before alpha forwards: alpha's clients were there all along.
+/// Found by seed 1085237.
+#[test]
+fn what_is_lost_before_the_peer_forwards_is_told_its_clients_too() {
+    let volume = rep_types::VolumeNumber(0);
+    let mut pair = Pair::with_primary(1);
+    pair.command(0, Command::Detach { volume, force: false });
+    pair.run();
+    pair.hold(1, Kind::Meta, 0);
+    pair.command(0, Command::Handover);
+    pair.run();
+    pair.hold_wire(1);
+    pair.let_go(1, Kind::Meta, 0);
+    assert_eq!(pair.snapshot(1).role, Role::Primary);
+    assert!(!pair.snapshot(1).peer_forwards, "alpha hasn't heard");
+    let write = pair.write(1, 0, 1);
+    pair.run();
+    assert_eq!(pair.answer(1, write), Some(Ok(())));
+    pair.hold(1, Kind::Flush, 0);
+    let lost = pair.flush(1, 0);
+    pair.run();
+    pair.fail_held(1, Kind::Flush, 0);
+    assert_eq!(pair.answer(1, lost), Some(Err(IoError::Io)));
+    pair.let_wire_go(1);
+    pair.let_go(1, Kind::Flush, 0);
+    assert!(pair.snapshot(1).peer_forwards);
+    pair.attach(1, 0);
+    pair.attach(0, 0);
+    pair.run();
+    assert!(pair.is_in_sync());
+    let flushes = [0, 0].map(|node| {
+        let flush = pair.flush(node, 0);
+        pair.run();
+        pair.answer(node, flush)
+    });
+    assert_eq!(flushes, [Some(Err(IoError::Io)), Some(Ok(()))], "told once");
+}
