@@ -172,7 +172,9 @@ impl World {
                 Event::ClientFlush { request, volume: name }
             }
         };
-        asked.write.into_iter().for_each(|write| self.clients.count_blocks(write));
+        if let Some(write) = asked.write {
+            self.clients.count_blocks(write);
+        }
         self.line(|| format!("node {node} vol {volume} client {number}: {op:?} values {:?}", asked.values.first()));
         self.clients.outstanding.insert(number, asked);
         self.feed(node, event);
@@ -192,7 +194,9 @@ impl World {
         if asked.node != node {
             return self.fail(Kind::Crash, "answer", format!("node {node} answers request {number} of the other"));
         }
-        asked.write.into_iter().for_each(|write| self.clients.count_blocks(write));
+        if let Some(write) = asked.write {
+            self.clients.count_blocks(write);
+        }
         self.check_answered_alone(&asked, result);
         self.check_answered_with_data(&asked, result);
         self.check_starved_answer(&asked, result);

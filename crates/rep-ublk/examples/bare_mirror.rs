@@ -5,6 +5,8 @@
 //! `bare_mirror peer ADDRESS DISK`: writes what comes to DISK. `bare_mirror ADDRESS DISK`: makes the device, prints `ready N`, and
 //! serves until its standard input ends. `LOOK_US`: how long news is looked for before sleeping.
 
+mod common;
+
 use io_uring::{IoUring, opcode, squeue, types};
 use nix::libc;
 use rep_ublk::lifecycle::{self, DeviceOptions, Prepared};
@@ -106,7 +108,7 @@ fn peer(mut socket: &TcpStream, disk: &File, look: Duration) -> io::Result<()> {
         let into = memory.part_mut(end, RECEIVED - end);
         let until = Instant::now() + look;
         let mut got = None;
-        while !look.is_zero() && got.is_none() && Instant::now() < until {
+        while got.is_none() && Instant::now() < until {
             got = receive_now(socket, into)?;
         }
         end += match got {
@@ -131,15 +133,7 @@ fn primary(socket: TcpStream, disk_path: &str, look: Duration) -> Result<()> {
     };
     let Prepared { device, origin, .. } = lifecycle::prepare(&options)?;
     let id = device.id();
-    std::thread::spawn(move || {
-        if let Err(error) = lifecycle::begin(id, origin) {
-            eprintln!("{error}");
-            std::process::exit(1);
-        }
-        println!("ready {id}");
-        let _ = io::stdin().read_to_end(&mut Vec::new());
-        let _ = lifecycle::stop(id);
-    });
+    common::live_until_input_ends(id, origin, || {});
     Mirror::new(device, disk, socket, size_bytes, look)?.serve()?;
     Ok(lifecycle::delete(id)?)
 }
@@ -207,6 +201,18 @@ impl Mirror {
         unsafe { self.ring.submitter().enter::<()>(count, 0, 1, None) }
     }
 
+    /// Waits for news; where the peer owes some, looks for a moment first.
+    fn wait(&mut self) -> io::Result<()> {
+        let until = Instant::now() + self.look;
+        while self.owed > 0 && Instant::now() < until {
+            self.submit_and_look()?;
+            if !self.ring.completion().is_empty() {
+                return Ok(());
+            }
+        }
+        self.ring.submit_and_wait(1).map(drop)
+    }
+
     fn await_acks(&mut self) {
         let room = &mut self.acks[self.acks_had..];
         let entry = opcode::Recv::new(types::Fd(self.socket.as_raw_fd()), room.as_mut_ptr(), room.len() as u32).build();
@@ -225,21 +231,7 @@ impl Mirror {
         }
         self.await_acks();
         while self.waiting > 0 {
-            let until = (self.owed > 0 && !self.look.is_zero()).then(|| Instant::now() + self.look);
-            match until {
-                Some(until) => {
-                    self.submit_and_look()?;
-                    while self.ring.completion().is_empty() && Instant::now() < until {
-                        self.submit_and_look()?;
-                    }
-                    if self.ring.completion().is_empty() {
-                        self.ring.submit_and_wait(1)?;
-                    }
-                }
-                None => {
-                    self.ring.submit_and_wait(1)?;
-                }
-            }
+            self.wait()?;
             while let Some(completion) = { self.ring.completion().next() } {
                 match completion.user_data() {
                     ACKS if completion.result() <= 0 => return Ok(()),
@@ -283,11 +275,11 @@ impl Mirror {
                 head[16..24].copy_from_slice(&(length as u64).to_le_bytes());
                 self.fresh.push(tag);
             }
-            Ok(Request { operation: Operation::Read, range }) => {
+            Ok(request @ Request { operation: Operation::Read, range }) => {
                 let data = slot.part_mut(0, range.length as usize);
                 self.disk.read_exact_at(data, range.offset)?;
                 self.device.give_data(named, data)?;
-                self.commit(tag, range.length as i32);
+                self.commit(tag, request.done());
             }
             Ok(request) => self.commit(tag, request.done()),
             Err(fault) => self.commit(tag, -fault.errno()),

@@ -4,12 +4,14 @@
 //! `file PATH`: makes a device over the file or takes over the one an earlier run left behind, prints `ready N`, and
 //! serves until it is killed, or until its standard input ends: then the device is removed.
 
+mod common;
+
 use io_uring::IoUring;
 use rep_types::IoError;
 use rep_ublk::lifecycle::{self, DeviceOptions, Prepared};
 use rep_ublk::{Device, DeviceLimits, Fingerprint, Operation, Request, Tag, errno_of, limits};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -27,19 +29,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let Prepared { device, origin, .. } = lifecycle::prepare(&options)?;
     let id = device.id();
-    std::thread::spawn(move || {
-        if let Err(error) = lifecycle::begin(id, origin) {
-            eprintln!("{error}");
-            std::process::exit(1);
-        }
-        println!("ready {id} {origin:?}");
-        // Ends with an error or at the end: both mean the same here.
-        let _ = io::stdin().read_to_end(&mut Vec::new());
-        ENDING.store(true, Ordering::Relaxed);
-        if let Err(error) = lifecycle::stop(id) {
-            eprintln!("{error}");
-        }
-    });
+    common::live_until_input_ends(id, origin, || ENDING.store(true, Ordering::Relaxed));
     serve(&device, &file, size_bytes)?;
     drop(device);
     lifecycle::delete(id)?;

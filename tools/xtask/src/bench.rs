@@ -64,8 +64,8 @@ fn in_guest(options: &Options) -> Result<(), Failure> {
     let heading = heading(options)?;
     let out = crate::process::target_directory().join("guest-bench");
     let _ = std::fs::remove_dir_all(&out);
-    let bare = if options.bare { Some(build_bare_mirror()?) } else { None };
-    guest::bench(options.backing, (options.rounds, options.seconds), bare.as_deref(), &out)?;
+    let bare = options.bare.then(build_bare_mirror).transpose()?;
+    guest::bench(options.backing, options.rounds, options.seconds, bare.as_deref(), &out)?;
     let table = std::fs::read_to_string(out.join("table.md")).map_err(|e| Failure::start("the guest's table", e))?;
     let path = workspace_root().join(format!("benches/results/guest-{}.md", options.backing));
     std::fs::write(&path, heading + &table).map_err(|e| Failure::start(path.display().to_string(), e))?;

@@ -127,7 +127,7 @@ fn installed_guest(lab: &Path, device: &str, extent: Extent) -> Tool {
 }
 
 /// Ours and the in-kernel DRBD in one guest, in turns; the table is left in `out`.
-pub fn bench(backing: &str, (rounds, seconds): (u32, u32), bare: Option<&Path>, out: &Path) -> Result<(), Failure> {
+pub fn bench(backing: &str, rounds: u32, seconds: u32, bare: Option<&Path>, out: &Path) -> Result<(), Failure> {
     let lab = workspace_root().join("tools/lab");
     let mirrors = if bare.is_some() { 3 } else { 2 };
     let disks = if backing == "virtio" { ["-d", "300M"].repeat(2 * mirrors) } else { Vec::new() };
@@ -135,5 +135,5 @@ pub fn bench(backing: &str, (rounds, seconds): (u32, u32), bare: Option<&Path>, 
     let settings = [format!("BACKING={backing}"), format!("ROUNDS={rounds}"), format!("SECS={seconds}")];
     let guest = settings.iter().fold(guest, |guest, setting| guest.arg("-e").arg(setting));
     let guest = guest.arg(lab.join("ublk-bench.sh")).arg(lab.join("drbd-anchor.sh"));
-    with_companions(bare.into_iter().fold(guest, |guest, bare| guest.arg(bare))).run()
+    with_companions(guest.args(bare)).run()
 }
