@@ -43,6 +43,7 @@ impl Engine {
         self.set_peer_disk(index, peer.disk, Why::Handshake);
         self.volumes[index].found_different = false;
         self.volumes[index].unmet = false;
+        self.volumes[index].parted_unequal = false;
         if decision.rule != SyncRule::NoDisk {
             self.volumes[index].found_good_on = None;
         }

@@ -353,6 +353,22 @@ impl Engine {
         }
     }
 
+    /// The last good copy of a volume is gone. What its clients want stable and no flush has been begun for may be lost by the time
+    /// a copy is good again, with that one's cache (N2): it waits for data like any other.
+    pub(crate) fn unflushed_without_data(&mut self, index: usize) {
+        for waiter in std::mem::take(&mut self.epochs.waiting) {
+            match waiter {
+                FlushWaiter::Flush(requester, volume, _) if volume == index => {
+                    self.flush_without_data(requester, index, self.epochs.current);
+                }
+                FlushWaiter::Fua(key) if self.ops.get(key).is_some_and(|op| op.volume == index) => {
+                    self.fua_flushed(key, Err(IoError::Io));
+                }
+                other => self.epochs.waiting.push(other),
+            }
+        }
+    }
+
     fn fua_flushed(&mut self, key: Key, result: Result<(), IoError>) {
         let op = self.ops.get(key);
         if result.is_ok() && op.is_some_and(|op| op.passed_on) {

@@ -190,7 +190,7 @@ impl Engine {
     /// A target in the middle of a resync is Inconsistent, durably: it can't go on. Unless it is Primary, or may have become it, for it
     /// was granted that: its clients may be there still, and two are never Primary with nobody's having made sure.
     fn note_unfinished_target(&mut self) {
-        if self.peer_role == Some(Role::Primary) || self.promotion_granted_until.is_some() {
+        if self.peer_may_be_primary() {
             return;
         }
         for volume in self.volumes.iter_mut().filter(|volume| volume.is_good()) {

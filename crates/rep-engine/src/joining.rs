@@ -180,8 +180,7 @@ impl Engine {
 
     /// Whether the node we leave may be Primary, and takes us for Outdated by our word alone.
     fn leaves_a_primary(&self) -> bool {
-        let perhaps = self.peer_role == Some(Role::Primary) || self.promotion_granted_until.is_some();
-        self.fences() && self.role == Role::Secondary && perhaps
+        self.fences() && self.role == Role::Secondary && self.peer_may_be_primary()
     }
 
     /// A Primary we leave takes us for Outdated as soon as it hears of it, and we may never hear that it has: so we are

@@ -106,11 +106,14 @@ impl Engine {
             self.set_connection(ConnectionState::Connecting, why);
         }
         self.fence_loses_peer(cause);
+        let left_by_primary = self.peer_may_be_primary();
         self.set_peer_role(None, why);
         self.epoch_loses_peer();
         // One volume may hold back another's answers: none goes out before each of them has begun to record its loss.
         self.recording += 1;
         for index in 0..self.volumes.len() {
+            let volume = &mut self.volumes[index];
+            volume.parted_unequal |= left_by_primary || volume.resyncs_equals();
             self.stop_resync(index, why);
             self.set_replication(index, ReplicationState::Off, why);
             self.set_peer_disk(index, DiskState::DUnknown, why);

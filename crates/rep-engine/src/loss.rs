@@ -20,7 +20,7 @@ impl Engine {
         let keys = self.operations_of(index);
         let volume = &mut self.volumes[index];
         volume.in_sync.clear_all();
-        let mut lacking = volume.mark_unflushed();
+        let mut lacking = volume.mark_unflushed() || volume.parted_unequal;
         for key in &keys {
             let Some(op) = self.ops.get_mut(*key) else { continue };
             if may_be_lacked(op) {
@@ -46,8 +46,10 @@ impl Engine {
         }
     }
 
-    /// No good copy is in reach any more, and an answer that is held is none yet, also one held for another volume's loss.
+    /// No good copy is in reach any more, and an answer that is held is none yet, also one held for another volume's loss. Nor
+    /// is one that waits for a flush.
     fn last_data_gone(&mut self, index: usize) {
+        self.unflushed_without_data(index);
         let for_this = self.fence_held || self.volumes[index].recording.is_some();
         if for_this || !planted!("held-for-another-answered") {
             self.fail_held(index);
@@ -68,6 +70,24 @@ impl Engine {
         let alone = !volume.mirrors(self.is_connected());
         if alone && volume.out_of_sync_blocks() > 0 && self.loss_is_recorded(index) {
             self.begin_lost_generation(index);
+        }
+    }
+
+    /// Promoted without the peer: where that one's disk may hold something else, what clients are shown from now on is what counts, also
+    /// if they write nothing, and a generation says so (decision 43). What was under way when a Primary was lost may differ; what is
+    /// marked does; and a peer that is known not to go on loses nothing by it.
+    pub(crate) fn record_showing_alone(&mut self) {
+        if self.is_connected() {
+            return;
+        }
+        for index in 0..self.volumes.len() {
+            let volume = &self.volumes[index];
+            let known_safe = volume.local.as_ref().is_some_and(|local| local.superblock().peer_outdated);
+            let may_differ = volume.parted_unequal || known_safe || volume.out_of_sync_blocks() > 0;
+            if may_differ && volume.is_good() && volume.generation_due() {
+                self.restart_handshake_if_under_way();
+                self.begin_lost_generation(index);
+            }
         }
     }
 

@@ -51,6 +51,11 @@ impl Engine {
         }
     }
 
+    /// Whether the peer is Primary by its word, or was granted that it becomes it.
+    pub(crate) fn peer_may_be_primary(&self) -> bool {
+        self.peer_role == Some(Role::Primary) || self.promotion_granted_until.is_some()
+    }
+
     /// Whether the peer calls a disk good that has failed us, without a handshake about it.
     fn comes_back(&self, number: VolumeNumber, disk: DiskState) -> bool {
         let before = self.volume_index(number).map(|index| self.volumes[index].peer_disk);

@@ -20,7 +20,7 @@
 //!   always follow, and the larger of two remembered sizes is the one that counts, whatever was interrupted.
 //! - GR-2 the first node to remember a size has the new area's marks durable before. Both take the union of their
 //!   marks, so one set of them is enough.
-//! - GR-3 clients are offered a size only when both nodes remember it durably. Who becomes Primary without its peer, also with
+//! - GR-3 clients are offered a size only when both nodes remember it durably; a promotion waits for that. Who becomes Primary without its peer, also with
 //!   its device open since it forwarded, offers what it remembers itself: the peer may have remembered it and offered it to its own
 //!   clients, and if not, it follows when it comes back (GR-1).
 
@@ -501,6 +501,18 @@ impl Engine {
         self.out.push(Action::Export { volume: number, offer: Some(offer) });
         self.notice(Notice::Grown { volume: number, from_bytes, to_bytes });
         true
+    }
+
+    /// Whether the peer remembers as much as this node would offer clients (GR-3). One that has just learnt of a size may still be
+    /// writing it down.
+    pub(crate) fn peer_remembers_sizes(&self) -> bool {
+        let connected = self.is_connected();
+        self.volumes.iter().all(|volume| {
+            let there = volume.growth.peer_agreed_bytes;
+            // One that has no size yet says nothing of the first it is given.
+            let remembers = there == 0 || there >= volume.size_bytes;
+            remembers || !(connected && volume.peer_disk.takes_writes())
+        })
     }
 
     /// A node that becomes Primary alone offers the size it remembers, also if it grew and hasn't met its peer since (GR-3).

@@ -106,7 +106,7 @@ impl Engine {
                 PromotionStage::Fence { force, asked: false }
             }
             PromotionStage::Landing { force } => {
-                let settled = self.peer_requests_landed() && self.recording == 0;
+                let settled = self.peer_requests_landed() && self.recording == 0 && self.peer_remembers_sizes();
                 if !(settled && self.peer_is_heard()) {
                     return Progress::Waits;
                 }
@@ -247,8 +247,10 @@ impl Engine {
             self.unmark_primary(tickets);
             return Progress::Moved(Step::Promote(PromotionStage::Fence { force, asked: false }));
         }
-        if self.handshake_under_way() && !force && !planted!("promoted-beside-handshake") {
-            // A disk of the peer's came while the mark was being written: who is ahead is decided first, with us not Primary (R29).
+        let is_met = self.handshake_under_way() && !force && !planted!("promoted-beside-handshake");
+        if is_met || !self.peer_remembers_sizes() {
+            // A disk of the peer's came while the mark was being written: who is ahead is decided first, with us not Primary (R29),
+            // and what it remembers of the size is recorded there (GR-3).
             self.unmark_primary(tickets);
             return Progress::Moved(Step::Promote(PromotionStage::Landing { force }));
         }
@@ -289,6 +291,7 @@ impl Engine {
             self.out.push(Action::Export { volume: volume.number, offer: Some(offer) });
         }
         self.take_back_forwards();
+        self.record_showing_alone();
         if self.is_connected() {
             self.send_state();
             if decide_anew {

@@ -207,6 +207,9 @@ pub(crate) struct Volume {
     pub resync_paused_there: bool,
     /// No handshake has been about the attached disk yet: a write of the peer that arrives now was meant for the disk before.
     pub unmet: bool,
+    /// The connection went while the peer was Primary, or before a resync of two of one generation had got one of its own, and no
+    /// handshake has been about the volume since: the peer's disk may hold something else under the same generation.
+    pub parted_unequal: bool,
     pub prior_end: PriorEnd,
     /// A flush failed in this daemon's life: what wasn't flushed before may be lost, as with a node's crash (I-D6).
     pub cache_lost: bool,
@@ -281,6 +284,7 @@ impl Volume {
             repair_from: None,
             found_good_on: None,
             unmet: false,
+            parted_unequal: false,
             resync_paused_here: false,
             resync_paused_there: false,
             prior_end: PriorEnd::Clean,
@@ -431,6 +435,12 @@ impl Volume {
             let in_doubt = superblock.finish_told && !planted!("told-finish-forgotten");
             superblock.generations.bitmap.is_none() || in_doubt
         })
+    }
+
+    /// Whether a resync is under way that no generation of this node's tells of: of two of one generation.
+    pub fn resyncs_equals(&self) -> bool {
+        let local = self.local.as_ref().filter(|_| self.resync.is_some());
+        local.is_some_and(|local| local.superblock().generations.bitmap.is_none())
     }
 
     /// Whether every block of the range may be read from the local disk (R27).

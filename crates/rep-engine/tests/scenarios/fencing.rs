@@ -470,7 +470,7 @@ fn a_demotion_is_refused_while_requests_wait_for_the_fence() {
 }
 
 /// ```text
-/// alpha  Primary, writes; its daemon dies     beta  Secondary; has alpha fenced, and that on disk
+/// alpha  Primary, writes; its daemon dies     beta  to become Primary; has alpha fenced, and that on disk
 ///        holds it all in its cache                  loses its power, and with it what was in its cache
 /// ```
 /// That alpha didn't go on doesn't say that it lacks what beta has lost: beta isn't the newest by itself (I-D1). Found by seed 940012.
@@ -484,8 +484,11 @@ fn an_outdated_peer_makes_no_good_data_of_a_lost_cache() {
         pair.kill_without_disks(0);
         pair.command(1, Command::Promote { force: false });
         pair.run();
+        pair.hold(1, Kind::Meta, 0);
         pair.fence_answers(1, FenceAnswer::PeerFenced);
+        pair.let_newest_go(1, Kind::Meta, 0);
         assert!(pair.superblock(1, 0).peer_outdated);
+        assert_eq!(pair.snapshot(1).role, Role::Secondary, "beta hasn't gone on");
         if node_crash {
             pair.reboot(1)
         } else {

@@ -201,6 +201,55 @@ fn a_flush_after_the_only_cache_was_lost_says_so_once() {
     }
 }
 
+/// alpha, Primary, serves volume 0 from beta. What its clients want stable waits for an earlier flush, which volume 1's disk doesn't end.
+fn behind_a_flush_that_hangs() -> Pair {
+    let mut pair = with_policy(2, OnNoData::SuspendIo);
+    pair.command(0, Command::Detach { volume: VOLUME, force: false });
+    pair.run();
+    pair.hold(0, Kind::Flush, 1);
+    pair.write(0, 1, 0);
+    pair.flush(0, 1);
+    pair.run();
+    assert_eq!(pair.held(0, Kind::Flush, 1), 1);
+    pair
+}
+
+/// ```text
+/// alpha  Primary, Diskless   FUA write: beta has it ── waits for its flush ─────────────── flushes beta
+/// beta   UpToDate            in its cache ───────── ⚡ ── back, without it
+/// ```
+/// It is written again before it is answered. Found by seed 1068957.
+#[test]
+fn a_fua_write_that_waits_for_its_flush_when_the_only_cache_is_lost_is_done_again() {
+    let mut pair = behind_a_flush_that_hangs();
+    let write = pair.write_fua(0, 1);
+    pair.run();
+    pair.reboot(1);
+    pair.attach(0, 0);
+    pair.hold(1, Kind::Data, 0);
+    pair.connect();
+    pair.let_go(0, Kind::Flush, 1);
+    assert_eq!(pair.answer(0, write), None, "beta has flushed what it doesn't have any more");
+    pair.let_go(1, Kind::Data, 0);
+    assert_eq!(pair.answer(0, write), Some(Ok(())));
+}
+
+/// The same with a FLUSH: what was answered before is lost, and that is told.
+#[test]
+fn a_flush_that_waits_for_another_when_the_only_cache_is_lost_says_so() {
+    let mut pair = behind_a_flush_that_hangs();
+    let write = pair.write(0, 0, 1);
+    pair.run();
+    assert_eq!(pair.answer(0, write), Some(Ok(())));
+    let flush = pair.flush(0, 0);
+    pair.run();
+    pair.reboot(1);
+    pair.attach(0, 0);
+    pair.connect();
+    pair.let_go(0, Kind::Flush, 1);
+    assert_eq!(pair.answer(0, flush), Some(Err(IoError::Io)));
+}
+
 /// alpha's disk fails at the flush, which beta's may still make good; beta loses power before. The copy the two go on with is
 /// alpha's all the same, and lacks what it had in its cache. Found by seed 81385.
 #[test]
@@ -371,7 +420,7 @@ fn an_answer_held_for_another_volume_is_none_when_the_disk_goes() {
 /// after another power failure of alpha, would pass for as good (R15). Found by seed 960034.
 #[test]
 fn a_flush_that_is_done_alone_in_the_end_is_of_a_generation_of_its_own() {
-    let mut pair = Pair::with_primary(1);
+    let mut pair = suspending(Fencing::DontCare);
     let write = pair.write(0, 0, 5);
     pair.run();
     assert_eq!(pair.answer(0, write), Some(Ok(())));

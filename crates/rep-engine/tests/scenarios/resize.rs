@@ -54,10 +54,8 @@ fn the_disk_that_has_not_grown_is_named() {
     }
 }
 
-/// The follower remembers the size, and the connection goes before the leader hears of it: at the next handshake it takes
-/// the size over, and its clients get it then.
-#[test]
-fn the_leader_learns_at_the_next_handshake_what_the_follower_did() {
+/// beta, the follower, remembers the size, and the connection goes before the leader hears of it.
+fn remembered_by_the_follower() -> Pair {
     let mut pair = with_grown_disks();
     (0..2).for_each(|node| pair.hold_wire(node));
     let resize = pair.command(0, RESIZE);
@@ -71,8 +69,34 @@ fn the_leader_learns_at_the_next_handshake_what_the_follower_did() {
     assert_eq!(pair.outcome(0, resize), Some(Err(CommandError::PeerLost)));
     assert_eq!(pair.volume(0, 0).size_bytes, DEVICE_BYTES, "not before both remember it");
     (0..2).for_each(|node| pair.let_wire_go(node));
+    pair
+}
+
+/// At the next handshake the leader takes the size over, and its clients get it then.
+#[test]
+fn the_leader_learns_at_the_next_handshake_what_the_follower_did() {
+    let mut pair = remembered_by_the_follower();
     pair.connect();
     assert_grown(&mut pair);
+}
+
+/// The leader was Primary, and its daemon restarts: it takes the size over at the next handshake, on a slow disk, and beta is promoted
+/// meanwhile. beta's clients get the size when alpha remembers it, too: were beta to go then, alpha's device would be smaller. Found by
+/// seed 1071580.
+#[test]
+fn who_is_promoted_offers_no_size_that_the_peer_is_only_about_to_remember() {
+    let mut pair = remembered_by_the_follower();
+    pair.kill(0);
+    pair.hold(0, Kind::Meta, 0);
+    pair.connect();
+    let promotion = pair.command(1, Command::Promote { force: false });
+    pair.run();
+    assert_eq!((pair.outcome(1, promotion), pair.offered(1)), (None, None));
+    assert_eq!(remembered(&mut pair), [DEVICE_BYTES, 2 * DEVICE_BYTES]);
+    pair.let_go(0, Kind::Meta, 0);
+    assert_eq!(pair.outcome(1, promotion), Some(Ok(CommandOutcome::Done)));
+    assert_eq!(pair.offered(1).map(|offer| offer.size_bytes), Some(2 * DEVICE_BYTES));
+    assert_eq!(remembered(&mut pair), [2 * DEVICE_BYTES; 2]);
 }
 
 /// Both nodes' operators at once: both mark and remember, neither has anything to take over, and they meet all the same.

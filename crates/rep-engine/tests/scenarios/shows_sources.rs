@@ -66,3 +66,55 @@ fn a_target_to_be_is_no_survivor() {
     pair.kill(1);
     assert_alpha_is_filled(pair);
 }
+
+/// What beta, promoted alone, shows its clients of a block is on record, though they write nothing: both nodes' power goes, and it's
+/// still alpha's disk that is filled (decision 43).
+fn assert_what_beta_shows_counts(mut pair: Pair) {
+    pair.promote(1);
+    let read = pair.read(1, 0, 5);
+    pair.run();
+    assert_eq!(pair.answer(1, read), Some(Ok(())));
+    pair.reboot(0);
+    pair.reboot(1);
+    pair.connect();
+    assert!(decided(&pair).1, "alpha's blocks of before go over what clients have read: {:?}", decided(&pair));
+    assert!(pair.is_in_sync());
+}
+
+/// A write has reached the Primary's disk, and not the link, when the node goes.
+fn primary_gone_with_a_write_under_way() -> Pair {
+    let mut pair = Pair::with_primary(1);
+    pair.hold_wire(0);
+    pair.write(0, 0, 5);
+    pair.run();
+    pair.reboot(0);
+    pair.let_wire_go(0);
+    pair
+}
+
+/// ```text
+/// alpha Primary ✗        ✂          beta Secondary   a write was under way
+/// alpha                  ✂          beta Primary     promoted alone
+/// ```
+#[test]
+fn a_survivor_s_clients_are_on_record_though_they_write_nothing() {
+    assert_what_beta_shows_counts(primary_gone_with_a_write_under_way());
+}
+
+/// ```text
+/// alpha Primary ✗        ✂          beta Secondary   a write was under way
+/// alpha             ── link ──      beta SyncSource  alpha hasn't heard yet what was decided, and beta's flush hangs
+/// alpha Consistent       ✂          beta Primary     promoted alone
+/// ```
+/// Found by seed 1058978.
+#[test]
+fn so_are_those_of_a_source_whose_resync_never_began() {
+    let mut pair = primary_gone_with_a_write_under_way();
+    pair.hold(1, Kind::Flush, 0);
+    pair.hold_decision_of(1);
+    assert_eq!(pair.volume(1, 0).disk, DiskState::UpToDate);
+    pair.cut();
+    pair.let_go(1, Kind::Flush, 0);
+    pair.let_wire_go(1);
+    assert_what_beta_shows_counts(pair);
+}
