@@ -43,9 +43,9 @@ impl Engine {
         self.set_peer_disk(index, peer.disk, Why::Handshake);
         self.volumes[index].found_different = false;
         self.volumes[index].unmet = false;
-        self.volumes[index].parted_unequal = false;
         if decision.rule != SyncRule::NoDisk {
-            self.volumes[index].found_good_on = None;
+            let volume = &mut self.volumes[index];
+            (volume.found_good_on, volume.parted_unequal) = (None, false);
         }
         self.agree_on_blocks(index, peer);
         let volume = &mut self.volumes[index];

@@ -112,8 +112,7 @@ impl Engine {
         // One volume may hold back another's answers: none goes out before each of them has begun to record its loss.
         self.recording += 1;
         for index in 0..self.volumes.len() {
-            let volume = &mut self.volumes[index];
-            volume.parted_unequal |= left_by_primary || volume.resyncs_equals();
+            self.volumes[index].parts(left_by_primary);
             self.stop_resync(index, why);
             self.set_replication(index, ReplicationState::Off, why);
             self.set_peer_disk(index, DiskState::DUnknown, why);

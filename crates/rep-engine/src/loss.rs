@@ -73,18 +73,17 @@ impl Engine {
         }
     }
 
-    /// Promoted without the peer: where that one's disk may hold something else, what clients are shown from now on is what counts, also
+    /// Promoted without the peer's disk: where that one may hold something else, what clients are shown from now on is what counts, also
     /// if they write nothing, and a generation says so (decision 43). What was under way when a Primary was lost may differ; what is
     /// marked does; and a peer that is known not to go on loses nothing by it.
     pub(crate) fn record_showing_alone(&mut self) {
-        if self.is_connected() {
-            return;
-        }
+        let connected = self.is_connected();
         for index in 0..self.volumes.len() {
             let volume = &self.volumes[index];
+            let alone = !volume.mirrors(connected);
             let known_safe = volume.local.as_ref().is_some_and(|local| local.superblock().peer_outdated);
             let may_differ = volume.parted_unequal || known_safe || volume.out_of_sync_blocks() > 0;
-            if may_differ && volume.is_good() && volume.generation_due() {
+            if alone && may_differ && volume.is_good() && volume.generation_due() {
                 self.restart_handshake_if_under_way();
                 self.begin_lost_generation(index);
             }
@@ -124,6 +123,8 @@ impl Engine {
         if told && self.loss_is_recorded(index) && self.peer_may_lack(index) {
             return self.drop_link(LinkCause::Restart);
         }
+        let of_primary = self.peer_may_be_primary();
+        self.volumes[index].parts(of_primary);
         self.set_peer_disk(index, state, Why::Peer);
         self.stop_resync(index, Why::Peer);
         if self.volumes[index].replication.is_resync() {

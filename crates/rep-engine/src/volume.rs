@@ -207,8 +207,8 @@ pub(crate) struct Volume {
     pub resync_paused_there: bool,
     /// No handshake has been about the attached disk yet: a write of the peer that arrives now was meant for the disk before.
     pub unmet: bool,
-    /// The connection went while the peer was Primary, or before a resync of two of one generation had got one of its own, and no
-    /// handshake has been about the volume since: the peer's disk may hold something else under the same generation.
+    /// The peer's disk went while the peer was Primary, or before a resync of two of one generation had got one of its own, and no
+    /// handshake has been about it since: it may hold something else under the same generation.
     pub parted_unequal: bool,
     pub prior_end: PriorEnd,
     /// A flush failed in this daemon's life: what wasn't flushed before may be lost, as with a node's crash (I-D6).
@@ -437,10 +437,11 @@ impl Volume {
         })
     }
 
-    /// Whether a resync is under way that no generation of this node's tells of: of two of one generation.
-    pub fn resyncs_equals(&self) -> bool {
+    /// The peer's disk goes: of a Primary, or in the middle of a resync of two of one generation that none of its own tells of yet.
+    pub fn parts(&mut self, of_primary: bool) {
         let local = self.local.as_ref().filter(|_| self.resync.is_some());
-        local.is_some_and(|local| local.superblock().generations.bitmap.is_none())
+        let of_equals = local.is_some_and(|local| local.superblock().generations.bitmap.is_none());
+        self.parted_unequal |= of_primary || of_equals;
     }
 
     /// Whether every block of the range may be read from the local disk (R27).

@@ -118,3 +118,18 @@ fn so_are_those_of_a_source_whose_resync_never_began() {
     pair.let_wire_go(1);
     assert_what_beta_shows_counts(pair);
 }
+
+/// ```text
+/// alpha Primary ✗        ✂          beta Secondary   a write was under way
+/// alpha Diskless    ── link ──      beta             its daemon begins anew, its disk is still to come
+/// alpha Diskless    ── link ──      beta Primary     promoted
+/// ```
+#[test]
+fn and_those_of_a_node_whose_peer_has_yet_to_get_its_disk_back() {
+    let mut pair = primary_gone_with_a_write_under_way();
+    pair.kill_without_disks(0);
+    pair.command(0, Command::Connect { discard_my_data: false });
+    pair.connect();
+    assert_eq!(pair.volume(1, 0).peer_disk, DiskState::Diskless);
+    assert_what_beta_shows_counts(pair);
+}
