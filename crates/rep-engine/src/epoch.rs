@@ -180,12 +180,13 @@ impl Engine {
     /// covers would not be (R4). None while an epoch is being closed with something that isn't stable, for it would be stable before
     /// what it follows (R5).
     pub(crate) fn writes_through(&self, key: Key, index: usize, kind: OperationKind) -> bool {
-        if self.answers_stable() && !planted!("promise-not-kept") {
-            return true;
-        }
         let covers = self.epochs.is_stable() || planted!("through-beside-unstable");
         if kind.is_fua() && !covers {
+            // Also where all that was answered is stable: what landed of a write that failed may not be.
             return false;
+        }
+        if self.answers_stable() && !planted!("promise-not-kept") {
+            return true;
         }
         if self.volumes[index].has_no_cache(self.is_connected()) {
             return !self.epochs.closes_volatile() || planted!("through-beside-unstable");

@@ -9,7 +9,9 @@ use crate::failure::Kind;
 use crate::node::OpKind;
 use crate::world::{World, identity};
 use rep_engine::Command;
-use rep_meta::{BootId, DataState, Layout, Loaded, LoadedPage, MetaIoError, MetaStorage, PAGE_BLOCKS, Placement};
+use rep_meta::{
+    BootId, DataState, Layout, Loaded, LoadedPage, MetaIoError, MetaStorage, PAGE_BLOCKS, Placement, Superblock,
+};
 use rep_types::{BLOCK_SIZE, DiskState, GenerationId, ReplicationState};
 use std::rc::Rc;
 
@@ -249,11 +251,17 @@ impl World {
         }
     }
 
-    /// Whether a node has let a disk of its go, and still writes its metadata.
+    /// Whether a node has let a disk of its go, and still writes the last word for it: that it has lost its cache. One that was let go of
+    /// with other writes under way, because it hung, says nothing of the kind.
     fn takes_back(&self, node: usize, volume: usize) -> bool {
         let gone = self.snapshot(node).is_some_and(|shown| shown.volumes[volume].disk == DiskState::Diskless);
-        let mut writes = self.nodes[node].ops.values().filter(|op| op.volume == volume);
-        gone && writes.any(|op| matches!(op.kind, OpKind::Meta { .. }))
+        let last_word = |kind: &OpKind| match kind {
+            OpKind::Meta { block, .. } => {
+                Superblock::decode(&block.0).is_ok_and(|(written, _)| written.attached_boot == BootId::CACHE_LOST)
+            }
+            _ => false,
+        };
+        gone && self.nodes[node].ops.values().any(|op| op.volume == volume && last_word(&op.kind))
     }
 
     /// Whether a node's disk has failed and its engine doesn't know yet.

@@ -193,3 +193,33 @@ fn nothing_is_written_through_beside_a_flush_that_has_something_to_do() {
     pair.let_go(1, Kind::Flush, 1);
     assert_eq!(pair.answer(0, flush), Some(Ok(())));
 }
+
+/// ```text
+/// alpha  Primary, "no cache"  ✂  beta     a write fails, and with it the disk, which is attached again: what landed of that write
+///                                         may be in a cache, whatever the disk says, and a client has read it
+///        FUA write ────── is answered when the disk has flushed
+/// ```
+/// It covers all that completed before it (R4). Found by seed 1103256.
+#[test]
+fn a_fua_write_covers_what_landed_of_one_that_failed() {
+    let mut pair = pair_of([false, false]);
+    pair.promote(0);
+    assert!(!offered_volatile(&pair, 0));
+    pair.cut();
+    pair.hold(0, Kind::Data, 0);
+    pair.write(0, 0, 5);
+    pair.run();
+    pair.fail_held(0, Kind::Data, 0);
+    pair.attach(0, 0);
+    pair.run();
+    pair.hold(0, Kind::Flush, 0);
+    let write = pair.write_fua(0, 9);
+    pair.run();
+    assert_eq!((pair.answer(0, write), pair.held(0, Kind::Flush, 0)), (None, 1));
+    pair.let_go(0, Kind::Flush, 0);
+    assert_eq!(pair.answer(0, write), Some(Ok(())));
+    pair.hold(0, Kind::Flush, 0);
+    let next = pair.write_fua(0, 9);
+    pair.run();
+    assert_eq!(pair.answer(0, next), Some(Ok(())), "once is enough");
+}
