@@ -90,10 +90,11 @@ impl Engine {
         }
     }
 
-    /// Whether the peer's copy, lost now, may lack something.
+    /// Whether the peer's copy, lost now, may lack something, or hold something else.
     fn peer_may_lack(&self, index: usize) -> bool {
         let lacked = |op: &Operation| op.volume == index && may_be_lacked(op);
-        self.volumes[index].has_unflushed() || self.ops.iter().any(|(_, op)| lacked(op))
+        let volume = &self.volumes[index];
+        volume.has_unflushed() || volume.parted_unequal || self.ops.iter().any(|(_, op)| lacked(op))
     }
 
     /// Ends or restarts an operation whose peer side is gone.
@@ -119,12 +120,12 @@ impl Engine {
     /// back before the peer decides, and would pass for as good as ours. That is as if the link had been lost: nobody is
     /// answered before the next handshake knows.
     pub(crate) fn peer_disk_lost(&mut self, index: usize, state: DiskState) {
+        let of_primary = self.peer_may_be_primary();
+        self.volumes[index].parts(of_primary);
         let told = self.view_is_told() && !planted!("generation-in-handshake");
         if told && self.loss_is_recorded(index) && self.peer_may_lack(index) {
             return self.drop_link(LinkCause::Restart);
         }
-        let of_primary = self.peer_may_be_primary();
-        self.volumes[index].parts(of_primary);
         self.set_peer_disk(index, state, Why::Peer);
         self.stop_resync(index, Why::Peer);
         if self.volumes[index].replication.is_resync() {

@@ -20,9 +20,9 @@
 //!   always follow, and the larger of two remembered sizes is the one that counts, whatever was interrupted.
 //! - GR-2 the first node to remember a size has the new area's marks durable before. Both take the union of their
 //!   marks, so one set of them is enough.
-//! - GR-3 clients are offered a size only when both nodes remember it durably; a promotion waits for that. Who becomes Primary without its peer, also with
-//!   its device open since it forwarded, offers what it remembers itself: the peer may have remembered it and offered it to its own
-//!   clients, and if not, it follows when it comes back (GR-1).
+//! - GR-3 clients are offered a size only when both nodes remember it durably; a promotion waits for that. Who becomes Primary
+//!   without its peer, also with its device open since it forwarded, offers what it remembers itself: the peer may have
+//!   remembered it and offered it to its own clients, and if not, it follows when it comes back (GR-1).
 
 use crate::Engine;
 use crate::action::{Action, Notice};
