@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: our figures beside other programs'. `--guest`: beside the in-kernel DRBD, in the lab's guest.
 
 use crate::process::{Failure, Tool, cargo, output, release_binary, workspace_root};
-use crate::{guest, packages, test};
+use crate::{guest, packages, profiled, test};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -28,17 +28,20 @@ struct Options {
     backing: &'static str,
     /// A third one beside them: the least that a mirror in user space does.
     bare: bool,
+    /// Ours is the build that is laid out by a profile.
+    profiled: bool,
 }
 
 impl Options {
     fn parse(words: &[String]) -> Result<Self, Failure> {
-        let mut options = Options { rounds: 3, seconds: 6, backing: "brd", bare: false };
+        let mut options = Options { rounds: 3, seconds: 6, backing: "brd", bare: false, profiled: false };
         let mut words = words.iter();
         while let Some(word) = words.next() {
             match word.as_str() {
                 "--guest" => {}
                 "--virtio" => options.backing = "virtio",
                 "--bare" => options.bare = true,
+                "--profiled" => options.profiled = true,
                 "--rounds" => options.rounds = number(words.next())?,
                 "--seconds" => options.seconds = number(words.next())?,
                 _ => return Err(misused()),
@@ -53,7 +56,9 @@ fn number(word: Option<&String>) -> Result<u32, Failure> {
 }
 
 fn misused() -> Failure {
-    Failure::usage("'cargo xtask bench --guest' takes '--rounds N', '--seconds N' (a load), '--virtio' and '--bare'")
+    Failure::usage(
+        "'cargo xtask bench --guest' takes '--rounds N', '--seconds N' (a load), '--virtio', '--bare' and '--profiled'",
+    )
 }
 
 /// Runs both in one guest and keeps the table.
@@ -65,9 +70,11 @@ fn in_guest(options: &Options) -> Result<(), Failure> {
     let out = crate::process::target_directory().join("guest-bench");
     let _ = std::fs::remove_dir_all(&out);
     let bare = options.bare.then(build_bare_mirror).transpose()?;
-    guest::bench(options.backing, options.rounds, options.seconds, bare.as_deref(), &out)?;
+    let repd = if options.profiled { profiled::current()? } else { release_binary("repd") };
+    guest::bench(&repd, options.backing, options.rounds, options.seconds, bare.as_deref(), &out)?;
     let table = std::fs::read_to_string(out.join("table.md")).map_err(|e| Failure::start("the guest's table", e))?;
-    let path = workspace_root().join(format!("benches/results/guest-{}.md", options.backing));
+    let build = if options.profiled { "-profiled" } else { "" };
+    let path = workspace_root().join(format!("benches/results/guest-{}{build}.md", options.backing));
     std::fs::write(&path, heading + &table).map_err(|e| Failure::start(path.display().to_string(), e))?;
     println!("kept in {}", path.display());
     Ok(())
@@ -89,11 +96,12 @@ fn heading(options: &Options) -> Result<String, Failure> {
         "brd" => ("RAM disks", "two RAM disks"),
         _ => ("virtio disks", "two virtio disks"),
     };
+    let built = if options.profiled { ", laid out by a profile ('cargo xtask profiled')," } else { "" };
     let busy = std::fs::read_to_string(Path::new("/proc/loadavg")).unwrap_or_default();
     let busy = busy.split(' ').next().unwrap_or_default().to_owned();
     Ok(format!(
         "Commit {commit}, {date}. One guest, Debian's Linux 6.12 in software emulation on {kernel} (load of the host before it began: {busy}), \
-         {disks}; ours over ublk and the in-kernel DRBD 8.4, protocol C, each on {loads}, take turns: {} rounds of {} s a load, fio with \
+         {disks}; ours{built} over ublk and the in-kernel DRBD 8.4, protocol C, each on {loads}, take turns: {} rounds of {} s a load, fio with \
          io_uring. The ratio is the median of the rounds' ratios. Processor time is the whole guest's: both nodes and fio.\n\n",
         options.rounds, options.seconds
     ))

@@ -19,8 +19,20 @@ pub fn run(rest: &[OsString]) -> Result<(), Failure> {
 
 /// What every scenario finds beside it.
 fn with_companions(lab: Tool) -> Tool {
+    with_daemon(lab, &release_binary("repd"))
+}
+
+/// The same, of this build of the daemon.
+fn with_daemon(lab: Tool, repd: &Path) -> Tool {
     let functions = workspace_root().join("tools/lab/pair.sh");
-    lab.arg(functions).arg(release_binary("repd")).arg(release_binary("repctl"))
+    lab.arg(functions).arg(repd).arg(release_binary("repctl"))
+}
+
+/// A daemon that counts what it does works for a while; what it counted is left in `out`.
+pub fn train(repd: &Path, out: &Path) -> Result<(), Failure> {
+    let lab = workspace_root().join("tools/lab");
+    let guest = Tool::new(lab.join("guest-run")).args(["-t", "900", "-m", "3072", "-o"]).arg(out);
+    with_daemon(guest.arg(lab.join("train.sh")), repd).run()
 }
 
 /// How much of the lab is run.
@@ -127,7 +139,14 @@ fn installed_guest(lab: &Path, device: &str, extent: Extent) -> Tool {
 }
 
 /// Ours and the in-kernel DRBD in one guest, in turns; the table is left in `out`.
-pub fn bench(backing: &str, rounds: u32, seconds: u32, bare: Option<&Path>, out: &Path) -> Result<(), Failure> {
+pub fn bench(
+    repd: &Path,
+    backing: &str,
+    rounds: u32,
+    seconds: u32,
+    bare: Option<&Path>,
+    out: &Path,
+) -> Result<(), Failure> {
     let lab = workspace_root().join("tools/lab");
     let mirrors = if bare.is_some() { 3 } else { 2 };
     let disks = if backing == "virtio" { ["-d", "300M"].repeat(2 * mirrors) } else { Vec::new() };
@@ -135,5 +154,5 @@ pub fn bench(backing: &str, rounds: u32, seconds: u32, bare: Option<&Path>, out:
     let settings = [format!("BACKING={backing}"), format!("ROUNDS={rounds}"), format!("SECS={seconds}")];
     let guest = settings.iter().fold(guest, |guest, setting| guest.arg("-e").arg(setting));
     let guest = guest.arg(lab.join("ublk-bench.sh")).arg(lab.join("drbd-anchor.sh"));
-    with_companions(guest.args(bare)).run()
+    with_daemon(guest.args(bare), repd).run()
 }

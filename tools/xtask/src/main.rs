@@ -10,6 +10,7 @@ mod guest;
 mod instructions;
 mod packages;
 mod process;
+mod profiled;
 mod sim;
 mod summary;
 mod test;
@@ -31,7 +32,8 @@ usage: cargo xtask VERB [ARGUMENT]...
   torture [ARGUMENT]... real daemons, killed, cut, corrupted, without power (--minutes N, --seed N, --only KIND, ...)
   fuzz  [ARGUMENT]...   the fuzz targets (--seconds N, --target NAME, --replay, --list)
   bench [ARGUMENT]...   our figures beside nbdkit's and QEMU's (--quick, --json); --guest: beside the
-                        in-kernel DRBD's, in an emulated machine (--rounds N, --seconds N, --virtio)
+                        in-kernel DRBD's, in an emulated machine (--rounds N, --seconds N, --virtio, --profiled)
+  profiled              repd, laid out by what it was seen to do in an emulated machine (needs rustup's llvm-tools)
   instructions [--accept]
                         instructions of the data path's pieces, by callgrind, beside the committed ones; --accept
                         commits these instead
@@ -62,6 +64,7 @@ fn run(verb: &str, rest: &[OsString]) -> Result<(), Failure> {
         "fuzz" => fuzz::run(rest),
         "bench" => bench::run(rest),
         "instructions" => instructions::run(rest),
+        "profiled" => profiled::run(rest),
         "guest" => guest::run(rest),
         "ci" => check::run().and_then(|()| test::run(rest)),
         "" | "help" | "--help" | "-h" => {
