@@ -41,10 +41,9 @@ impl Engine {
 
     fn accept_volume(&mut self, index: usize, decision: SyncDecision, peer_role: Role, peer: &VolumeView) {
         self.set_peer_disk(index, peer.disk, Why::Handshake);
-        self.volumes[index].found_different = false;
-        self.volumes[index].unmet = false;
+        let volume = &mut self.volumes[index];
+        (volume.found_different, volume.unmet) = (false, false);
         if decision.rule != SyncRule::NoDisk {
-            let volume = &mut self.volumes[index];
             (volume.found_good_on, volume.parted_unequal) = (None, false);
         }
         self.agree_on_blocks(index, peer);

@@ -83,7 +83,7 @@ impl Engine {
             let alone = !volume.mirrors(connected);
             let known_safe = volume.local.as_ref().is_some_and(|local| local.superblock().peer_outdated);
             let may_differ = volume.parted_unequal || known_safe || volume.out_of_sync_blocks() > 0;
-            if alone && may_differ && volume.is_good() && volume.generation_due() {
+            if alone && may_differ && self.loss_is_recorded(index) {
                 self.restart_handshake_if_under_way();
                 self.begin_lost_generation(index);
             }

@@ -23,9 +23,7 @@ pub fn run(rest: &[OsString]) -> Result<(), Failure> {
 /// What can be said of a run in the guest.
 #[derive(Debug)]
 struct Options {
-    rounds: u32,
-    seconds: u32,
-    backing: &'static str,
+    run: guest::Run,
     /// A third one beside them: the least that a mirror in user space does.
     bare: bool,
     /// Ours is the build that is laid out by a profile.
@@ -34,16 +32,17 @@ struct Options {
 
 impl Options {
     fn parse(words: &[String]) -> Result<Self, Failure> {
-        let mut options = Options { rounds: 3, seconds: 6, backing: "brd", bare: false, profiled: false };
+        let run = guest::Run { backing: "brd", rounds: 3, seconds: 6 };
+        let mut options = Options { run, bare: false, profiled: false };
         let mut words = words.iter();
         while let Some(word) = words.next() {
             match word.as_str() {
                 "--guest" => {}
-                "--virtio" => options.backing = "virtio",
+                "--virtio" => options.run.backing = "virtio",
                 "--bare" => options.bare = true,
                 "--profiled" => options.profiled = true,
-                "--rounds" => options.rounds = number(words.next())?,
-                "--seconds" => options.seconds = number(words.next())?,
+                "--rounds" => options.run.rounds = number(words.next())?,
+                "--seconds" => options.run.seconds = number(words.next())?,
                 _ => return Err(misused()),
             }
         }
@@ -65,16 +64,16 @@ fn misused() -> Failure {
 fn in_guest(options: &Options) -> Result<(), Failure> {
     guest::prepare()?;
     test::build_daemons()?;
+    let repd = if options.profiled { profiled::current()? } else { release_binary("repd") };
     // What is measured is what stands here now, and not what somebody makes of it meanwhile.
     let heading = heading(options)?;
     let out = crate::process::target_directory().join("guest-bench");
     let _ = std::fs::remove_dir_all(&out);
     let bare = options.bare.then(build_bare_mirror).transpose()?;
-    let repd = if options.profiled { profiled::current()? } else { release_binary("repd") };
-    guest::bench(&repd, options.backing, options.rounds, options.seconds, bare.as_deref(), &out)?;
+    guest::bench(&repd, &options.run, bare.as_deref(), &out)?;
     let table = std::fs::read_to_string(out.join("table.md")).map_err(|e| Failure::start("the guest's table", e))?;
     let build = if options.profiled { "-profiled" } else { "" };
-    let path = workspace_root().join(format!("benches/results/guest-{}{build}.md", options.backing));
+    let path = workspace_root().join(format!("benches/results/guest-{}{build}.md", options.run.backing));
     std::fs::write(&path, heading + &table).map_err(|e| Failure::start(path.display().to_string(), e))?;
     println!("kept in {}", path.display());
     Ok(())
@@ -92,7 +91,7 @@ fn heading(options: &Options) -> Result<String, Failure> {
     let root = workspace_root();
     let commit = say("git", &["-C", &root.to_string_lossy(), "describe", "--always", "--dirty"])?;
     let (kernel, date) = (say("uname", &["-sr"])?, say("date", &["-u", "+%Y-%m-%dT%H:%MZ"])?);
-    let (disks, loads) = match options.backing {
+    let (disks, loads) = match options.run.backing {
         "brd" => ("RAM disks", "two RAM disks"),
         _ => ("virtio disks", "two virtio disks"),
     };
@@ -103,6 +102,6 @@ fn heading(options: &Options) -> Result<String, Failure> {
         "Commit {commit}, {date}. One guest, Debian's Linux 6.12 in software emulation on {kernel} (load of the host before it began: {busy}), \
          {disks}; ours{built} over ublk and the in-kernel DRBD 8.4, protocol C, each on {loads}, take turns: {} rounds of {} s a load, fio with \
          io_uring. The ratio is the median of the rounds' ratios. Processor time is the whole guest's: both nodes and fio.\n\n",
-        options.rounds, options.seconds
+        options.run.rounds, options.run.seconds
     ))
 }

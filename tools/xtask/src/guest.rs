@@ -32,7 +32,7 @@ fn with_daemon(lab: Tool, repd: &Path) -> Tool {
 pub fn train(repd: &Path, out: &Path) -> Result<(), Failure> {
     let lab = workspace_root().join("tools/lab");
     let guest = Tool::new(lab.join("guest-run")).args(["-t", "900", "-m", "3072", "-o"]).arg(out);
-    with_daemon(guest.arg(lab.join("train.sh")), repd).run()
+    with_daemon(guest.arg(lab.join("train.sh")).arg(lab.join("drbd-anchor.sh")), repd).run()
 }
 
 /// How much of the lab is run.
@@ -138,18 +138,22 @@ fn installed_guest(lab: &Path, device: &str, extent: Extent) -> Tool {
     with_companions(guest.arg(lab.join("systemd.sh")).arg(workspace_root().join("tools/packaging")))
 }
 
+/// How long what is measured goes on, and on which disks.
+#[derive(Debug)]
+pub struct Run {
+    /// `brd` or `virtio`.
+    pub backing: &'static str,
+    pub rounds: u32,
+    /// A load.
+    pub seconds: u32,
+}
+
 /// Ours and the in-kernel DRBD in one guest, in turns; the table is left in `out`.
-pub fn bench(
-    repd: &Path,
-    backing: &str,
-    rounds: u32,
-    seconds: u32,
-    bare: Option<&Path>,
-    out: &Path,
-) -> Result<(), Failure> {
+pub fn bench(repd: &Path, run: &Run, bare: Option<&Path>, out: &Path) -> Result<(), Failure> {
+    let Run { backing, rounds, seconds } = run;
     let lab = workspace_root().join("tools/lab");
     let mirrors = if bare.is_some() { 3 } else { 2 };
-    let disks = if backing == "virtio" { ["-d", "300M"].repeat(2 * mirrors) } else { Vec::new() };
+    let disks = if *backing == "virtio" { ["-d", "300M"].repeat(2 * mirrors) } else { Vec::new() };
     let guest = Tool::new(lab.join("guest-run")).args(["-t", "3600", "-m", "3072", "-o"]).arg(out).args(disks);
     let settings = [format!("BACKING={backing}"), format!("ROUNDS={rounds}"), format!("SECS={seconds}")];
     let guest = settings.iter().fold(guest, |guest, setting| guest.arg("-e").arg(setting));

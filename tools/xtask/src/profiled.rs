@@ -19,22 +19,21 @@ pub fn run(rest: &[OsString]) -> Result<(), Failure> {
     if !rest.is_empty() {
         return Err(Failure::usage("'cargo xtask profiled' takes no arguments"));
     }
-    println!("built: {}", build()?.display());
-    Ok(())
-}
-
-/// The daemon as it was built last, if nothing of it has changed since; else it is built.
-pub fn current() -> Result<PathBuf, Failure> {
-    test::build_daemons()?;
-    let of = |path: &Path| path.metadata().and_then(|known| known.modified()).ok();
-    let (laid_out, plain) = (target_directory().join("profiled/built/release/repd"), release_binary("repd"));
-    if of(&laid_out) > of(&plain) { Ok(laid_out) } else { build() }
-}
-
-fn build() -> Result<PathBuf, Failure> {
     let merge = profdata()?;
     guest::prepare()?;
     test::build_daemons()?;
+    println!("built: {}", build(&merge)?.display());
+    Ok(())
+}
+
+/// The daemon as it was built last, if nothing of the plain one, which is built already, has changed since; else it is built.
+pub fn current() -> Result<PathBuf, Failure> {
+    let of = |path: &Path| path.metadata().and_then(|known| known.modified()).ok();
+    let (laid_out, plain) = (target_directory().join("profiled/built/release/repd"), release_binary("repd"));
+    if of(&laid_out) > of(&plain) { Ok(laid_out) } else { build(&profdata()?) }
+}
+
+fn build(merge: &Path) -> Result<PathBuf, Failure> {
     let folder = target_directory().join("profiled");
     // Where the guest keeps what comes out of it; each daemon says itself in which file.
     let counting = compiled("-Cprofile-generate=/out", &folder.join("counting"))?;

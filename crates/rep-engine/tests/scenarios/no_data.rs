@@ -416,8 +416,9 @@ fn an_answer_held_for_another_volume_is_none_when_the_disk_goes() {
 /// alpha lets its disk go, for beta's is good; gets it back
 /// alpha SyncSource ── link ──       beta SyncTarget   whose cache was lost, and who bears the same generation
 /// ```
-/// That flush is done by alpha's disk alone, and covers what beta has lost: before it is answered a generation says so, or beta's disk,
-/// after another power failure of alpha, would pass for as good (R15). Found by seed 960034.
+/// That flush covers what beta has lost: before it is answered a generation says so, or beta's disk, after another power failure of
+/// alpha, would pass for as good (R15). Found by seed 960034, when it was still done by alpha's disk alone: by now it waits for good
+/// data, and the resync begins such a generation as well. What the FLUSH begins by itself is seen in `fencing`.
 #[test]
 fn a_flush_that_is_done_alone_in_the_end_is_of_a_generation_of_its_own() {
     let mut pair = suspending(Fencing::DontCare);
