@@ -43,12 +43,20 @@ impl Engine {
 
     fn answer_promotion(&mut self) {
         self.promotion_asked_until = None;
-        let newer = self.volumes.iter().any(Volume::had_newer_than_peer) && !planted!("granted-while-attaching");
-        let granted = self.may_grant_promotion() && !newer;
+        let granted = self.may_grant_promotion() && !self.knows_of_newer_data();
         if granted {
             self.promotion_granted_until = Some(self.now.after(GRANT_LASTS));
         }
         self.send(ControlMessage::PromoteReply { granted }, None);
+    }
+
+    /// Whether a disk is ahead of the peer's that the peer can't know of: it isn't there, or it is and our view hasn't said so.
+    fn knows_of_newer_data(&self) -> bool {
+        let untold = self.owes_view();
+        let ahead = |volume: &Volume| {
+            volume.had_newer_than_peer() || untold && volume.is_ahead_of_peer(volume.unsettled_data())
+        };
+        self.volumes.iter().any(ahead) && !planted!("granted-while-attaching")
     }
 
     /// A peer that waits to be Primary is answered once the disks that were being attached have come, or haven't for too long.

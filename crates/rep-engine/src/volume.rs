@@ -464,9 +464,19 @@ impl Volume {
         good.map(|superblock| superblock.generations)
     }
 
+    /// The same of one that has come, and that no handshake has settled yet.
+    pub fn unsettled_data(&self) -> Option<Generations> {
+        let unsettled = self.local.as_ref().filter(|_| self.disk == DiskState::Consistent);
+        unsettled.map(|local| local.superblock().generations)
+    }
+
     /// Whether a disk of this node that isn't there, or not yet, is known to be ahead of the peer's (R29).
     pub fn had_newer_than_peer(&self) -> bool {
-        let mine = self.good_data_that_come().or(self.let_go_good);
+        self.is_ahead_of_peer(self.good_data_that_come().or(self.let_go_good))
+    }
+
+    /// Whether data of these generations descend from those that the peer has told of last.
+    pub fn is_ahead_of_peer(&self, mine: Option<Generations>) -> bool {
         mine.zip(self.peer_told).is_some_and(|(mine, told)| {
             let theirs = told.generations.current;
             theirs.is_real() && theirs != mine.current && (theirs == mine.bitmap || mine.remembers(theirs))

@@ -223,6 +223,11 @@ impl World {
             // By a resync, at whose end everything was there.
             lineage.intact[node] |= now[node] && !before[node];
         }
+        // Of a resync whose source lost its cache when the target held everything and was writing down that its own copy is good.
+        let whole = lineage.whole_before;
+        if (0..2).any(|node| now[node] && !before[node] && whole[node] && self.holds_everything(node, volume)) {
+            self.loss_was_none(volume);
+        }
         if before == now || expected || self.history.forked {
             return;
         }

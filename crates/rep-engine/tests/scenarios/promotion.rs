@@ -292,10 +292,8 @@ fn newer_data_that_were_given_up_stand_in_nobodys_way() {
     }
 }
 
-/// Two volumes. Alpha's disk of the one has come, but its view waits for a resync of the other: beta is answered when that has gone.
-/// Found by seed 699850.
-#[test]
-fn a_disk_that_has_come_is_told_before_the_peer_is_promoted() {
+/// Two volumes, connected: alpha's disk of the one, which is ahead, has come, but its view waits for a resync of the other.
+fn ahead_beside_a_resync() -> Pair {
     let mut pair = Pair::with_primary(2);
     pair.cut();
     let writes = [pair.write(0, 0, 1), pair.write(0, 1, 1)];
@@ -309,6 +307,13 @@ fn a_disk_that_has_come_is_told_before_the_peer_is_promoted() {
     pair.connect();
     pair.attach(0, 0);
     pair.run();
+    pair
+}
+
+/// Beta is answered when that has gone. Found by seed 699850.
+#[test]
+fn a_disk_that_has_come_is_told_before_the_peer_is_promoted() {
+    let mut pair = ahead_beside_a_resync();
     let promotion = pair.command(1, Command::Promote { force: false });
     pair.run();
     pair.let_go(1, Kind::Data, 1);
@@ -316,6 +321,19 @@ fn a_disk_that_has_come_is_told_before_the_peer_is_promoted() {
     assert!(!pair.notices(1).contains(&Notice::PrimaryIsBehind));
     assert!(pair.outcome(1, promotion).is_some());
     assert!(pair.is_in_sync(), "who was ahead has filled the other");
+}
+
+/// The resync takes longer than beta may wait: the answer is no. Found by seed 1150956, in which alpha's daemon had begun anew
+/// and so knew of no disk that was good when it let go of it.
+#[test]
+fn nobody_is_promoted_beside_a_disk_that_is_ahead_and_not_told_yet() {
+    let mut pair = ahead_beside_a_resync();
+    let promotion = pair.command(1, Command::Promote { force: false });
+    pair.run();
+    assert_eq!(pair.outcome(1, promotion), None, "it may still be told");
+    pair.pass_time(Duration::from_secs(11));
+    assert_eq!(pair.outcome(1, promotion), Some(Err(CommandError::Refused(Refusal::PeerLetNewerGo))));
+    assert_eq!(pair.snapshot(1).role, Role::Secondary);
 }
 
 /// The same, but alpha's disk never comes: the operator's patience ends, and what comes later is nobody's answer.
