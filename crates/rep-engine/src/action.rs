@@ -388,6 +388,9 @@ pub enum Notice {
     },
     /// This node is Primary, and the peer's data are newer: a handshake refused to overwrite what its clients are served from.
     PrimaryIsBehind,
+    /// Our view, which tells of a disk that has come, waits for what is under way on other volumes, and the connection isn't broken for it:
+    /// the peer is Primary and would have this node fenced.
+    HandshakeWaits,
     /// A peer that was kept from going on follows again, with the same data.
     PeerRejoined,
     /// The device is open where the role isn't, and its requests are forwarded; or that has ended.

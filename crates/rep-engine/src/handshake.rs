@@ -33,9 +33,16 @@ pub(crate) struct Handshake {
     peer: Option<NodeView>,
     my_decisions: Option<Vec<(VolumeNumber, SyncDecision)>>,
     peer_decisions: Option<Vec<(VolumeNumber, SyncDecision)>>,
+    /// The operator knows that our view waits.
+    wait_told: bool,
 }
 
 impl Handshake {
+    /// Nothing is told yet.
+    pub fn new(deadline: Timestamp) -> Self {
+        Handshake { deadline, mine: None, peer: None, my_decisions: None, peer_decisions: None, wait_told: false }
+    }
+
     /// Ours and the peer's, once both have been told.
     pub fn views(&self) -> Option<(&NodeView, &NodeView)> {
         self.mine.as_ref().zip(self.peer.as_ref())
@@ -53,8 +60,23 @@ impl Engine {
         (0..self.volumes.len()).for_each(|index| self.stop_verify(index, Why::Handshake));
         if let Some(link) = self.link.as_mut().filter(|link| link.handshake.is_none()) {
             link.round += 1;
-            link.handshake =
-                Some(Handshake { deadline, mine: None, peer: None, my_decisions: None, peer_decisions: None });
+            link.handshake = Some(Handshake::new(deadline));
+        }
+    }
+
+    /// It begins anew on another connection; save that a Primary which fences would have this node fenced for the connection's end. That
+    /// one breaks it itself once it has heard our view, and what keeps the view back ends some time (decision 18).
+    pub(crate) fn handshake_takes_too_long(&mut self) {
+        let beside_primary =
+            self.is_connected() && self.role == Role::Secondary && self.peer_role == Some(Role::Primary);
+        if !(beside_primary && self.fences()) {
+            return self.drop_link(LinkCause::Restart);
+        }
+        let deadline = self.now.after(limits::HANDSHAKE_DURATION_MAX);
+        let Some(handshake) = self.link.as_mut().and_then(|link| link.handshake.as_mut()) else { return };
+        handshake.deadline = deadline;
+        if handshake.mine.is_none() && !std::mem::replace(&mut handshake.wait_told, true) {
+            self.notice(Notice::HandshakeWaits);
         }
     }
 

@@ -289,7 +289,7 @@ impl Engine {
             return self.ping();
         }
         if link.handshake.as_ref().is_some_and(|handshake| handshake.deadline <= now) {
-            return self.drop_link(LinkCause::Restart);
+            return self.handshake_takes_too_long();
         }
         if link.next_stall_check <= now {
             link.next_stall_check = now.after(limits::STALL_CHECK_INTERVAL);

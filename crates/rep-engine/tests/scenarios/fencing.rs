@@ -524,3 +524,31 @@ fn what_was_held_for_the_fence_finds_the_disk_that_is_good_with_its_end() {
     pair.connect();
     assert_eq!(pair.answer(0, read), Some(Ok(())));
 }
+
+/// Two volumes of a Primary: beta's disk of the one has come, and waits to be told of until the resync of the other ends. However long that
+/// takes, the connection stays: to break it would have beta fenced.
+#[test]
+fn a_disk_that_waits_for_a_resync_to_be_told_of_has_nobody_fenced() {
+    let mut pair = Pair::fenced(2, Fencing::ResourceAndStonith);
+    pair.command(0, Command::Promote { force: false });
+    pair.run();
+    pair.cut();
+    let writes = [pair.write(0, 0, 1), pair.write(0, 1, 1)];
+    pair.fence_answers(0, FenceAnswer::PeerFenced);
+    writes.iter().for_each(|write| assert_eq!(pair.answer(0, *write), Some(Ok(()))));
+    pair.command(1, Command::Detach { volume: VOLUME, force: false });
+    pair.run();
+    pair.hold(1, Kind::Data, 1);
+    pair.connect();
+    pair.attach(1, 0);
+    pair.run();
+    assert_eq!(pair.snapshot(0).volumes[1].replication, ReplicationState::SyncSource);
+    for _ in 0..30 {
+        pair.pass_time(Duration::from_secs(1));
+        assert_eq!(pair.fence_asked(0), None);
+    }
+    assert_eq!(pair.snapshot(0).connection, ConnectionState::Connected);
+    pair.let_go(1, Kind::Data, 1);
+    pair.run();
+    assert!(pair.is_in_sync());
+}

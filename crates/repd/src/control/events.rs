@@ -123,6 +123,7 @@ fn event(resource: &ResourceName, names: &Names, notice: &Notice) -> Event {
         Notice::LossTold { volume } => told("loss_told", *volume, None, None),
         Notice::ResyncNotAllowed { volume } => told("resync_not_allowed", *volume, None, None),
         Notice::PrimaryIsBehind => blank(resource, "primary_is_behind"),
+        Notice::HandshakeWaits => blank(resource, "handshake_waits"),
         Notice::PeerRejoined => blank(resource, "peer_rejoined"),
         Notice::Forwarding { forwards } => Event {
             to: Some(forwards.to_string()),

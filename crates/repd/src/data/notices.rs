@@ -112,6 +112,11 @@ pub(super) fn log(notice: &Notice) {
             warn!(%volume, "resync: the before-resync-target handler said no; nothing is overwritten, the nodes stay apart");
         }
         Notice::PrimaryIsBehind => warn!("handshake: this node is Primary, and the peer's data are newer: refused"),
+        Notice::HandshakeWaits => warn!(
+            "handshake: a disk has come and takes no writes of the peer's yet, since another volume's resync is under way; to break the \
+             connection for that would have this node fenced. It is filled once that resync has ended, or at once after \
+             'repctl disconnect' and 'repctl connect' here"
+        ),
         Notice::PeerRejoined => info!("fencing: the peer follows again"),
         Notice::Forwarding { forwards: true } => {
             info!("device: open without the role, its requests are forwarded to the peer")
