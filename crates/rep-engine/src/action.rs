@@ -388,8 +388,8 @@ pub enum Notice {
     },
     /// This node is Primary, and the peer's data are newer: a handshake refused to overwrite what its clients are served from.
     PrimaryIsBehind,
-    /// Our view, which tells of a disk that has come, waits for what is under way on other volumes, and the connection isn't broken for it:
-    /// the peer is Primary and would have this node fenced.
+    /// Our view, which tells of a disk that has come, waits for what is under way on other volumes, and the connection isn't closed for it:
+    /// the peer is Primary, of an older version, and would have this node fenced.
     HandshakeWaits,
     /// A peer that was kept from going on follows again, with the same data.
     PeerRejoined,

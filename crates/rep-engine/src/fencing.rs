@@ -37,6 +37,7 @@ use crate::volume::Volume;
 use crate::{FenceId, limits};
 use rep_types::planted;
 use rep_types::{ConnectionState, DiskState, FenceAnswer, Fencing, GenerationId, LinkCause, Refusal, Role};
+use rep_wire::features;
 
 /// What is known of whether the peer can go on without us.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -167,6 +168,17 @@ impl Engine {
     }
 
     // ---- meeting and losing the peer ----
+
+    /// Whether the peer would have this node fenced for the connection's end.
+    pub(crate) fn is_beside_fencing_primary(&self) -> bool {
+        let beside_primary = self.role == Role::Secondary && self.peer_role == Some(Role::Primary);
+        beside_primary && self.is_connected() && self.fences()
+    }
+
+    /// Whether the peer understands that this node closes the connection to begin anew.
+    pub(crate) fn may_say_begin_anew(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| link.features & features::BEGIN_ANEW != 0)
+    }
 
     /// The connection is gone; the volumes are still as they were with it.
     pub(crate) fn fence_loses_peer(&mut self, cause: LinkCause) {

@@ -64,12 +64,10 @@ impl Engine {
         }
     }
 
-    /// It begins anew on another connection; save that a Primary which fences would have this node fenced for the connection's end. That
-    /// one breaks it itself once it has heard our view, and what keeps the view back ends some time (decision 18).
+    /// It begins anew on another connection; save where a Primary of an older version would have this node fenced for that. It closes the
+    /// connection itself once it has heard our view, and what keeps the view back ends some time (decision 18).
     pub(crate) fn handshake_takes_too_long(&mut self) {
-        let beside_primary =
-            self.is_connected() && self.role == Role::Secondary && self.peer_role == Some(Role::Primary);
-        if !(beside_primary && self.fences()) {
+        if !self.is_beside_fencing_primary() || self.may_say_begin_anew() {
             return self.drop_link(LinkCause::Restart);
         }
         let deadline = self.now.after(limits::HANDSHAKE_DURATION_MAX);

@@ -91,6 +91,9 @@ impl Engine {
 
     /// Ends the connection from this side.
     pub(crate) fn drop_link(&mut self, cause: LinkCause) {
+        if cause == LinkCause::Restart && self.is_beside_fencing_primary() && self.may_say_begin_anew() {
+            self.send(ControlMessage::BeginAnew, None);
+        }
         if let Some(link) = &self.link {
             self.out.push(Action::CloseLink { session: link.session, cause });
             self.lose_link(cause);
@@ -197,6 +200,7 @@ impl Engine {
             ControlMessage::PromoteReply { granted } => self.promotion_answered(granted),
             ControlMessage::PromoteRequest => self.promotion_asked(),
             ControlMessage::Leave => self.peer_leaves(),
+            ControlMessage::BeginAnew => self.drop_link(LinkCause::Restart),
             ControlMessage::LeaveNoted { role } => self.leave_noted(role),
             ControlMessage::State { role, disks } => self.peer_state(role, disks),
             ControlMessage::Handover { step } if self.is_connected() => self.handover_asked(step),
@@ -254,6 +258,7 @@ impl Engine {
             | ControlMessage::PromoteRequest
             | ControlMessage::PromoteReply { .. }
             | ControlMessage::Leave
+            | ControlMessage::BeginAnew
             | ControlMessage::LeaveNoted { .. }
             | ControlMessage::Handover { .. }
             | ControlMessage::HandoverAnswer { .. }

@@ -24,6 +24,9 @@ pub const DISK_CACHES: u64 = 1 << 5;
 /// Payloads are summed by XXH64 instead of CRC-32: offered by a node whose processor does that faster.
 pub const PAYLOAD_XXH64: u64 = 1 << 6;
 
+/// A node that closes the connection to begin anew says so before: `BeginAnew`.
+pub const BEGIN_ANEW: u64 = 1 << 7;
+
 /// Everything this code can offer.
 pub const ALL: u64 =
-    RESYNC_BY_DIGESTS | REPAIR_WORD | HANDOVER | DISK_LIMITS | RESYNC_RUNS | DISK_CACHES | PAYLOAD_XXH64;
+    RESYNC_BY_DIGESTS | REPAIR_WORD | HANDOVER | DISK_LIMITS | RESYNC_RUNS | DISK_CACHES | PAYLOAD_XXH64 | BEGIN_ANEW;

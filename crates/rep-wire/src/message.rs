@@ -485,6 +485,8 @@ pub enum ControlMessage {
         /// Which forwarding ends.
         lease: u64,
     },
+    /// I close this connection to begin anew: nothing has happened to me. Only with [`crate::features::BEGIN_ANEW`].
+    BeginAnew,
 }
 
 /// A step of handing the role over.

@@ -66,6 +66,7 @@ fn features_are_as_documented() {
         (rep_wire::features::RESYNC_RUNS, "RESYNC_RUNS".to_owned()),
         (rep_wire::features::DISK_CACHES, "DISK_CACHES".to_owned()),
         (rep_wire::features::PAYLOAD_XXH64, "PAYLOAD_XXH64".to_owned()),
+        (rep_wire::features::BEGIN_ANEW, "BEGIN_ANEW".to_owned()),
     ];
     assert_eq!(documented, offered);
     assert_eq!(documented.iter().map(|(bit, _)| bit).sum::<u64>(), rep_wire::features::ALL);

@@ -525,11 +525,8 @@ fn what_was_held_for_the_fence_finds_the_disk_that_is_good_with_its_end() {
     assert_eq!(pair.answer(0, read), Some(Ok(())));
 }
 
-/// Two volumes of a Primary: beta's disk of the one has come, and waits to be told of until the resync of the other ends. However long that
-/// takes, the connection stays: to break it would have beta fenced.
-#[test]
-fn a_disk_that_waits_for_a_resync_to_be_told_of_has_nobody_fenced() {
-    let mut pair = Pair::fenced(2, Fencing::ResourceAndStonith);
+/// Two volumes of a Primary that fences: beta's disk of the one has come, and waits to be told of while a resync of the other is held up.
+fn a_disk_that_waits_for_a_resync(mut pair: Pair) -> Pair {
     pair.command(0, Command::Promote { force: false });
     pair.run();
     pair.cut();
@@ -542,12 +539,59 @@ fn a_disk_that_waits_for_a_resync_to_be_told_of_has_nobody_fenced() {
     pair.connect();
     pair.attach(1, 0);
     pair.run();
-    assert_eq!(pair.snapshot(0).volumes[1].replication, ReplicationState::SyncSource);
+    assert_eq!(pair.volume(0, 1).replication, ReplicationState::SyncSource);
+    pair
+}
+
+/// Lets half a minute pass, in which nobody is fenced; whether the connection stands after it.
+fn half_a_minute_without_fencing(pair: &mut Pair) -> bool {
     for _ in 0..30 {
         pair.pass_time(Duration::from_secs(1));
         assert_eq!(pair.fence_asked(0), None);
+        if pair.snapshot(0).connection != ConnectionState::Connected {
+            return false;
+        }
     }
-    assert_eq!(pair.snapshot(0).connection, ConnectionState::Connected);
+    true
+}
+
+/// ```text
+/// alpha  Primary, fences   ── SyncSource ─►   beta   a disk has come
+///                          ◄── BeginAnew ──          15 s later
+///        waits two seconds: not fenced
+/// ```
+/// Beta closes the connection to begin anew, and says so.
+#[test]
+fn a_secondary_that_begins_anew_isnt_fenced_for_it() {
+    let mut pair = a_disk_that_waits_for_a_resync(Pair::fenced(2, Fencing::ResourceAndStonith));
+    assert!(!half_a_minute_without_fencing(&mut pair), "beta has begun anew");
+    let write = pair.write(0, 0, 3);
+    pair.run();
+    assert_eq!(pair.answer(0, write), None, "alpha still waits");
+    pair.connect();
+    pair.let_go(1, Kind::Data, 1);
+    pair.run();
+    assert_eq!((pair.fence_asked(0), pair.answer(0, write)), (None, Some(Ok(()))));
+    assert!(pair.is_in_sync());
+}
+
+/// The same, but beta doesn't come back: alpha asks who can make sure of it.
+#[test]
+fn a_secondary_that_says_it_begins_anew_and_doesnt_is_fenced() {
+    let mut pair = a_disk_that_waits_for_a_resync(Pair::fenced(2, Fencing::ResourceAndStonith));
+    assert!(!half_a_minute_without_fencing(&mut pair));
+    pair.pass_time(Duration::from_secs(3));
+    assert!(pair.fence_asked(0).is_some());
+}
+
+/// The same, but alpha is of an older version: beta leaves the connection as it is, however long the resync takes, and says why.
+#[test]
+fn a_disk_waits_for_a_resync_where_its_node_would_be_fenced() {
+    let mut pair = Pair::fenced(2, Fencing::ResourceAndStonith);
+    pair.without_features();
+    let mut pair = a_disk_that_waits_for_a_resync(pair);
+    assert!(half_a_minute_without_fencing(&mut pair), "beta waits");
+    assert_eq!(pair.notices(1).iter().filter(|notice| **notice == Notice::HandshakeWaits).count(), 1);
     pair.let_go(1, Kind::Data, 1);
     pair.run();
     assert!(pair.is_in_sync());

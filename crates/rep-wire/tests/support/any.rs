@@ -169,6 +169,7 @@ fn any_handover() -> impl Strategy<Value = ControlMessage> {
         (any::<u64>(), vec((any_id(), any_result()), 0..40))
             .prop_map(|(lease, results)| ControlMessage::ForwardDone { lease, results }),
         any::<u64>().prop_map(|lease| ControlMessage::ForwardEnd { lease }),
+        Just(ControlMessage::BeginAnew),
     ]
 }
 

@@ -201,6 +201,7 @@ pub fn control_samples() -> Vec<(&'static str, ControlMessage)> {
             },
         ),
         ("forward-end", ControlMessage::ForwardEnd { lease: 0xfeed_f00d_dead_beef }),
+        ("begin-anew", ControlMessage::BeginAnew),
     ]
 }
 
