@@ -22,7 +22,8 @@
 //!   the one that is fenced, nothing but a loser's generation would be left, and a split brain seen that isn't one;
 //! - F3 what is known of the peer is forgotten, durably, before it is told a decision by which it could become good
 //!   again: from then on it may have gone on, whether or not we hear of it;
-//! - F4 an answer counts only for the question asked last, and only until the peer is met.
+//! - F4 an answer counts only for the question asked last, and only until the peer is met;
+//! - F5 a connection that an engine closes to begin anew, on either node, has nobody fenced, unless no other comes soon.
 
 use crate::Engine;
 use crate::action::{Action, Notice};
@@ -178,6 +179,14 @@ impl Engine {
     /// Whether the peer understands that this node closes the connection to begin anew.
     pub(crate) fn may_say_begin_anew(&self) -> bool {
         self.link.as_ref().is_some_and(|link| link.features & features::BEGIN_ANEW != 0)
+    }
+
+    /// Whether it is told that, whatever is known of its role: it may be Primary since, or not have met us yet.
+    pub(crate) fn says_begin_anew(&self) -> bool {
+        self.role == Role::Secondary
+            && self.fences()
+            && self.may_say_begin_anew()
+            && !planted!("begins-anew-without-a-word")
     }
 
     /// The connection is gone; the volumes are still as they were with it.

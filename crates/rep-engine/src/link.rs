@@ -91,7 +91,7 @@ impl Engine {
 
     /// Ends the connection from this side.
     pub(crate) fn drop_link(&mut self, cause: LinkCause) {
-        if cause == LinkCause::Restart && self.is_beside_fencing_primary() && self.may_say_begin_anew() {
+        if cause == LinkCause::Restart && self.says_begin_anew() {
             self.send(ControlMessage::BeginAnew, None);
         }
         if let Some(link) = &self.link {

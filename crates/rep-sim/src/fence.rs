@@ -69,6 +69,7 @@ impl World {
     /// A node's engine asks.
     pub(crate) fn fence_asked(&mut self, node: usize, id: FenceId) {
         self.seen(Sometimes::FenceAsked);
+        self.check_fenced_for_something(node);
         let slowest = if self.operator.healing { 100 * MS } else { self.swarm.fence.slowest };
         let span = self.dice.misc.span(MS, slowest);
         let life = self.nodes[node].life;
@@ -78,6 +79,15 @@ impl World {
             self.after(span, Due::Promote { node: 1 - node });
         }
         self.after(span, Due::FenceActs { node, life, id });
+    }
+
+    /// A peer whose engine closes the connection to begin anew lives: nobody has it fenced for that, if both know how to say so.
+    fn check_fenced_for_something(&mut self, node: usize) {
+        let says_so = crate::comparing::features_of(self.swarm.seed) & rep_wire::features::BEGIN_ANEW != 0;
+        if says_so && self.network.hears_of_begin_anew == Some(node) {
+            let detail = format!("node {node} has its peer fenced, which has closed their connection to begin anew");
+            self.fail(Kind::Liveness, "F5", detail);
+        }
     }
 
     fn still_asks(&self, node: usize, life: u32) -> bool {

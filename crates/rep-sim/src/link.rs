@@ -67,12 +67,15 @@ pub struct Connection {
     pub ends: [End; 2],
     /// What is in flight, by the node that sent it.
     pub streams: [Stream; 2],
+    /// Whether a node's engine has closed it to begin anew.
+    pub begins_anew: [bool; 2],
 }
 
 impl Connection {
     /// A connection neither end of which is up yet.
     pub fn new(session: u64, features: u64) -> Connection {
-        Connection { ends: [End::Pending; 2], streams: [0, 1].map(|from| Stream::new(session, from, features)) }
+        let streams = [0, 1].map(|from| Stream::new(session, from, features));
+        Connection { ends: [End::Pending; 2], streams, begins_anew: [false; 2] }
     }
 }
 
@@ -97,6 +100,8 @@ pub struct Network {
     pub buffers: Vec<Vec<u8>>,
     /// Memory for payloads.
     pub scratch: Vec<u8>,
+    /// Who hears right now that the peer's engine has closed their connection, to begin anew.
+    pub hears_of_begin_anew: Option<usize>,
     /// What is to happen to a frame of a node.
     pub corruption: [Option<crate::wire::WireFault>; 2],
 }
@@ -114,6 +119,7 @@ impl Network {
             rng,
             buffers: Vec::new(),
             scratch: Vec::new(),
+            hears_of_begin_anew: None,
             corruption: [None; 2],
         }
     }

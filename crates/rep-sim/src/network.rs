@@ -116,7 +116,11 @@ impl World {
         match (connection.ends[to], item) {
             (End::Down, Item::Bytes(_)) => self.reset_sender(session, from),
             (End::Down, Item::Fin) => self.network.sweep(),
-            (_, Item::Fin) => self.end_lost(session, to, false),
+            (_, Item::Fin) => {
+                self.network.hears_of_begin_anew = connection.begins_anew[from].then_some(to);
+                self.end_lost(session, to, false);
+                self.network.hears_of_begin_anew = None;
+            }
             (_, Item::Bytes(bytes)) => self.bytes_arrive(session, from, bytes),
         }
     }
@@ -203,6 +207,9 @@ impl World {
     /// An engine ends a connection.
     pub(crate) fn close_link(&mut self, node: usize, session: u64, cause: LinkCause) {
         self.count_close(cause);
+        if let Some(connection) = self.network.connections.get_mut(&session) {
+            connection.begins_anew[node] = cause == LinkCause::Restart;
+        }
         self.drop_end(node, session, true);
     }
 
