@@ -117,7 +117,9 @@ impl World {
             (End::Down, Item::Bytes(_)) => self.reset_sender(session, from),
             (End::Down, Item::Fin) => self.network.sweep(),
             (_, Item::Fin) => {
-                self.network.hears_of_begin_anew = connection.begins_anew[from].then_some(to);
+                // If all that was sent before has arrived.
+                let heard = connection.begins_anew[from] && connection.streams[from].sound.is_none();
+                self.network.hears_of_begin_anew = heard.then_some(to);
                 self.end_lost(session, to, false);
                 self.network.hears_of_begin_anew = None;
             }
