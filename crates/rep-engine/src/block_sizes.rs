@@ -78,7 +78,7 @@ impl Engine {
     /// Both nodes' disks, and what they remember, are known: neither is asked for less from now on.
     pub(crate) fn agree_on_blocks(&mut self, index: usize, peer: &VolumeView) {
         // A peer that can't be told of clients left behind hasn't refused for them: their device will be.
-        let told = self.link.as_ref().is_some_and(|link| link.features & features::DISK_LIMITS != 0);
+        let told = self.agreed_on(features::DISK_LIMITS);
         let offers = self.offers_devices();
         let volume = &mut self.volumes[index];
         volume.note_discards(peer);

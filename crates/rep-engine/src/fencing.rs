@@ -176,16 +176,12 @@ impl Engine {
         beside_primary && self.is_connected() && self.fences()
     }
 
-    /// Whether the peer understands that this node closes the connection to begin anew.
-    pub(crate) fn may_say_begin_anew(&self) -> bool {
-        self.link.as_ref().is_some_and(|link| link.features & features::BEGIN_ANEW != 0)
-    }
-
-    /// Whether it is told that, whatever is known of its role: it may be Primary since, or not have met us yet.
+    /// Whether it is told that this node closes the connection to begin anew, whatever is known of its role: it may be Primary since, or
+    /// not have met us yet.
     pub(crate) fn says_begin_anew(&self) -> bool {
         self.role == Role::Secondary
             && self.fences()
-            && self.may_say_begin_anew()
+            && self.agreed_on(features::BEGIN_ANEW)
             && !planted!("begins-anew-without-a-word")
     }
 

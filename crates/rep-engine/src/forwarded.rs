@@ -116,7 +116,7 @@ impl Engine {
 
     /// A connection has come about: what was done while there was none is told first (FD1).
     pub(crate) fn tell_forwarded(&mut self) {
-        let Some(link) = self.link.as_ref().filter(|link| link.features & features::HANDOVER != 0) else { return };
+        let Some(link) = self.link.as_ref().filter(|link| link.agreed_on(features::HANDOVER)) else { return };
         let session = Some(link.session);
         let Some(forwarded) = self.forwarded.as_mut().filter(|forwarded| forwarded.told_on != session) else { return };
         forwarded.told_on = session;

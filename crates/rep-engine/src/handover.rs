@@ -66,7 +66,7 @@ impl Engine {
         if self.handshake_under_way() {
             return Some(Refusal::HandshakeUnderWay);
         }
-        if self.link.as_ref().is_none_or(|link| link.features & features::HANDOVER == 0) {
+        if !self.agreed_on(features::HANDOVER) {
             return Some(Refusal::PeerTooOld);
         }
         if self.volumes.iter().any(|volume| volume.peer_disk != DiskState::UpToDate) {

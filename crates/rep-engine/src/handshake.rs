@@ -23,7 +23,7 @@ use rep_types::{
     ConnectionState, DiskState, GenerationId, Generations, LinkCause, Role, SplitBrainPolicies, SyncDecision,
     SyncRefusal, SyncRule, SyncVerdict, VolumeNumber,
 };
-use rep_wire::{ControlMessage, NodeView, OperatorWord, VolumeView};
+use rep_wire::{ControlMessage, NodeView, OperatorWord, VolumeView, features};
 
 /// A handshake under way.
 #[derive(Debug)]
@@ -67,7 +67,7 @@ impl Engine {
     /// It begins anew on another connection; save where a Primary of an older version would have this node fenced for that. It closes the
     /// connection itself once it has heard our view, and what keeps the view back ends some time (decision 18).
     pub(crate) fn handshake_takes_too_long(&mut self) {
-        if !self.is_beside_fencing_primary() || self.may_say_begin_anew() {
+        if !self.is_beside_fencing_primary() || self.agreed_on(features::BEGIN_ANEW) {
             return self.drop_link(LinkCause::Restart);
         }
         let deadline = self.now.after(limits::HANDSHAKE_DURATION_MAX);

@@ -48,7 +48,19 @@ impl Link {
     }
 }
 
+impl Link {
+    /// Whether both nodes offered this: one of [`rep_wire::features`].
+    pub fn agreed_on(&self, feature: u64) -> bool {
+        self.features & feature != 0
+    }
+}
+
 impl Engine {
+    /// The same of the connection that stands.
+    pub(crate) fn agreed_on(&self, feature: u64) -> bool {
+        self.link.as_ref().is_some_and(|link| link.agreed_on(feature))
+    }
+
     pub(crate) fn link_up(&mut self, session: SessionId, features: u64, digest_key: DigestKey) {
         if self.link.as_ref().is_some_and(|link| link.session >= session) {
             return;

@@ -65,7 +65,7 @@ pub(crate) fn draw(swarm: &mut Swarm) {
 impl World {
     /// Whether a daemon that dies leaves its devices to the next one, whose peer can be told of that.
     pub(crate) fn leaves_devices(&self) -> bool {
-        let told = crate::comparing::features_of(self.swarm.seed) & features::DISK_LIMITS != 0;
+        let told = self.agreed_on(features::DISK_LIMITS);
         told && self.swarm.seed.is_multiple_of(2)
     }
 

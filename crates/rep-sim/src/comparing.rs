@@ -33,6 +33,11 @@ pub(crate) fn slowness_of(seed: u64) -> u64 {
 }
 
 impl World {
+    /// Whether both nodes of this run offer that.
+    pub(crate) fn agreed_on(&self, feature: u64) -> bool {
+        features_of(self.swarm.seed) & feature != 0
+    }
+
     /// A node sends a message.
     pub(crate) fn note_comparison(&mut self, node: usize, message: &Message) {
         let Message::Control(message) = message else { return };

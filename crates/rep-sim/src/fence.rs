@@ -84,7 +84,7 @@ impl World {
     /// A peer whose engine closes the connection to begin anew lives: no Primary has it fenced for that, if both know how to say so. Who is
     /// being promoted asks whoever isn't there.
     fn check_fenced_for_something(&mut self, node: usize) {
-        let says_so = crate::comparing::features_of(self.swarm.seed) & rep_wire::features::BEGIN_ANEW != 0;
+        let says_so = self.agreed_on(rep_wire::features::BEGIN_ANEW);
         if says_so && self.network.hears_of_begin_anew == Some(node) && self.role(node) == Role::Primary {
             let detail = format!("node {node} has its peer fenced, which has closed their connection to begin anew");
             self.fail(Kind::Liveness, "F5", detail);

@@ -115,7 +115,7 @@ impl World {
 
     /// A node sends the whole of a buffer, or some of it: no zeroes that could be told travel, and nothing else is told so.
     pub(crate) fn check_thin(&mut self, node: usize, message: &Message, values: &[u32]) {
-        let offered = crate::comparing::features_of(self.swarm.seed) & features::RESYNC_RUNS != 0;
+        let offered = self.agreed_on(features::RESYNC_RUNS);
         let wrong = match message {
             Message::ResyncData { .. } => {
                 let blocks: Vec<bool> = values.chunks(SECTORS).map(is_zero).collect();

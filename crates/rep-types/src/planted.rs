@@ -89,7 +89,6 @@ bugs! {
     "generation-in-handshake": "losing the peer's disk starts a generation in the middle of a handshake",
     "promote-inconsistent": "any disk will do to be promoted",
     "promoted-beside-handshake": "a promotion doesn't wait for a disk of the peer's that comes while it is recorded",
-    "begins-anew-without-a-word": "a node that closes the connection to begin anew doesn't say so",
     "granted-while-attaching": "a node lets its peer be Primary while it attaches a disk that may be ahead",
     "split-brain-promotes": "a node in split brain is promoted without force",
     // ---- growing ----
@@ -150,6 +149,7 @@ bugs! {
     "promotes-without-fence": "a promotion without the peer asks nobody",
     "late-fence-answer-counts": "an answer counts that came after the peer was met",
     "fence-knowledge-kept": "what was known of the peer counts after it was met",
+    "begins-anew-without-a-word": "a node that closes the connection to begin anew doesn't say so",
     "generation-before-fence": "losing the peer starts a generation before the peer is fenced",
     // ---- no data in reach ----
     "starved-forgotten": "what waits for data is not taken up when there is some",

@@ -194,7 +194,7 @@ impl Engine {
 
     /// The connection on which a Primary takes requests, if there is one.
     fn primary_in_reach(&self) -> Option<SessionId> {
-        let link = self.link.as_ref().filter(|link| link.features & features::HANDOVER != 0)?;
+        let link = self.link.as_ref().filter(|link| link.agreed_on(features::HANDOVER))?;
         let reached = self.is_connected() && self.role == Role::Secondary && self.peer_role == Some(Role::Primary);
         reached.then_some(link.session)
     }

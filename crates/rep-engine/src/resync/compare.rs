@@ -153,8 +153,7 @@ impl Engine {
     /// Whether a target that has just become one asks before it pulls.
     pub(super) fn target_compares(&self, index: usize) -> bool {
         let volume = &self.volumes[index];
-        let offered = |link: &crate::link::Link| link.features & features::RESYNC_BY_DIGESTS != 0;
-        volume.compares && !volume.every_block && self.link.as_ref().is_some_and(offered)
+        volume.compares && !volume.every_block && self.agreed_on(features::RESYNC_BY_DIGESTS)
     }
 
     // ---- the target ----

@@ -27,13 +27,9 @@ use rep_types::{LinkCause, PayloadId, ZeroBlocks, ZeroMode, ZeroRun};
 use rep_wire::{Message, TransferId, features};
 
 impl Engine {
-    fn peer_takes_runs(&self) -> bool {
-        self.link.as_ref().is_some_and(|link| link.features & features::RESYNC_RUNS != 0)
-    }
-
     /// Source: sends a range that was read, of which these blocks are zeroes. Says how many bytes of data travel.
     pub(super) fn send_range(&mut self, id: TransferId, length: u32, payload: PayloadId, zeroes: ZeroBlocks) -> u32 {
-        let long = match self.peer_takes_runs() {
+        let long = match self.agreed_on(features::RESYNC_RUNS) {
             true => zeroes.without_short_runs(length, limits::RESYNC_ZERO_RUN_BLOCKS_MIN),
             false => ZeroBlocks::NONE,
         };

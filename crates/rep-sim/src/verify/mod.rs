@@ -244,6 +244,7 @@ impl World {
         self.seen(Sometimes::VerifyFinished);
         let size = self.snapshot(node).map_or(0, |shown| shown.volumes[volume].size_bytes);
         self.note_overwritten(node, volume);
+        let understood = self.agreed_on(rep_wire::features::REPAIR_WORD);
         let known = &mut self.verifies.known[volume];
         let pass = std::mem::take(&mut known.passes[node]);
         let repair = known.repairs[node].take();
@@ -264,7 +265,6 @@ impl World {
             let source = if side == Side::Local { node } else { 1 - node };
             // Of two repairs that contradict each other either may win.
             let contradicted = known.repair_source.is_some_and(|other| other != source);
-            let understood = crate::comparing::features_of(self.swarm.seed) & rep_wire::features::REPAIR_WORD != 0;
             known.repair_source = (!contradicted && understood).then_some(source);
             self.will_be_given_up(1 - source, volume);
         }

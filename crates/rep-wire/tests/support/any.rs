@@ -169,7 +169,6 @@ fn any_handover() -> impl Strategy<Value = ControlMessage> {
         (any::<u64>(), vec((any_id(), any_result()), 0..40))
             .prop_map(|(lease, results)| ControlMessage::ForwardDone { lease, results }),
         any::<u64>().prop_map(|lease| ControlMessage::ForwardEnd { lease }),
-        Just(ControlMessage::BeginAnew),
     ]
 }
 
@@ -379,7 +378,7 @@ pub fn any_control() -> impl Strategy<Value = ControlMessage> {
         any_role().prop_map(|role| ControlMessage::LeaveNoted { role }),
         (any_volume(), any::<bool>()).prop_map(|(volume, running)| ControlMessage::Verify { volume, running }),
         any_comparison(),
-        select(vec![ControlMessage::PromoteRequest, ControlMessage::Leave]),
+        select(vec![ControlMessage::PromoteRequest, ControlMessage::Leave, ControlMessage::BeginAnew]),
         any_volume_message(),
     ]
 }

@@ -113,9 +113,9 @@ pub(super) fn log(notice: &Notice) {
         }
         Notice::PrimaryIsBehind => warn!("handshake: this node is Primary, and the peer's data are newer: refused"),
         Notice::HandshakeWaits => warn!(
-            "handshake: a disk has come and takes no writes of the peer's yet, since another volume's resync is under way; the peer is of an \
-             older version, and would have this node fenced if the connection were closed for that. It is filled once that resync has ended, or at once after \
-             'repctl disconnect' and 'repctl connect' here"
+            "handshake: a disk has come and takes no writes of the peer's yet, since another volume's resync is under way; the peer \
+             is of an older version, and would have this node fenced if the connection were closed for that. It is filled once \
+             that resync has ended, or at once after 'repctl disconnect' and 'repctl connect' here"
         ),
         Notice::PeerRejoined => info!("fencing: the peer follows again"),
         Notice::Forwarding { forwards: true } => {
