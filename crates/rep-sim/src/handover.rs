@@ -278,11 +278,7 @@ impl World {
                 self.after(for_ns, Due::Attach { node, volume });
             }
             (Step::GiveUpForwards, ..) => {
-                let waits = |node: &usize| {
-                    self.snapshot(*node).is_some_and(|shown| shown.io_suspended == Some(IoSuspension::Forwarding))
-                };
-                if let Some(node) = (0..2).find(waits) {
-                    self.operator.handovers.given_up = true;
+                if let Some(node) = (0..2).find(|node| self.forwards_wait(*node)) {
                     self.command(node, Command::SuspendIo { suspended: false });
                 }
             }
@@ -489,6 +485,17 @@ impl World {
         }
     }
 
+    /// Whether a node's clients wait for a Primary that takes their requests.
+    fn forwards_wait(&self, node: usize) -> bool {
+        self.snapshot(node).is_some_and(|shown| shown.io_suspended == Some(IoSuspension::Forwarding))
+    }
+
+    /// I/O is resumed on a node that forwards and waits, whatever made the operator say so: what waits fails.
+    pub(crate) fn note_forwards_given_up(&mut self, node: usize, command: &Command) {
+        let resumes = *command == Command::SuspendIo { suspended: false };
+        self.operator.handovers.given_up |= resumes && self.forwards_wait(node);
+    }
+
     /// A request on a device that forwards is answered.
     pub(crate) fn check_forwarded_answer(&mut self, asked: &Outstanding, result: Result<(), IoError>) {
         let node = asked.node;
@@ -530,7 +537,6 @@ impl World {
         if self.role(1 - node) != Role::Primary {
             if gives_up && self.snapshot(node).is_some_and(|state| blocks::is_refused(&state)) {
                 // Neither node has data that are surely the newest, and the new disk's blocks are too large for this device: it is closed.
-                self.operator.handovers.given_up = true;
                 self.command(node, Command::SuspendIo { suspended: false });
                 return self.demote(node, false);
             }

@@ -90,6 +90,7 @@ impl World {
             return;
         }
         self.note_data_taken(&command);
+        self.note_forwards_given_up(node, &command);
         self.outcome_is_open(node, &command);
         let id = self.next_command(node, Some(command.clone()));
         self.line(|| format!("node {node} command {id}: {command:?}"));
