@@ -55,8 +55,13 @@ impl Engine {
     }
 
     /// Begins a round on the standing connection. One that is under way is left to end.
+    ///
+    /// Its view may have to wait for a resync, which can take hours: it waits a moment, for one that is about to end.
     pub(crate) fn begin_handshake(&mut self) {
-        let deadline = self.now.after(limits::HANDSHAKE_DURATION_MAX);
+        let resyncs = self.volumes.iter().any(|volume| volume.resync.is_some());
+        let briefly = resyncs && self.may_begin_anew();
+        let most = if briefly { limits::HANDSHAKE_RESYNC_WAIT_MAX } else { limits::HANDSHAKE_DURATION_MAX };
+        let deadline = self.now.after(most);
         (0..self.volumes.len()).for_each(|index| self.stop_verify(index, Why::Handshake));
         if let Some(link) = self.link.as_mut().filter(|link| link.handshake.is_none()) {
             link.round += 1;
@@ -64,10 +69,16 @@ impl Engine {
         }
     }
 
-    /// It begins anew on another connection; save where a Primary of an older version would have this node fenced for that. It closes the
-    /// connection itself once it has heard our view, and what keeps the view back ends some time (decision 18).
+    /// Whether a handshake may begin anew on another connection: save where a Primary of an older version would have this node fenced
+    /// for that (decision 18).
+    fn may_begin_anew(&self) -> bool {
+        !self.is_beside_fencing_primary() || self.agreed_on(features::BEGIN_ANEW)
+    }
+
+    /// It begins anew on another connection. Where it may not, that Primary closes the connection itself once it has heard our view, and
+    /// what keeps the view back ends some time.
     pub(crate) fn handshake_takes_too_long(&mut self) {
-        if !self.is_beside_fencing_primary() || self.agreed_on(features::BEGIN_ANEW) {
+        if self.may_begin_anew() {
             return self.drop_link(LinkCause::Restart);
         }
         let deadline = self.now.after(limits::HANDSHAKE_DURATION_MAX);
@@ -162,10 +173,12 @@ impl Engine {
         for (volume, told) in self.volumes.iter_mut().zip(&view.volumes) {
             volume.growth.viewed_bytes = told.agreed_bytes;
         }
+        let deadline = self.now.after(limits::HANDSHAKE_DURATION_MAX);
         let Some(link) = &mut self.link else { return false };
         let round = link.round;
         if let Some(handshake) = &mut link.handshake {
             handshake.mine = Some(view.clone());
+            handshake.deadline = deadline;
         }
         self.send(ControlMessage::View { round, view }, None);
         true

@@ -78,5 +78,7 @@ pub const AWAKE_STEP_MAX: Duration = Duration::from_secs(2);
 pub const FENCE_RETRY_INTERVAL: Duration = Duration::from_secs(10);
 /// A peer we left ourselves, to meet it again at once, is fenced when it stays away for longer.
 pub const FENCE_GRACE: Duration = Duration::from_secs(2);
-/// A handshake that takes longer than this is given up and started over.
+/// A view that has to wait for a resync waits so long: a connection that begins anew costs clients about as much as a pause on the link.
+pub const HANDSHAKE_RESYNC_WAIT_MAX: Duration = Duration::from_secs(1);
+/// A handshake that takes longer than this, before it tells its view or after, is given up and started over.
 pub const HANDSHAKE_DURATION_MAX: Duration = Duration::from_secs(15);

@@ -1,9 +1,11 @@
 //! What a disk counts as when it comes, and when it is found equal to the peer's.
 
 use crate::pair::{Kind, Pair};
-use rep_engine::{Command, CommandError, CommandOutcome};
+use rep_engine::{Command, CommandError, CommandOutcome, Notice, Why};
 use rep_meta::{BootId, DataState};
-use rep_types::{DiskState, IoError, Refusal, ReplicationState, VolumeNumber};
+use rep_types::{ConnectionState, DiskState, IoError, LinkCause, Refusal, ReplicationState, VolumeNumber};
+use rep_wire::{ControlMessage, Message};
+use std::time::Duration;
 
 const VOLUME: VolumeNumber = VolumeNumber(0);
 
@@ -251,4 +253,60 @@ fn ending_while_a_disk_comes() -> (Pair, u64) {
     let end = pair.command(1, Command::Shutdown);
     pair.run();
     (pair, end)
+}
+
+/// Two volumes: beta's disk of the one has come, and waits to be told of while a resync of the other is held up.
+fn beside_a_resync() -> Pair {
+    let mut pair = Pair::with_primary(2);
+    pair.cut();
+    pair.write(0, 0, 1);
+    pair.write(0, 1, 1);
+    pair.command(1, Command::Detach { volume: VOLUME, force: false });
+    pair.run();
+    pair.hold(1, Kind::Data, 1);
+    pair.connect();
+    pair.attach(1, 0);
+    pair.run();
+    assert_eq!(pair.volume(0, 1).replication, ReplicationState::SyncSource);
+    assert_eq!(pair.volume(0, 0).peer_disk, DiskState::Diskless, "alpha has heard of no disk");
+    pair
+}
+
+/// ```text
+/// alpha  ── a resync of another volume, hours long ──►  beta   a disk has come
+///                          ✂                                   a second later
+/// ```
+/// Both begin anew, the disk is met, and the resync goes on where it was.
+#[test]
+fn a_disk_that_comes_waits_a_second_for_a_resync() {
+    let mut pair = beside_a_resync();
+    (0..3).for_each(|_| pair.pass_time(Duration::from_secs(1)));
+    assert_eq!(pair.snapshot(0).connection, ConnectionState::Connecting);
+    pair.let_go(1, Kind::Data, 1);
+    pair.connect();
+    assert!(pair.is_in_sync());
+}
+
+/// The same with a resync that ends within that second; alpha's view takes longer: nothing is closed.
+#[test]
+fn a_disk_that_comes_at_a_resyncs_end_is_met_on_the_same_connection() {
+    let mut pair = beside_a_resync();
+    pair.pass_time(Duration::from_millis(600));
+    pair.hold_wire(0);
+    pair.let_go(1, Kind::Data, 1);
+    let view = |message: &mut Message| matches!(message, Message::Control(message) if matches!(**message, ControlMessage::View { .. }));
+    while !pair.on_wire(0).next().is_some_and(view) {
+        assert!(pair.deliver_one(0), "alpha tells its view when the resync has ended");
+        pair.run();
+    }
+    (0..2).for_each(|_| pair.pass_time(Duration::from_secs(1)));
+    pair.let_wire_go(0);
+    assert!(pair.is_in_sync());
+    let closed = |notice: &Notice| {
+        matches!(
+            notice,
+            Notice::Connection { to: ConnectionState::Connecting, why: Why::LinkLost(LinkCause::Restart), .. }
+        )
+    };
+    assert!(!(0..2).any(|node| pair.notices(node).iter().any(closed)));
 }

@@ -557,7 +557,7 @@ fn half_a_minute_without_fencing(pair: &mut Pair) -> bool {
 
 /// ```text
 /// alpha  Primary, fences   ── SyncSource ─►   beta   a disk has come
-///                          ◄── BeginAnew ──          15 s later
+///                          ◄── BeginAnew ──          a second later
 ///        waits two seconds: not fenced
 /// ```
 /// Beta closes the connection to begin anew, and says so.
