@@ -209,7 +209,7 @@ impl World {
     }
 
     /// Clients are offered a larger device: both nodes remember the size by then, or the role has just come to this one, without the
-    /// peer's disk, which goes by what it remembers itself (GR-3).
+    /// peer's disk, which goes by what it remembers itself (GR-3). A disk of its own that it has let go of follows when it comes back.
     pub(crate) fn check_offered(&mut self, node: usize, volume: usize, size_bytes: Option<u64>) {
         let before = self.nodes[node].volumes[volume].exported.map(|offer| offer.size_bytes);
         let (Some(before), Some(size_bytes)) = (before, size_bytes) else { return };
@@ -221,8 +221,9 @@ impl World {
         if alone && before < size_bytes {
             self.seen(Sometimes::GrownAlone);
         }
+        let attached = self.nodes[node].volumes[volume].attached;
         let remembered: Vec<u64> = (0..2)
-            .filter(|asked| !alone || *asked == node)
+            .filter(|asked| if *asked == node { attached } else { !alone })
             .filter_map(|asked| self.durable(asked, volume))
             .map(|loaded| loaded.superblock.agreed_bytes)
             .collect();

@@ -437,7 +437,8 @@ impl World {
             }
             Notice::Connection { to: ConnectionState::Connected, .. } => self.late_writes_are_done(1 - node),
             Notice::Forwarding { forwards: false } => {
-                if self.peer_has_died(node) {
+                // By force it is taken from one that has gone on alone since, and may have done them.
+                if self.peer_has_died(node) || self.forces(node) {
                     self.operator.handovers.taken_back_at[node] = Some(self.now);
                     self.loss_may_be_told(node);
                 }
@@ -456,7 +457,7 @@ impl World {
         other.life != self.operator.handovers.peer_life[node] || !other.is_up()
     }
 
-    /// Whether requests are failing just now that were forwarded to a Primary that died.
+    /// Whether requests are failing just now that were forwarded to a Primary that died, or from which the role is taken by force.
     pub(crate) fn was_taken_back_in_doubt(&self, node: usize) -> bool {
         self.operator.handovers.taken_back_at[node] == Some(self.now)
     }

@@ -250,8 +250,8 @@ impl World {
                 }
                 Beginning::FullSync => self.command(0, Command::Promote { force: true }),
             }
-        } else if self.may_promote(0) {
-            self.command(0, Command::Promote { force: false });
+        } else {
+            self.promote(0);
         }
     }
 
