@@ -14,6 +14,7 @@ impl Engine {
         self.assert_pacing_invariants();
         self.assert_forwarding_invariants();
         self.assert_resync_landings();
+        self.assert_nobody_waits_in_vain();
         let recording = self.volumes.iter().filter(|volume| volume.recording.is_some()).count();
         assert_eq!(recording as u32, self.recording, "the count of losses being recorded");
         assert_eq!(self.fence_held, self.fence_keeps(), "clients are held back as fencing says");

@@ -8,10 +8,11 @@
 use crate::Engine;
 use crate::action::{Action, Notice, Why};
 use crate::operation::{IoPurpose, Leg, Operation, OperationKind, Stage};
+use crate::resync::Resync;
 use crate::slab::Key;
-use crate::volume::{LogWaiter, Recording};
+use crate::volume::{LogWaiter, Recording, Volume};
 use rep_types::planted;
-use rep_types::{DiskState, GenerationId, IoError, LinkCause, ReplicationState, Role, VolumeNumber};
+use rep_types::{DiskState, GenerationId, Generations, IoError, LinkCause, ReplicationState, Role, VolumeNumber};
 use rep_wire::ControlMessage;
 
 impl Engine {
@@ -147,18 +148,18 @@ impl Engine {
         if self.volumes[index].local.is_none() {
             return;
         }
-        let served = self.volumes[index].is_good();
+        let (served, came) = (self.volumes[index].is_good(), self.volumes[index].unmet_data());
         self.set_disk(index, DiskState::Failed, why);
-        self.let_go(index, served, why);
+        self.let_go(index, served, came, why);
     }
 
     /// Lets go of a disk: whatever hung on it is settled.
     pub(crate) fn let_go_of_disk(&mut self, index: usize, why: Why) {
-        self.let_go(index, self.volumes[index].is_good(), why);
+        self.let_go(index, self.volumes[index].is_good(), self.volumes[index].unmet_data(), why);
     }
 
-    /// `served`: clients could be served from it.
-    fn let_go(&mut self, index: usize, served: bool, why: Why) {
+    /// `served`: clients could be served from it. `came`: what it bore that the peer hasn't been compared with.
+    fn let_go(&mut self, index: usize, served: bool, came: Option<Generations>, why: Why) {
         let (primary, connected) = (self.role == Role::Primary, self.is_connected());
         let volume = &mut self.volumes[index];
         let number = volume.number;
@@ -171,11 +172,12 @@ impl Engine {
             let ahead = !(connected && volume.peer_disk == DiskState::UpToDate);
             volume.let_go_good = ahead.then(|| local.superblock().generations);
         } else {
-            // One that was just coming never came to be good here.
-            volume.let_go_good = volume.good_data_that_come().or(volume.let_go_good);
+            // One that was just coming, or waited for its peer, never came to be good here.
+            volume.let_go_good = came.or(volume.let_go_good);
         }
         if served && primary {
-            volume.served_last = volume.exposed;
+            let goes_on = connected && volume.peer_may_become_good();
+            volume.served_last = if goes_on { GenerationId::NONE } else { volume.exposed };
         }
         volume.local = None;
         volume.attachment += 1;
@@ -375,6 +377,14 @@ impl Engine {
     pub(crate) fn report_damage(&mut self, index: usize) {
         let volume = self.volumes[index].number;
         self.notice(Notice::MetadataDamaged { volume });
+    }
+}
+
+impl Volume {
+    /// Whether the peer's disk may be good without our having heard of it: it goes on from what it holds as soon as it hears that a Primary's
+    /// is gone.
+    fn peer_may_become_good(&self) -> bool {
+        self.peer_disk == DiskState::Consistent || self.resync.as_ref().is_some_and(Resync::has_told_generations)
     }
 }
 

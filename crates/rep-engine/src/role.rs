@@ -67,6 +67,10 @@ impl Engine {
             return Some(Refusal::StillSettling);
         }
         let connected = self.is_connected();
+        let knows_better = |volume: &Volume| volume.had_newer_than_peer() && !planted!("promoted-beside-own-newer");
+        if !force && connected && self.volumes.iter().any(knows_better) {
+            return Some(Refusal::LetNewerGo);
+        }
         for volume in &self.volumes {
             let good_here = volume.is_good();
             let good_there = connected && volume.peer_disk == DiskState::UpToDate;
@@ -287,6 +291,7 @@ impl Engine {
         let volatile_cache = !self.answers_stable();
         for volume in &mut self.volumes {
             (volume.offered_bytes, volume.left) = (Some(volume.size_bytes), None);
+            volume.let_go_good = None; // By force it was said that the peer's data count.
             let offer = volume.offer(volume.size_bytes, volatile_cache);
             self.out.push(Action::Export { volume: volume.number, offer: Some(offer) });
         }

@@ -1,10 +1,11 @@
 //! No good data in reach: this node's disk is gone, and the peer or the peer's disk is too (R32).
 //!
-//! With `on-no-data = "io-error"` client I/O is answered with an error. With `"suspend-io"` it waits:
+//! With `on-no-data = "io-error"` client I/O is answered with an error, unless this node's disk holds everything and only the word of that
+//! is still being written, which takes a moment. With `"suspend-io"` it waits in any case:
 //!
 //! ```text
 //!  no disk takes it, or the one that had it went ──► waits ──── good data again ───► begins anew, from the gate
-//!                                                      └── resume-io, the end ──────► answered with an error
+//!                                                      └── resume-io, the end, or no word: answered with an error
 //! ```
 //!
 //! What waits was never answered, and stands in the overlap table as before: nothing that touches the same sectors
@@ -15,7 +16,7 @@
 //! data like any other. So it keeps its place in the table until it is answered (`Stage::Answering`).
 //!
 //! Invariants:
-//! - N1 nothing waits on a volume that has good data, once an event has been handled;
+//! - N1 nothing waits on a volume that has good data, or for nothing, once an event has been handled;
 //! - N2 a FLUSH ends well only if nothing it covers was lost: no flush failed under it, which is final (R32), and the copy
 //!   clients go on with, when there had been none, lost no cache. The next FLUSH of a client is told, whichever that is; and
 //!   where the peer forwards, the next of a client there as well: nobody there hears what is told here, nor the other way round.
@@ -131,19 +132,34 @@ impl Volume {
 }
 
 impl Engine {
-    /// Whether client I/O without good data waits on this volume instead of failing.
+    /// Whether client I/O without good data waits on this volume instead of failing: the operator wants it so, or the disk here is as good
+    /// as good, and has a word of that to write.
     fn waits_for_data(&self, index: usize) -> bool {
-        self.config.on_no_data == OnNoData::SuspendIo
+        let soon = self.volumes[index].adopting.is_some();
+        (self.suspends_without_data() || soon)
             && self.role == Role::Primary
             && !self.demoting
             && !self.volumes[index].starved.waived
+    }
+
+    /// N1.
+    pub(crate) fn assert_nobody_waits_in_vain(&self) {
+        for (index, volume) in self.volumes.iter().enumerate().filter(|(_, volume)| volume.starved.waits()) {
+            let number = volume.number;
+            assert!(!volume.has_good_data(self.is_connected()), "volume {number}: clients wait beside good data");
+            assert!(self.waits_for_data(index), "volume {number}: clients wait for nothing");
+        }
+    }
+
+    fn suspends_without_data(&self) -> bool {
+        self.config.on_no_data == OnNoData::SuspendIo
     }
 
     /// Whether this volume's clients wait for good data.
     pub(crate) fn is_starved(&self, index: usize) -> bool {
         let volume = &self.volumes[index];
         let good = volume.is_good() || self.is_connected() && volume.peer_disk == DiskState::UpToDate;
-        self.waits_for_data(index) && (!good || volume.starved.waits())
+        self.suspends_without_data() && self.waits_for_data(index) && (!good || volume.starved.waits())
     }
 
     /// Whether any volume's clients do.
@@ -193,7 +209,7 @@ impl Engine {
     pub(crate) fn note_flush_lost(&mut self, index: usize) {
         let volume = &self.volumes[index];
         let elsewhere = self.is_connected() && volume.peer_disk == DiskState::UpToDate;
-        if self.waits_for_data(index) && !elsewhere {
+        if self.suspends_without_data() && self.waits_for_data(index) && !elsewhere {
             self.volumes[index].starved.words().into_iter().for_each(|word| word.owed = true);
         }
     }
@@ -227,20 +243,28 @@ impl Engine {
         }
     }
 
-    /// There is good data again: what waited begins anew.
+    /// There is good data again: what waited begins anew. Or there will be none: it fails.
     pub(crate) fn progress_starved(&mut self, index: usize) -> bool {
-        if self.config.on_no_data == OnNoData::IoError {
-            return false;
-        }
         let connected = self.is_connected();
         let volume = &mut self.volumes[index];
+        if volume.starved.is_at_rest() {
+            return false;
+        }
         let fed = volume.has_good_data(connected) && !planted!("starved-forgotten");
         if fed {
             volume.starved.waived = false;
         }
-        if !fed || !volume.starved.waits() {
+        if !volume.starved.waits() {
             return false;
         }
+        if !fed {
+            let in_vain = !self.waits_for_data(index) && !planted!("starved-forgotten");
+            if in_vain {
+                self.fail_starved(index);
+            }
+            return in_vain;
+        }
+        let volume = &mut self.volumes[index];
         let operations = std::mem::take(&mut volume.starved.operations);
         for key in operations {
             let write = self.ops.get(key).is_some_and(|op| op.kind.is_client_write());
@@ -259,7 +283,7 @@ impl Engine {
 
     /// Whether clients wait for data may have changed.
     pub(crate) fn tell_starvation(&mut self) {
-        if self.config.on_no_data == OnNoData::SuspendIo {
+        if self.suspends_without_data() {
             self.tell_suspension();
         }
     }
@@ -271,21 +295,25 @@ impl Engine {
                 continue;
             }
             self.volumes[index].starved.waived = true;
-            for key in std::mem::take(&mut self.volumes[index].starved.operations) {
-                self.end_operation(key, Err(IoError::Io));
-            }
-            for requester in std::mem::take(&mut self.volumes[index].starved.flushes) {
-                self.fail_flush(requester, index, self.epochs.current);
-            }
+            self.fail_starved(index);
         }
         self.tell_suspension();
+    }
+
+    fn fail_starved(&mut self, index: usize) {
+        for key in std::mem::take(&mut self.volumes[index].starved.operations) {
+            self.end_operation(key, Err(IoError::Io));
+        }
+        for requester in std::mem::take(&mut self.volumes[index].starved.flushes) {
+            self.fail_flush(requester, index, self.epochs.current);
+        }
     }
 
     // ---- answers that wait ----
 
     /// Keeps an operation that is done in the table until its answer may go. Says whether it does.
     pub(crate) fn answers_later(&mut self, key: Key) -> bool {
-        if self.config.on_no_data == OnNoData::IoError || !self.answers_wait() {
+        if !self.answers_wait() {
             return false;
         }
         let Some(op) = self.ops.get_mut(key) else { return false };

@@ -470,6 +470,11 @@ impl Volume {
         unsettled.map(|local| local.superblock().generations)
     }
 
+    /// Either.
+    pub fn unmet_data(&self) -> Option<Generations> {
+        self.good_data_that_come().or_else(|| self.unsettled_data())
+    }
+
     /// Whether a disk of this node that isn't there, or not yet, is known to be ahead of the peer's (R29).
     pub fn had_newer_than_peer(&self) -> bool {
         self.is_ahead_of_peer(self.good_data_that_come().or(self.let_go_good))

@@ -204,6 +204,7 @@ impl World {
         if result.is_err() {
             self.seen(Sometimes::RequestFailed);
             self.check_error(&asked, result);
+            self.note_refused_alone(&asked);
         }
         self.check_owed(&asked, result);
         let returned = payload.map(|id| self.nodes[node].payloads.take_back(id));

@@ -81,6 +81,7 @@ impl World {
         for volume in &mut state.volumes {
             volume.attached = false;
             volume.overdue_since = None;
+            volume.refused_alone = false;
             // Somebody has the device open, and waits for the next daemon.
             let left = volume
                 .exported

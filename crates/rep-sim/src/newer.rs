@@ -1,4 +1,4 @@
-//! Directed runs in which a node is told to become Primary beside a peer whose disk is ahead of its own and is just coming.
+//! Directed runs in which a node is told to become Primary beside a disk that is ahead of the only one in reach and is just coming.
 //!
 //! ```text
 //!   one node   Primary, alone, writes; gives the role and the disk up; meets the other      attach
@@ -7,10 +7,10 @@
 //!
 //! The other can't know that it is behind before it has heard of that disk; who is ahead is found out first, or its clients
 //! would see what has been overwritten (R29). Ordinary seeds meet such a moment once in tens of thousands: it was found by
-//! seed 626126.
+//! seed 626126. Sometimes it is the one that was ahead which is told to, with the other's disk alone in reach (seed 1242603).
 
 use crate::counters::Sometimes;
-use crate::plan::{ClientOp, DiskFault, Step};
+use crate::plan::{ClientOp, DiskFault, LinkFault, Step};
 use crate::rng::Rng;
 use crate::swarm::{MS, SECOND, Swarm};
 use crate::world::{Due, World};
@@ -18,7 +18,9 @@ use rep_engine::Command;
 use rep_types::{ConnectionState, DiskState, Role};
 
 /// Per mille of the seeds that have it.
-const THEMED: u32 = 80;
+const THEMED: u32 = 120;
+/// Per mille of the times in which the role is asked for where the disk comes.
+const ASKS_ITSELF: u32 = 400;
 /// How long, and how often, a stage waits for what it takes.
 const LOOK_PAUSE: u64 = 10 * MS;
 const LOOKS_MAX: u32 = 300;
@@ -37,6 +39,8 @@ pub struct Newer {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {
+    /// The link was reset: the other doesn't hear that it is left, so its disk isn't Outdated.
+    Cut,
     Alone,
     Written,
     Secondary,
@@ -47,6 +51,7 @@ enum Stage {
 impl Stage {
     fn next(self) -> Option<Stage> {
         match self {
+            Stage::Cut => Some(Stage::Alone),
             Stage::Alone => Some(Stage::Written),
             Stage::Written => Some(Stage::Secondary),
             Stage::Secondary => Some(Stage::Diskless),
@@ -59,6 +64,12 @@ impl Stage {
 fn has(swarm: &Swarm) -> Option<Rng> {
     let mut rng = Rng::new(swarm.seed).fork(61);
     rng.chance(THEMED).then_some(rng)
+}
+
+/// Whether the role is asked for where the disk is that is ahead. Who asks beside it may be left alone with an older disk, without having
+/// heard that the other lives: that is for the operator to know, so there the other hears that it is left, and is Outdated.
+fn asks_itself(draw: u64) -> bool {
+    Rng::new(draw).fork(1).chance(ASKS_ITSELF)
 }
 
 /// Puts them among a run's other steps.
@@ -76,10 +87,17 @@ impl World {
     pub(crate) fn newer(&mut self, draw: u64) {
         let Some(node) = (0..2).find(|node| self.role(*node) == Role::Primary) else { return };
         let in_sync = self.is_connected(node) && (0..self.swarm.volumes).all(|volume| self.is_good(1 - node, volume));
-        if in_sync && !self.is_guarded() && !self.history.forked {
-            self.command(node, Command::Disconnect { force: true });
-            self.look_at_newer(Newer { node, stage: Stage::Alone, looks: 0, draw });
+        if !in_sync || self.is_guarded() || self.history.forked {
+            return;
         }
+        let stage = if asks_itself(draw) {
+            self.break_link(LinkFault::Reset, SECOND);
+            Stage::Cut
+        } else {
+            self.command(node, Command::Disconnect { force: true });
+            Stage::Alone
+        };
+        self.look_at_newer(Newer { node, stage, looks: 0, draw });
     }
 
     /// Goes on once the stage has come to its end; gives up when it doesn't, since something else has come between.
@@ -100,6 +118,7 @@ impl World {
         let node = newer.node;
         let Some(shown) = self.snapshot(node) else { return false };
         match newer.stage {
+            Stage::Cut => !self.is_connected(node),
             Stage::Alone => shown.connection == ConnectionState::StandAlone && shown.role == Role::Primary,
             Stage::Written => !self.clients.outstanding.values().any(|asked| asked.node == node),
             Stage::Secondary => shown.role == Role::Secondary && self.operator.pending.is_empty(),
@@ -112,6 +131,7 @@ impl World {
         let node = newer.node;
         let volumes = 0..self.swarm.volumes;
         match newer.stage {
+            Stage::Cut => self.command(node, Command::Disconnect { force: true }),
             Stage::Alone => {
                 for volume in volumes {
                     let write = ClientOp::Write { first: self.swarm.focus_blocks[0] * 8, count: 8, fua: true };
@@ -127,12 +147,17 @@ impl World {
         }
     }
 
-    /// The disk comes while the other asks for the role, or while that is being recorded.
+    /// The disk comes while the role is asked for, or while that is being recorded.
     fn newer_meets(&mut self, newer: Newer) {
         let (node, other) = (newer.node, 1 - newer.node);
         let mut rng = Rng::new(newer.draw);
         self.seen(Sometimes::NewerDiskComes);
-        let comes = if rng.chance(500) {
+        let mut asks = other;
+        let comes = if asks_itself(newer.draw) {
+            asks = node;
+            self.command(node, Command::Promote { force: false });
+            if rng.chance(500) { rng.below(8 * self.swarm.disk_latency.1) } else { rng.span(MS, 4 * SECOND) }
+        } else if rng.chance(500) {
             let for_ns = rng.below(SECOND);
             for volume in 0..self.swarm.volumes {
                 self.break_disk(node, volume, DiskFault::Hang { for_ns });
@@ -150,7 +175,7 @@ impl World {
             self.after(comes, Due::Attach { node, volume });
             let read = ClientOp::Read { first: self.swarm.focus_blocks[0] * 8, count: 8 };
             for after in [SECOND, 3 * SECOND] {
-                self.after(after, Due::Scene(Step::Client { volume, client: other as u32, op: read }));
+                self.after(after, Due::Scene(Step::Client { volume, client: asks as u32, op: read }));
             }
         }
     }

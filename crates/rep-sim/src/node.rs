@@ -160,6 +160,8 @@ pub struct VolumeDisk {
     pub told_stable: bool,
     /// Clients that have it open.
     pub openers: u32,
+    /// A client has heard of an error since the link went and this disk alone was there, Inconsistent.
+    pub refused_alone: bool,
     /// Since when its engine should have given it up for its silence.
     pub overdue_since: Option<u64>,
     /// What is broken.

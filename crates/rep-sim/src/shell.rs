@@ -152,6 +152,7 @@ impl World {
         self.note_timed_out(node, &notice);
         self.verify_notice(node, &notice);
         self.note_starved(node, &notice);
+        self.check_refused_alone(node, &notice);
         self.handover_notice(node, &notice);
         self.outcome_notice(node, &notice);
         match notice {

@@ -48,6 +48,36 @@ impl World {
         good && self.nodes[asked.node].parts && self.network.session_of_engine(asked.node).is_some()
     }
 
+    /// A client of a Primary hears of an error while its disk isn't good and nobody else's is in reach.
+    pub(crate) fn note_refused_alone(&mut self, asked: &Outstanding) {
+        let Some(mine) = self.snapshot(asked.node) else { return };
+        let incomplete = mine.volumes[asked.volume].disk == DiskState::Inconsistent;
+        let alone = mine.role == Role::Primary && mine.connection != ConnectionState::Connected;
+        let wanted = self.nodes[asked.node].closing || asked.op == ClientOp::Flush || asked.passed_on;
+        let takes_part = self.nodes[asked.node].volumes[asked.volume].exported.is_some();
+        if incomplete && alone && takes_part && !wanted {
+            self.nodes[asked.node].volumes[asked.volume].refused_alone = true;
+        }
+    }
+
+    /// A disk that becomes good by itself had everything when the link went, and had but that to write down: who asked waits for it.
+    pub(crate) fn check_refused_alone(&mut self, node: usize, notice: &Notice) {
+        match notice {
+            Notice::Connection { .. } => {
+                self.nodes[node].volumes.iter_mut().for_each(|volume| volume.refused_alone = false);
+            }
+            Notice::Disk { volume, to: DiskState::UpToDate, why: Why::ResyncDone | Why::Handshake, .. } => {
+                let volume = volume.0 as usize;
+                if std::mem::take(&mut self.nodes[node].volumes[volume].refused_alone) && !self.is_connected(node) {
+                    let detail =
+                        format!("node {node} volume {volume}: a client heard of an error, and the disk had everything");
+                    self.fail(Kind::WrongData, "I-F1", detail);
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// While clients wait for data none hears of an error. A flush may: one that failed is final; and who asked for what a
     /// disk that is kept failed at.
     pub(crate) fn check_starved_answer(&mut self, asked: &Outstanding, result: Result<(), IoError>) {

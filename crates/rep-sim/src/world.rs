@@ -416,6 +416,7 @@ pub fn new_volume(node: usize, volume: usize, swarm: &Swarm, dice: &mut Dice, gr
         told_stable: false,
         exported: None,
         openers: 0,
+        refused_alone: false,
         overdue_since: None,
         faults: Faults::default(),
         rot: crate::rot::RotState::default(),

@@ -163,6 +163,12 @@ pub enum Refusal {
          'repctl attach RES' there, or, if that disk is lost and this copy is the one to keep, use --force"
     )]
     PeerLetNewerGo,
+    /// This node has had data that are newer than any in reach.
+    #[error(
+        "this node had newer data than the peer, on a disk that has failed, was let go of or isn't attached yet; run \
+         'repctl attach RES', or, if that disk is lost and the peer's copy is the one to keep, use --force"
+    )]
+    LetNewerGo,
     /// The command is known but this build can't do it.
     #[error("not supported")]
     NotSupported,

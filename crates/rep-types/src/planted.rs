@@ -89,6 +89,7 @@ bugs! {
     "generation-in-handshake": "losing the peer's disk starts a generation in the middle of a handshake",
     "promote-inconsistent": "any disk will do to be promoted",
     "promoted-beside-handshake": "a promotion doesn't wait for a disk of the peer's that comes while it is recorded",
+    "promoted-beside-own-newer": "a node whose own disk is ahead and isn't there is promoted on the peer's",
     "granted-while-attaching": "a node lets its peer be Primary while it attaches a disk that may be ahead",
     "split-brain-promotes": "a node in split brain is promoted without force",
     // ---- growing ----

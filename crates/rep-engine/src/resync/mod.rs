@@ -197,6 +197,11 @@ impl Resync {
         matches!(self.stage, Stage::TargetRunning | Stage::TargetAwaitsGenerations)
     }
 
+    /// Source: the target takes its data for good as soon as it has written that down.
+    pub fn has_told_generations(&self) -> bool {
+        self.stage == Stage::SourceAwaitsFinished
+    }
+
     /// Books copied bytes and keeps the rate of the last seconds.
     pub fn note_copied(&mut self, bytes: u64, now: Timestamp) {
         self.refused = false;

@@ -130,6 +130,48 @@ fn a_disk_the_peer_went_on_without_serves_nobody() {
     assert!(pair.is_in_sync());
 }
 
+/// ```text
+/// alpha  Primary  its disk fails        ✂   the disk comes back
+/// beta   Consistent, then UpToDate, goes on   (alpha doesn't hear of it)
+/// ```
+/// Alpha's disk serves nobody without beta, whose disk was just becoming good: else both would have a generation of their own, over
+/// nothing. Found by seed 14027. The same with the end of a resync of which alpha hasn't heard.
+#[test]
+fn a_disk_the_peer_may_have_gone_on_without_serves_nobody() {
+    for filled in [false, true] {
+        let mut pair = Pair::with_primary(1);
+        if filled {
+            pair.cut();
+            pair.write(0, 0, 1);
+            pair.run();
+            pair.hold(1, Kind::Flush, 0);
+        } else {
+            pair.reboot(1);
+            pair.hold(1, Kind::Meta, 0);
+        }
+        pair.connect();
+        if filled {
+            pair.hold(1, Kind::Meta, 0);
+            pair.let_go(1, Kind::Flush, 0);
+        }
+        assert_ne!(pair.volume(0, 0).peer_disk, DiskState::UpToDate);
+        pair.hold(0, Kind::Data, 0);
+        pair.write(0, 0, 2);
+        pair.run();
+        pair.hold_wire(1);
+        pair.fail_held(0, Kind::Data, 0);
+        pair.let_go(1, Kind::Meta, 0);
+        assert_eq!(pair.volume(1, 0).disk, DiskState::UpToDate, "filled: {filled}");
+        pair.cut();
+        pair.let_wire_go(1);
+        pair.attach(0, 0);
+        pair.run();
+        assert_eq!(pair.volume(0, 0).disk, DiskState::Consistent, "filled: {filled}");
+        pair.connect();
+        assert!(pair.is_in_sync(), "filled: {filled}");
+    }
+}
+
 /// The flush is what failed: what it should have made stable may be lost, and a client hears that, once.
 #[test]
 fn a_failed_flush_is_told_and_not_tried_again() {
@@ -345,6 +387,52 @@ fn without_the_policy_clients_get_errors() {
     let write = pair.write(0, 0, 1);
     pair.run();
     assert_eq!((pair.answer(0, write), pair.snapshot(0).io_suspended), (Some(Err(IoError::Io)), None));
+}
+
+/// ```text
+/// alpha  Primary, its disk filled: all is there ──  ✂  ── beta
+///        the word that it is good is being written
+/// ```
+/// alpha has good data in a moment: what is under way and what comes waits for that, without the policy as well. Found by seed 1257625.
+fn cut_at_a_resyncs_last_word() -> (Pair, [u64; 4]) {
+    let mut pair = with_policy(1, OnNoData::IoError);
+    pair.command(0, Command::Detach { volume: VOLUME, force: false });
+    pair.run();
+    pair.write(0, 0, 0);
+    pair.run();
+    pair.hold(0, Kind::Data, 0);
+    pair.attach(0, 0);
+    pair.run();
+    assert_eq!(pair.volume(0, 0).replication, ReplicationState::SyncTarget);
+    pair.hold(0, Kind::Meta, 0);
+    pair.let_go(0, Kind::Data, 0);
+    pair.hold_wire(0);
+    let write = pair.write(0, 0, 1);
+    pair.run();
+    pair.cut();
+    pair.let_wire_go(0);
+    assert_eq!(pair.volume(0, 0).disk, DiskState::Inconsistent);
+    let requests = [write, pair.write(0, 0, 2), pair.read(0, 0, 3), pair.flush(0, 0)];
+    pair.run();
+    assert_eq!(requests.map(|request| pair.answer(0, request)), [None; 4]);
+    assert_eq!(pair.snapshot(0).io_suspended, None, "nobody has to do anything");
+    (pair, requests)
+}
+
+#[test]
+fn clients_wait_for_the_word_that_a_disk_is_good() {
+    let (mut pair, requests) = cut_at_a_resyncs_last_word();
+    pair.let_go(0, Kind::Meta, 0);
+    assert_eq!(pair.volume(0, 0).disk, DiskState::UpToDate);
+    assert_eq!(requests.map(|request| pair.answer(0, request)), [Some(Ok(())); 4]);
+}
+
+#[test]
+fn a_word_that_cant_be_written_is_an_error_for_who_waits_for_it() {
+    let (mut pair, requests) = cut_at_a_resyncs_last_word();
+    pair.fail_held(0, Kind::Meta, 0);
+    assert_eq!(pair.volume(0, 0).disk, DiskState::Diskless);
+    assert_eq!(requests.map(|request| pair.answer(0, request)), [Some(Err(IoError::Io)); 4]);
 }
 
 /// An answer that waits is none yet, whatever it waits for: here another volume's disk is gone, which beta is to record. Both

@@ -254,6 +254,63 @@ fn nobody_is_promoted_beside_a_node_that_knows_of_newer_data() {
     assert_eq!(pair.snapshot(1).role, Role::Primary);
 }
 
+/// Alpha itself is to be Primary, with beta's older disk in reach: it knows better, also while its own is being attached, and when that
+/// has failed. Then the operator says that beta's data count, and it is past. Found by seed 1242603.
+#[test]
+fn who_knows_of_newer_data_of_its_own_isnt_promoted_on_the_peers() {
+    let mut pair = older_beside_a_detached_disk();
+    let promote = |pair: &mut Pair, force: bool| {
+        let promotion = pair.command(0, Command::Promote { force });
+        pair.run();
+        pair.outcome(0, promotion)
+    };
+    let refused = Some(Err(CommandError::Refused(Refusal::LetNewerGo)));
+    assert_eq!(promote(&mut pair, false), refused);
+    assert_eq!(pair.snapshot(0).promotion_refused, Some(Refusal::LetNewerGo));
+    pair.hold(0, Kind::Meta, 0);
+    pair.attach(0, 0);
+    assert_eq!(promote(&mut pair, false), refused);
+    pair.fail_held(0, Kind::Meta, 0);
+    assert_eq!(pair.volume(0, 0).disk, DiskState::Diskless);
+    assert_eq!(promote(&mut pair, false), refused);
+
+    let done = Some(Ok(CommandOutcome::Done));
+    assert_eq!(promote(&mut pair, true), done);
+    pair.command(0, Command::Demote);
+    pair.run();
+    assert_eq!(promote(&mut pair, false), done);
+}
+
+/// The same with a daemon that has begun anew, and knows of the disk by the attach that failed, or by one that it has let go of before
+/// it met its peer (seed 3791).
+#[test]
+fn a_disk_that_was_never_good_here_is_known_to_be_ahead() {
+    for comes in [false, true] {
+        let mut pair = Pair::with_primary(1);
+        pair.cut();
+        pair.write(0, 0, 1);
+        pair.run();
+        pair.kill_without_disks(0);
+        if comes {
+            pair.attach(0, 0);
+            pair.run();
+            assert_eq!(pair.volume(0, 0).disk, DiskState::Consistent);
+            pair.command(0, Command::Detach { volume: VOLUME, force: false });
+            pair.run();
+        } else {
+            pair.hold(0, Kind::Meta, 0);
+            pair.attach(0, 0);
+            pair.fail_held(0, Kind::Meta, 0);
+        }
+        assert_eq!(pair.volume(0, 0).disk, DiskState::Diskless);
+        pair.command(0, Command::Connect { discard_my_data: false });
+        pair.connect();
+        let promotion = pair.command(0, Command::Promote { force: false });
+        pair.run();
+        assert_eq!(pair.outcome(0, promotion), Some(Err(CommandError::Refused(Refusal::LetNewerGo))), "comes: {comes}");
+    }
+}
+
 /// Alpha has filled beta, so beta holds what alpha does, whatever it told when they met: its disk is let go of, and beta promoted.
 #[test]
 fn who_has_been_filled_is_promoted_beside_its_source_without_a_disk() {
