@@ -470,7 +470,7 @@ impl Volume {
         unsettled.map(|local| local.superblock().generations)
     }
 
-    /// Either.
+    /// What a disk bears that is being attached, or has come, and that the peer hasn't been compared with.
     pub fn unmet_data(&self) -> Option<Generations> {
         self.good_data_that_come().or_else(|| self.unsettled_data())
     }

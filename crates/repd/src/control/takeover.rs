@@ -12,7 +12,7 @@ use super::holders::holder;
 use super::resource::{Life, Report, Resource, Running, lock};
 use rep_control::api::ApiError;
 use rep_control::config::{Device, Fencing};
-use rep_engine::{Command, Snapshot};
+use rep_engine::{Command, Snapshot, VolumeSnapshot};
 use rep_nbdk::Backend;
 use rep_types::{ConnectionState, DiskState, Refusal, Role, VolumeNumber};
 use rep_ublk::{Fingerprint, lifecycle};
@@ -62,7 +62,11 @@ impl Takeover {
 enum Step {
     Done,
     Wait,
-    Promote { force: bool },
+    /// For a disk of this node, or for the operator's word that the peer's is as good.
+    WaitForDisk,
+    Promote {
+        force: bool,
+    },
 }
 
 /// Since when the connection stands as it does.
@@ -90,6 +94,7 @@ fn next_step(engine: &Snapshot, alone: bool, fencing: Fencing) -> Step {
     let whole = |disk: DiskState| matches!(disk, DiskState::Consistent | DiskState::UpToDate);
     match engine.promotion_refused {
         _ if engine.role == Role::Primary => Step::Done,
+        None if engine.volumes.iter().any(|volume| may_be_behind(volume, fencing)) => Step::WaitForDisk,
         None => Step::Promote { force: false },
         // That asks the fence-peer handler.
         Some(Refusal::PeerNotFenced) if alone => Step::Promote { force: false },
@@ -116,6 +121,13 @@ fn next_step(engine: &Snapshot, alone: bool, fencing: Fencing) -> Step {
         }
         Some(_) => Step::Wait,
     }
+}
+
+/// Whether clients may have been answered what is only on this node's disk, which isn't here: with a peer that was away it was the only one. Not
+/// if the peer has gone on without that disk, as it does for a Primary that has lost its own; nor where a Primary alone answers nobody.
+fn may_be_behind(volume: &VolumeSnapshot, fencing: Fencing) -> bool {
+    let went_on = volume.peer_generations.is_some_and(|theirs| !theirs.bitmap.is_none());
+    volume.disk == DiskState::Diskless && !went_on && fencing != Fencing::ResourceAndStonith
 }
 
 impl Resource {
@@ -176,6 +188,7 @@ impl Resource {
             "a device was left behind: its requests wait for this node to be Primary"
         );
         let mut standing = Standing::begun(ConnectionState::Connecting, Instant::now());
+        let mut told = false;
         // Another data thread has a takeover of its own.
         while let Some(running) = running.upgrade().filter(|running| !running.has_ended()) {
             let step = match running.report().await {
@@ -188,7 +201,13 @@ impl Resource {
             };
             match step {
                 Step::Done => return,
-                Step::Wait => {}
+                Step::WaitForDisk if !std::mem::replace(&mut told, true) => tracing::warn!(
+                    resource = self.name(),
+                    "a device was left behind, and a disk of this node isn't attached, on which alone may be what clients were told to be \
+                     written: run 'repctl attach {name}', or, to go on with the peer's data, 'repctl primary {name}'",
+                    name = self.name()
+                ),
+                Step::Wait | Step::WaitForDisk => {}
                 Step::Promote { force } => {
                     // What refuses it now may not a moment later.
                     let promoted = running.command(Command::Promote { force }, PROMOTION_DEADLINE, self.name()).await;
@@ -250,8 +269,8 @@ fn is_left_behind(resource: &str, node: &str, volume: VolumeNumber, device: &Dev
 mod tests {
     use super::super::fixture;
     use super::*;
-    use DiskState::{Consistent, Inconsistent, Outdated, UpToDate};
-    use rep_engine::VolumeSnapshot;
+    use DiskState::{Consistent, Diskless, Inconsistent, Outdated, UpToDate};
+    use rep_types::{GenerationId, Generations};
 
     fn step(role: Role, connection: ConnectionState, disk: DiskState, refused: Option<Refusal>, alone: bool) -> Step {
         let volume = VolumeSnapshot { disk, ..fixture::volume() };
@@ -322,6 +341,21 @@ mod tests {
         let engine = fixture::engine(Role::Secondary, ConnectionState::Connecting, volume);
         let engine = Snapshot { promotion_refused: Some(Refusal::NoUpToDateDisk), last_primary: false, ..engine };
         assert_eq!(next_step(&engine, true, Fencing::DontCare), Step::Wait);
+    }
+
+    /// One of several disks isn't there: the peer's may be older, and nobody in reach knows it.
+    #[test]
+    fn a_device_whose_disk_is_missing_waits_for_it_or_for_the_operator() {
+        let step = |bitmap, fencing| {
+            let theirs = Generations { bitmap, ..Generations::JUST_CREATED };
+            let volume = VolumeSnapshot { disk: Diskless, peer_generations: Some(theirs), ..fixture::volume() };
+            next_step(&fixture::engine(Role::Secondary, ConnectionState::Connected, volume), true, fencing)
+        };
+        let went_on = GenerationId(0x1234_5678_9abc_def0);
+        assert_eq!(step(GenerationId::NONE, Fencing::DontCare), Step::WaitForDisk);
+        assert_eq!(step(GenerationId::NONE, Fencing::ResourceOnly), Step::WaitForDisk);
+        assert_eq!(step(GenerationId::NONE, Fencing::ResourceAndStonith), Step::Promote { force: false });
+        assert_eq!(step(went_on, Fencing::DontCare), Step::Promote { force: false });
     }
 
     #[test]
