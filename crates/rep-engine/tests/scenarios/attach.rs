@@ -255,19 +255,13 @@ fn ending_while_a_disk_comes() -> (Pair, u64) {
     (pair, end)
 }
 
-/// Two volumes: beta's disk of the one has come, and waits to be told of while a resync of the other is held up.
+/// Two volumes, alpha Primary: beta's disk of the one has come, beside a resync of the other.
 fn beside_a_resync() -> Pair {
     let mut pair = Pair::with_primary(2);
     pair.cut();
     pair.write(0, 0, 1);
     pair.write(0, 1, 1);
-    pair.command(1, Command::Detach { volume: VOLUME, force: false });
-    pair.run();
-    pair.hold(1, Kind::Data, 1);
-    pair.connect();
-    pair.attach(1, 0);
-    pair.run();
-    assert_eq!(pair.volume(0, 1).replication, ReplicationState::SyncSource);
+    pair.a_disk_comes_beside_a_resync();
     assert_eq!(pair.volume(0, 0).peer_disk, DiskState::Diskless, "alpha has heard of no disk");
     pair
 }

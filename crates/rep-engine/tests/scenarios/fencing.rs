@@ -533,13 +533,7 @@ fn a_disk_that_waits_for_a_resync(mut pair: Pair) -> Pair {
     let writes = [pair.write(0, 0, 1), pair.write(0, 1, 1)];
     pair.fence_answers(0, FenceAnswer::PeerFenced);
     writes.iter().for_each(|write| assert_eq!(pair.answer(0, *write), Some(Ok(()))));
-    pair.command(1, Command::Detach { volume: VOLUME, force: false });
-    pair.run();
-    pair.hold(1, Kind::Data, 1);
-    pair.connect();
-    pair.attach(1, 0);
-    pair.run();
-    assert_eq!(pair.volume(0, 1).replication, ReplicationState::SyncSource);
+    pair.a_disk_comes_beside_a_resync();
     pair
 }
 

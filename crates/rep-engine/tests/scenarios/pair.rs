@@ -329,6 +329,17 @@ impl Pair {
         assert_eq!(self.volume(1, 0).disk, DiskState::UpToDate, "node 1 has taken the generations over");
     }
 
+    /// Of two volumes that beta lacks something of, its disk of the one has come, and waits to be told of while the resync of the other is held up.
+    pub fn a_disk_comes_beside_a_resync(&mut self) {
+        self.command(1, Command::Detach { volume: VolumeNumber(0), force: false });
+        self.run();
+        self.hold(1, Kind::Data, 1);
+        self.connect();
+        self.attach(1, 0);
+        self.run();
+        assert_eq!(self.volume(0, 1).replication, ReplicationState::SyncSource);
+    }
+
     /// The node goes down without a word and comes up again, its disks attached, wanting a connection.
     pub fn reboot(&mut self, node: usize) {
         self.nodes[node].boot += 1;
