@@ -67,8 +67,8 @@ impl Engine {
             return Some(Refusal::StillSettling);
         }
         let connected = self.is_connected();
-        let knows_better = |volume: &Volume| volume.had_newer_than_peer() && !planted!("promoted-beside-own-newer");
-        if !force && connected && self.volumes.iter().any(knows_better) {
+        let knows_better = connected && self.volumes.iter().any(Volume::had_newer_than_peer);
+        if knows_better && !force && !planted!("promoted-beside-own-newer") {
             return Some(Refusal::LetNewerGo);
         }
         for volume in &self.volumes {

@@ -38,6 +38,8 @@ pub struct Handovers {
     peer_life: [u32; 2],
     /// When each node took forwarded requests back whose Primary had died.
     taken_back_at: [Option<u64>; 2],
+    /// Whether a node has told the other to be Primary since it forwards.
+    gave: [bool; 2],
     /// The operator had waiting requests fail.
     given_up: bool,
     /// A copy was taken away by the operator: there may be no good data in reach.
@@ -408,6 +410,11 @@ impl World {
                 }
             }
             ControlMessage::ForwardEnd { .. } => self.seen(Sometimes::ForwardingClosed),
+            ControlMessage::Handover { step: rep_wire::HandoverStep::Go }
+                if std::mem::replace(&mut self.operator.handovers.gave[node], true) =>
+            {
+                self.check_role_given_again(node);
+            }
             ControlMessage::Handover { step: rep_wire::HandoverStep::Cancel } => {
                 self.seen(Sometimes::HandoverCancelled);
             }
@@ -426,12 +433,28 @@ impl World {
         }
     }
 
+    /// A node tells the other once more to be Primary, which may have gone on alone since: the newest data are on a disk that one of them
+    /// has (H3).
+    fn check_role_given_again(&mut self, node: usize) {
+        let held =
+            |node: usize, volume| self.truth.is_current(node, volume) && self.nodes[node].volumes[volume].attached;
+        let missing = |volume: &usize| !self.truth_just_created(*volume) && !held(0, *volume) && !held(1, *volume);
+        let missing = (0..self.swarm.volumes).find(missing).filter(|_| !self.history.forked);
+        if let Some(volume) = missing {
+            let detail = format!(
+                "node {node} gives the role away again, and the newest data of volume {volume} are on no disk in reach"
+            );
+            self.fail(Kind::WrongData, "I-G6", detail);
+        }
+    }
+
     /// A node's notice.
     pub(crate) fn handover_notice(&mut self, node: usize, notice: &Notice) {
         match notice {
             // Numbers begin anew with each lease.
             Notice::Forwarding { forwards: true } => {
                 self.operator.handovers.sent[node] = 0;
+                self.operator.handovers.gave[node] = false;
                 self.operator.handovers.writes[node].clear();
                 self.operator.handovers.peer_life[node] = self.nodes[1 - node].life;
             }
