@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rep_tests::net::NetworkKind;
 use rep_tests::tools::{self, Outcome, root_or_not_run};
-use rep_tests::{Cluster, ClusterOptions, Node, binaries};
+use rep_tests::{Cluster, ClusterOptions, Cut, Node, binaries};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -40,6 +40,33 @@ fn program(cluster: &Cluster, name: &str, script: &str) -> PathBuf {
     std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("the program");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("its mode");
     path
+}
+
+/// Alpha went on alone and has let go of its disk: on beta's older one nobody is Primary before that is back, and each says what to do.
+#[test]
+fn nobody_takes_the_role_beside_newer_data_that_aren_t_attached() {
+    if !root_or_not_run("cutting the link between two namespaces") {
+        return;
+    }
+    let options = ClusterOptions { network: NetworkKind::Namespaces, ..ClusterOptions::default() };
+    let mut cluster = Cluster::with_primary(&options);
+    cluster.network.cut(Cut::Both);
+    cluster.beta.wait_connection("Connecting");
+    cluster.alpha.write(4096, &[9; 4096]);
+    cluster.alpha.ok("secondary");
+    cluster.alpha.ok("detach");
+    cluster.network.heal();
+    for node in [&cluster.alpha, &cluster.beta] {
+        node.wait_connection("Connected");
+    }
+    let told = cluster.alpha.verb("primary").failed_with(10);
+    assert!(told.contains("LetNewerGo: ") && told.contains("repctl attach vz"), "{told}");
+    cluster.beta.refused("primary", "PeerLetNewerGo");
+
+    cluster.alpha.ok("attach");
+    cluster.alpha.wait_in_sync();
+    cluster.beta.ok("primary");
+    assert_eq!(cluster.beta.read(4096, 4096), [9; 4096]);
 }
 
 #[test]
