@@ -49,7 +49,7 @@ fn nobody_takes_the_role_beside_newer_data_that_aren_t_attached() {
         return;
     }
     let options = ClusterOptions { network: NetworkKind::Namespaces, ..ClusterOptions::default() };
-    let mut cluster = Cluster::with_primary(&options);
+    let cluster = Cluster::with_primary(&options);
     cluster.network.cut(Cut::Both);
     cluster.beta.wait_connection("Connecting");
     cluster.alpha.write(4096, &[9; 4096]);

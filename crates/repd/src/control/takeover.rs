@@ -203,8 +203,8 @@ impl Resource {
                 Step::Done => return,
                 Step::WaitForDisk if !std::mem::replace(&mut told, true) => tracing::warn!(
                     resource = self.name(),
-                    "a device was left behind, and a disk of this node isn't attached, on which alone may be what clients were told to be \
-                     written: run 'repctl attach {name}', or, to go on with the peer's data, 'repctl primary {name}'",
+                    "a device was left behind, and a disk of this node isn't attached: what clients were answered may be on it alone. Run \
+                     'repctl attach {name}', or, to go on with the peer's data, 'repctl primary {name}'",
                     name = self.name()
                 ),
                 Step::Wait | Step::WaitForDisk => {}
