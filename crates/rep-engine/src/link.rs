@@ -46,9 +46,7 @@ impl Link {
     pub fn is_pinged(&self) -> bool {
         self.ping.is_some()
     }
-}
 
-impl Link {
     /// Whether both nodes offered this: one of [`rep_wire::features`].
     pub fn agreed_on(&self, feature: u64) -> bool {
         self.features & feature != 0

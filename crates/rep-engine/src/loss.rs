@@ -12,7 +12,7 @@ use crate::resync::Resync;
 use crate::slab::Key;
 use crate::volume::{LogWaiter, Recording, Volume};
 use rep_types::planted;
-use rep_types::{DiskState, GenerationId, Generations, IoError, LinkCause, ReplicationState, Role, VolumeNumber};
+use rep_types::{DiskState, GenerationId, IoError, LinkCause, ReplicationState, Role, VolumeNumber};
 use rep_wire::ControlMessage;
 
 impl Engine {
@@ -148,19 +148,22 @@ impl Engine {
         if self.volumes[index].local.is_none() {
             return;
         }
-        let (served, came) = (self.volumes[index].is_good(), self.volumes[index].unmet_data());
-        self.set_disk(index, DiskState::Failed, why);
-        self.let_go(index, served, came, why);
+        self.let_go(index, true, why);
     }
 
     /// Lets go of a disk: whatever hung on it is settled.
     pub(crate) fn let_go_of_disk(&mut self, index: usize, why: Why) {
-        self.let_go(index, self.volumes[index].is_good(), self.volumes[index].unmet_data(), why);
+        self.let_go(index, false, why);
     }
 
-    /// `served`: clients could be served from it. `came`: what it bore that the peer hasn't been compared with.
-    fn let_go(&mut self, index: usize, served: bool, came: Option<Generations>, why: Why) {
+    /// `failed`: operators hear first that it did.
+    fn let_go(&mut self, index: usize, failed: bool, why: Why) {
         let (primary, connected) = (self.role == Role::Primary, self.is_connected());
+        // Clients could be served from it; or the peer hasn't been compared with what it bore.
+        let (served, came) = (self.volumes[index].is_good(), self.volumes[index].unmet_data());
+        if failed {
+            self.set_disk(index, DiskState::Failed, why);
+        }
         let volume = &mut self.volumes[index];
         let number = volume.number;
         // A disk that came back to a Primary and goes again before it was good changes nothing of what clients have seen.

@@ -136,10 +136,16 @@ impl Engine {
     /// as good, and has a word of that to write.
     fn waits_for_data(&self, index: usize) -> bool {
         let soon = self.volumes[index].adopting.is_some();
-        (self.suspends_without_data() || soon)
-            && self.role == Role::Primary
-            && !self.demoting
-            && !self.volumes[index].starved.waived
+        (self.suspends_without_data() || soon) && self.may_wait_for_data(index)
+    }
+
+    /// Whether it waits because the operator wants it so.
+    fn is_suspended_without_data(&self, index: usize) -> bool {
+        self.suspends_without_data() && self.may_wait_for_data(index)
+    }
+
+    fn may_wait_for_data(&self, index: usize) -> bool {
+        self.role == Role::Primary && !self.demoting && !self.volumes[index].starved.waived
     }
 
     /// N1.
@@ -159,7 +165,7 @@ impl Engine {
     pub(crate) fn is_starved(&self, index: usize) -> bool {
         let volume = &self.volumes[index];
         let good = volume.is_good() || self.is_connected() && volume.peer_disk == DiskState::UpToDate;
-        self.suspends_without_data() && self.waits_for_data(index) && (!good || volume.starved.waits())
+        self.is_suspended_without_data(index) && (!good || volume.starved.waits())
     }
 
     /// Whether any volume's clients do.
@@ -209,7 +215,7 @@ impl Engine {
     pub(crate) fn note_flush_lost(&mut self, index: usize) {
         let volume = &self.volumes[index];
         let elsewhere = self.is_connected() && volume.peer_disk == DiskState::UpToDate;
-        if self.suspends_without_data() && self.waits_for_data(index) && !elsewhere {
+        if self.is_suspended_without_data(index) && !elsewhere {
             self.volumes[index].starved.words().into_iter().for_each(|word| word.owed = true);
         }
     }

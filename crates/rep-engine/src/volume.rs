@@ -218,8 +218,8 @@ pub(crate) struct Volume {
     /// Without a disk, as Primary: the disk of this generation is the one clients were served from last, and nobody has
     /// taken a write since; `NONE`: there is none such.
     pub served_last: GenerationId,
-    /// What a good disk bore that was let go of in this life of the daemon while the peer's wasn't known to hold the same, until another
-    /// was met or the peer is Primary (decision 40).
+    /// What a disk bore that was let go of in this life of the daemon, good while the peer's wasn't known to hold the same, or not compared
+    /// with it yet; until another was met, or one of the nodes is Primary (decision 40).
     pub let_go_good: Option<Generations>,
     /// Without a disk: the peer was told since that we join it, and its data could go on. What the disk that was here says
     /// of the peer, should it come back, is past (F3).

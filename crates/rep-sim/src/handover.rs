@@ -436,11 +436,8 @@ impl World {
     /// A node tells the other once more to be Primary, which may have gone on alone since: the newest data are on a disk that one of them
     /// has (H3).
     fn check_role_given_again(&mut self, node: usize) {
-        let held =
-            |node: usize, volume| self.truth.is_current(node, volume) && self.nodes[node].volumes[volume].attached;
-        let missing = |volume: &usize| !self.truth_just_created(*volume) && !held(0, *volume) && !held(1, *volume);
-        let missing = (0..self.swarm.volumes).find(missing).filter(|_| !self.history.forked);
-        if let Some(volume) = missing {
+        let missing = (0..self.swarm.volumes).find(|volume| !self.newest_is_attached(*volume));
+        if let Some(volume) = missing.filter(|_| !self.history.forked) {
             let detail = format!(
                 "node {node} gives the role away again, and the newest data of volume {volume} are on no disk in reach"
             );

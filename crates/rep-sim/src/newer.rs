@@ -152,9 +152,8 @@ impl World {
         let (node, other) = (newer.node, 1 - newer.node);
         let mut rng = Rng::new(newer.draw);
         self.seen(Sometimes::NewerDiskComes);
-        let mut asks = other;
-        let comes = if asks_itself(newer.draw) {
-            asks = node;
+        let asks = if asks_itself(newer.draw) { node } else { other };
+        let comes = if asks == node {
             self.command(node, Command::Promote { force: false });
             if rng.chance(500) { rng.below(8 * self.swarm.disk_latency.1) } else { rng.span(MS, 4 * SECOND) }
         } else if rng.chance(500) {

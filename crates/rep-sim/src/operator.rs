@@ -265,6 +265,12 @@ impl World {
         self.operator.pending.values().any(|pending| pending.node == node && pending.forces())
     }
 
+    /// Whether one of the nodes has the newest data of a volume on a disk that is attached; or there are none yet.
+    pub(crate) fn newest_is_attached(&self, volume: usize) -> bool {
+        let held = |node: usize| self.truth.is_current(node, volume) && self.nodes[node].volumes[volume].attached;
+        self.truth_just_created(volume) || held(0) || held(1)
+    }
+
     /// Whether the arbiter lets a node become Primary.
     pub(crate) fn may_promote(&mut self, node: usize) -> bool {
         let other = 1 - node;
@@ -278,11 +284,7 @@ impl World {
             }
             // On one of the two the newest data must be: a generation that is on a disk nobody has now was never used,
             // but going on beside it would be a fork.
-            let held = |node: usize, volume: usize| {
-                self.truth.is_current(node, volume) && self.nodes[node].volumes[volume].attached
-            };
-            let healthy = |volume: usize| self.truth_just_created(volume) || held(node, volume) || held(other, volume);
-            return self.history.forked || (0..self.swarm.volumes).all(healthy);
+            return self.history.forked || (0..self.swarm.volumes).all(|volume| self.newest_is_attached(volume));
         }
         if self.is_guarded() {
             return !self.goes_by_its_image(node);
