@@ -2,7 +2,7 @@
 # All that a block device has to show, one scenario after another in one boot: a boot of the emulated machine takes longer
 # than some of them.
 #
-#   cargo xtask guest -t 900 -d 512M -d 512M -d 128M -d 128M -e DEVICE=nbd tools/lab/device.sh tools/lab/{smoke,mount,no-cache,kills,left-down,switchover,handover,grow,pressure,nbd-ended}.sh
+#   cargo xtask guest -t 900 -d 512M -d 512M -d 128M -d 128M -e DEVICE=nbd tools/lab/device.sh tools/lab/{smoke,mount,no-cache,kills,left-down,two-volumes,switchover,handover,grow,pressure,nbd-ended}.sh
 #
 # DEVICE  ublk (default) or nbd
 # SHORT   yes: what every 'cargo xtask test' runs, and no more
@@ -32,6 +32,7 @@ if [ "$SHORT" ]; then
 fi
 run kills.sh KILLS=20 ALONE=17 $small
 run left-down.sh $small
+run two-volumes.sh
 run switchover.sh $small
 run handover.sh $small
 run grow.sh

@@ -4,6 +4,7 @@
 A=/run/alpha B=/run/beta
 DEVICE=${DEVICE:-ublk}
 D0=${D0:-/dev/lab/d0} D1=${D1:-/dev/lab/d1} # alpha's disk and beta's
+SECOND0=${SECOND0:-} SECOND1=${SECOND1:-}     # those of a second volume, if there is to be one
 failed=0
 
 say() { printf '\n=== %s\n' "$*"; }
@@ -12,6 +13,7 @@ load_driver() { case $DEVICE in ublk) modprobe ublk_drv ;; nbd) modprobe nbd ;; 
 now_ms() { echo $(($(date +%s%N) / 1000000)); }
 on() { repctl --socket "$1/control.sock" "${@:2}"; } # on NODE'S-DIRECTORY VERB...
 
+volume() { echo "volume.$1 = { disk = \"$2\", meta-disk = \"internal\", device = \"$DEVICE\" }"; } # volume NUMBER DISK
 configure() { # configure DISK-OF-ALPHA DISK-OF-BETA
   mkdir -p $A $B
   cat >/run/repd.toml <<CONFIG
@@ -22,10 +24,12 @@ ${LINKS:-}
 connect-interval = "500ms"
 [resource.vz.node.alpha]
 address = "${ALPHA_ADDRESS:-127.0.0.1:7788}"
-volume.0 = { disk = "$1", meta-disk = "internal", device = "$DEVICE" }
+$(volume 0 "$1")${SECOND0:+
+$(volume 1 "$SECOND0")}
 [resource.vz.node.beta]
 address = "${BETA_ADDRESS:-127.0.0.1:7789}"
-volume.0 = { disk = "$2", meta-disk = "internal", device = "$DEVICE" }
+$(volume 0 "$2")${SECOND1:+
+$(volume 1 "$SECOND1")}
 CONFIG
 }
 create_md() { # create_md alpha|beta
@@ -48,9 +52,10 @@ until_primary() { # alpha, which has taken its device over
   local n; for ((n = 0; n < 600; n++)); do on $A status --json | grep -q '"name":"vz","role":"Primary"' && return; sleep 0.1; done
   return 1
 }
-device() { readlink -f /dev/repd/by-res/vz/0; }
-equal_disks() { # both disks hold the same to the volume's last byte; what follows is each one's own metadata
-  local size; size=$(repctl dump-md vz --config /run/repd.toml --node alpha | awk '$1 == "agreed-bytes" { print $2 }')
+device() { readlink -f "/dev/repd/by-res/vz/${1:-0}"; } # device [VOLUME]
+# Both disks hold the same to the volume's last byte; what follows is each one's own metadata.
+equal_disks() { # equal_disks DISK-OF-ALPHA DISK-OF-BETA [VOLUME]
+  local size; size=$(repctl dump-md "vz/${3:-0}" --config /run/repd.toml --node alpha | awk '$1 == "agreed-bytes" { print $2 }')
   [ "${size:-0}" -gt 0 ] || { echo "the metadata don't tell the volume's size"; return 1; }
   cmp -n "$size" "$1" "$2" && echo "both disks are equal, all $size bytes"
 }

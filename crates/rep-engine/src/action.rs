@@ -10,6 +10,7 @@ use rep_types::{
     PayloadId, ReplicationState, RequestId, Role, SessionId, SyncDecision, VolumeNumber, ZeroMode,
 };
 use rep_wire::Message;
+use std::fmt;
 
 /// Where a read puts its bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -237,8 +238,8 @@ pub enum Action {
 /// Why a state changed, in words for a log line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Why {
-    /// The operator's command.
-    Operator,
+    /// A command: the operator's, or of a daemon that comes up, ends, or takes a device over.
+    Command,
     /// The disk was attached.
     Attached,
     /// The disk failed.
@@ -259,6 +260,24 @@ pub enum Why {
     ResyncDone,
     /// A verify ended.
     VerifyDone,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Why::Command => "command",
+            Why::Attached => "attached",
+            Why::DiskError => "disk error",
+            Why::DiskTimeout => "the disk didn't answer within disk-timeout",
+            Why::MetadataError => "metadata error",
+            Why::LinkUp => "link up",
+            Why::Handshake => "handshake",
+            Why::LinkLost(cause) => return cause.fmt(f),
+            Why::Peer => "the peer said so",
+            Why::ResyncDone => "resync done",
+            Why::VerifyDone => "verify done",
+        })
+    }
 }
 
 /// A notice.

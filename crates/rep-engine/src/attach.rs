@@ -211,7 +211,7 @@ impl Engine {
             if !self.is_connected() || volume.peer_disk != DiskState::UpToDate || self.handshake_under_way() {
                 return refused(Refusal::OnlyGoodCopy);
             }
-            self.let_go_of_disk(index, Why::Operator);
+            self.let_go_of_disk(index, Why::Command);
             return Some(Ok(CommandOutcome::Done));
         }
         let only_good = self.peer_role == Some(Role::Primary) && volume.peer_disk != DiskState::UpToDate;
@@ -234,9 +234,9 @@ impl Engine {
                 if self.volumes[index].attaching.is_some() {
                     return Progress::Waits;
                 }
-                self.stop_resync(index, Why::Operator);
+                self.stop_resync(index, Why::Command);
                 if self.volumes[index].replication.is_resync() {
-                    self.set_replication(index, ReplicationState::Established, Why::Operator);
+                    self.set_replication(index, ReplicationState::Established, Why::Command);
                 }
                 self.volumes[index].detaching = true;
                 self.restart_handshake_if_under_way();
@@ -290,7 +290,7 @@ impl Engine {
                 Some(DetachStage::Superblock(ticket))
             }
             DetachStage::Superblock(ticket) if local.superblock_durable(ticket) => {
-                self.let_go_of_disk(index, Why::Operator);
+                self.let_go_of_disk(index, Why::Command);
                 None
             }
             _ => None,

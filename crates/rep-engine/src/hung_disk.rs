@@ -139,7 +139,7 @@ impl Engine {
     /// Lets go of a disk as it is, whatever is under way on it and on this node: as if it had failed. Also the last good one.
     pub(crate) fn detach_at_once(&mut self, index: usize) -> Option<Result<CommandOutcome, CommandError>> {
         if self.volumes[index].local.is_some() {
-            self.let_go_of_disk(index, Why::Operator);
+            self.let_go_of_disk(index, Why::Command);
         }
         Some(Ok(CommandOutcome::Done))
     }
@@ -152,7 +152,7 @@ impl Engine {
             if let Step::Detach { index, .. } = step
                 && self.volumes[index].local.is_some()
             {
-                self.let_go_of_disk(index, Why::Operator);
+                self.let_go_of_disk(index, Why::Command);
             }
         }
     }

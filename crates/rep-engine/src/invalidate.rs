@@ -52,7 +52,7 @@ impl Engine {
             }
             let ticket = local.flush_bitmap();
             // Nobody is to take the disk for good while every block of it is marked (I-B10).
-            self.set_disk(index, DiskState::Inconsistent, Why::Operator);
+            self.set_disk(index, DiskState::Inconsistent, Why::Command);
             self.send_state();
             return Progress::Moved(Step::Invalidate { index, full, ticket: Some(ticket) });
         };

@@ -39,7 +39,7 @@ impl Engine {
     /// From whatever keeps the nodes apart.
     pub(crate) fn go_connecting(&mut self) {
         if self.connection != ConnectionState::Connecting {
-            self.set_connection(ConnectionState::Connecting, Why::Operator);
+            self.set_connection(ConnectionState::Connecting, Why::Command);
             self.out.push(Action::WantLink { wanted: true });
         }
     }
@@ -133,7 +133,7 @@ impl Engine {
         if self.handshake_under_way() && !planted!("meeting-undoes-command") {
             self.drop_link(LinkCause::Operator);
         }
-        self.set_connection(ConnectionState::StandAlone, Why::Operator);
+        self.set_connection(ConnectionState::StandAlone, Why::Command);
         self.out.push(Action::WantLink { wanted: false });
         self.drop_link(LinkCause::Operator);
     }
@@ -163,7 +163,7 @@ impl Engine {
         }
         self.leave_outdated();
         self.send(ControlMessage::Leave, None);
-        self.set_connection(ConnectionState::Disconnecting, Why::Operator);
+        self.set_connection(ConnectionState::Disconnecting, Why::Command);
         Progress::Moved(Step::Leave { asked: true, force })
     }
 
@@ -270,7 +270,7 @@ impl Engine {
     /// Inconsistent disk may have become so a moment ago (R31).
     fn outdate_durably(&mut self, index: usize) -> Option<Step> {
         self.restart_handshake_if_under_way();
-        self.mark_outdated(index, Why::Operator);
+        self.mark_outdated(index, Why::Command);
         let local = self.volumes[index].local.as_mut()?;
         let ticket = local.update_superblock(|superblock| {
             if superblock.data == DataState::Consistent {

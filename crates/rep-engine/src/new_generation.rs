@@ -127,14 +127,14 @@ impl Engine {
         let durable = local.bitmap_durable(bitmap) && local.superblock_durable(superblock);
         if durable && peer_gone {
             // The generation is ours now; whether it is the peer's too the next handshake finds.
-            self.set_disk(index, DiskState::Consistent, Why::Operator);
+            self.set_disk(index, DiskState::Consistent, Why::Command);
             return Progress::Failed(CommandError::PeerLost);
         }
         if !durable {
             return Progress::Waits;
         }
         let number = volume.number;
-        self.set_disk(index, DiskState::UpToDate, Why::Operator);
+        self.set_disk(index, DiskState::UpToDate, Why::Command);
         if state.answers {
             self.send(ControlMessage::NewGenerationDone { volume: number }, None);
         }

@@ -333,7 +333,7 @@ impl Engine {
 
     fn pause_sync(&mut self, index: usize, volume: VolumeNumber, paused: bool) -> Option<Answer> {
         self.volumes[index].resync_paused_here = paused;
-        self.show_resync(index, Why::Operator);
+        self.show_resync(index, Why::Command);
         // During the first handshake the peer doesn't take it; when that has ended it is told anyway.
         if self.connection == ConnectionState::Connected {
             self.send(ControlMessage::PauseSync { volume, paused }, None);

@@ -101,7 +101,7 @@ impl Engine {
     }
 
     pub(crate) fn restore_connection(&mut self, before: ConnectionState) {
-        self.set_connection(before, Why::Operator);
+        self.set_connection(before, Why::Command);
         if !matches!(before, ConnectionState::Connecting | ConnectionState::SplitBrain) {
             self.out.push(Action::WantLink { wanted: false });
         }

@@ -280,13 +280,13 @@ impl Engine {
                 return Progress::Failed(CommandError::DiskFailed);
             }
             if force && !good {
-                self.set_disk(index, DiskState::UpToDate, Why::Operator);
+                self.set_disk(index, DiskState::UpToDate, Why::Command);
                 decide_anew = true;
             }
             decide_anew |= force && self.volumes[index].is_ahead_of_equal_peer();
         }
         self.promoted_alone = !self.is_connected();
-        self.set_role(Role::Primary, Why::Operator);
+        self.set_role(Role::Primary, Why::Command);
         self.promise_stable();
         let volatile_cache = !self.answers_stable();
         for volume in &mut self.volumes {
@@ -425,7 +425,7 @@ impl Engine {
                     return Progress::Waits;
                 }
                 self.demoting = false;
-                self.set_role(Role::Secondary, Why::Operator);
+                self.set_role(Role::Secondary, Why::Command);
                 self.fence_demoted();
                 if self.is_connected() {
                     self.send_state();

@@ -60,11 +60,12 @@ const DEVICES: [&str; 2] = ["ublk", "nbd"];
 /// Two for what needs room, two that are soon compared after a crash.
 const DISKS: [&str; 8] = ["-d", "512M", "-d", "512M", "-d", "128M", "-d", "128M"];
 /// The scenarios that `device.sh` runs.
-const PARTS: [&str; 10] = [
+const PARTS: [&str; 11] = [
     "smoke.sh",
     "mount.sh",
     "kills.sh",
     "left-down.sh",
+    "two-volumes.sh",
     "no-cache.sh",
     "switchover.sh",
     "handover.sh",

@@ -175,14 +175,14 @@ impl Engine {
             repair_from,
         });
         let volume = volume.number;
-        self.set_replication(index, ReplicationState::VerifyS, Why::Operator);
+        self.set_replication(index, ReplicationState::VerifyS, Why::Command);
         self.send(ControlMessage::Verify { volume, running: true }, None);
     }
 
     /// The operator has had enough; asked for again, it goes on where it was.
     pub(crate) fn stop_verify_command(&mut self, index: usize) {
         if self.volumes[index].verify.is_some() {
-            self.stop_verify(index, Why::Operator);
+            self.stop_verify(index, Why::Command);
             let volume = self.volumes[index].number;
             self.send(ControlMessage::Verify { volume, running: false }, None);
         }

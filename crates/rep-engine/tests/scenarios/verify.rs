@@ -91,7 +91,7 @@ fn how_a_verify_ended_is_told() {
     pair.command(0, Command::StopVerify { volume: VolumeNumber(0) });
     pair.run();
     let stopped = run_of(&pair, 0);
-    assert_eq!((stopped.run, stopped.state), (running.run, VerifyState::Stopped(Why::Operator)));
+    assert_eq!((stopped.run, stopped.state), (running.run, VerifyState::Stopped(Why::Command)));
     assert_eq!((stopped.compared_bytes, stopped.marked_bytes), (done, 4096));
 
     pair.let_go(0, Kind::Data, 0);

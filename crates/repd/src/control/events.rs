@@ -50,7 +50,7 @@ fn event(resource: &ResourceName, names: &Names, notice: &Notice) -> Event {
         volume: volume.map(|volume| volume.0),
         from: Some(from),
         to: Some(to),
-        reason: Some(why_words(*why)),
+        reason: Some(why.to_string()),
         ..blank(resource, kind)
     };
     let told = |kind: &str, volume: VolumeNumber, reason: Option<String>, bytes: Option<u64>| Event {
@@ -135,22 +135,5 @@ fn event(resource: &ResourceName, names: &Names, notice: &Notice) -> Event {
             from: Some((!suspended).to_string()),
             ..blank(resource, "io_suspended")
         },
-    }
-}
-
-/// Why a state changed, in words.
-pub fn why_words(why: Why) -> String {
-    match why {
-        Why::Operator => "operator".into(),
-        Why::Attached => "attached".into(),
-        Why::DiskError => "disk error".into(),
-        Why::DiskTimeout => "the disk didn't answer within disk-timeout".into(),
-        Why::MetadataError => "metadata error".into(),
-        Why::LinkUp => "link up".into(),
-        Why::Handshake => "handshake".into(),
-        Why::LinkLost(cause) => cause.to_string(),
-        Why::Peer => "the peer said so".into(),
-        Why::ResyncDone => "resync done".into(),
-        Why::VerifyDone => "verify done".into(),
     }
 }

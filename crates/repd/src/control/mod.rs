@@ -143,7 +143,12 @@ async fn start_all(daemon: Arc<Daemon>) {
             if resource.config().start == StartMode::Up
                 && let Err(error) = resource.up(START_DEADLINE).await
             {
-                tracing::warn!(resource = resource.name(), "stays down: {}", error.sentence());
+                let how = if matches!(resource.life(), resource::Life::Up(_)) {
+                    "comes up without a disk"
+                } else {
+                    "stays down"
+                };
+                tracing::warn!(resource = resource.name(), "{how}: {}", error.sentence());
             }
             resource.warn_of_what_waits().await;
         });

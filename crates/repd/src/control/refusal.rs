@@ -78,7 +78,7 @@ fn both_good(engine: &Snapshot) -> bool {
 }
 
 /// Why a node in split brain isn't promoted, and what is to be done: the same in status and in the answer to `primary`.
-pub fn apart(name: &str, engine: &Snapshot) -> (&'static str, String) {
+fn apart(name: &str, engine: &Snapshot) -> (&'static str, String) {
     let what = match engine.apart_from {
         Some(Role::Primary) => {
             "split brain: both nodes went on apart, and the peer was Primary when they met last; promoted too, clients would \
@@ -100,17 +100,27 @@ pub fn apart(name: &str, engine: &Snapshot) -> (&'static str, String) {
 fn no_good_disk(name: &str, engine: &Snapshot) -> Option<(&'static str, String)> {
     let force =
         "--force makes this copy the one to keep, and what the peer wrote later is lost or ends in a split brain";
+    let connected = engine.connection == ConnectionState::Connected;
+    let good_there = |volume: &VolumeSnapshot| connected && volume.peer_disk == DiskState::UpToDate;
+    // Of several volumes those that stand in the way.
+    let lacks = |state| engine.volumes.iter().any(|volume| volume.disk == state && !good_there(volume));
     Some(match engine.connection {
-        ConnectionState::Connected if any(engine, |volume| volume.disk, DiskState::Inconsistent) => (
+        _ if lacks(DiskState::Diskless) => (
+            "a disk of this node isn't attached, and no UpToDate one of the peer's is in reach",
+            match connected {
+                true => format!(
+                    "run 'repctl attach {name}', or, if that disk is lost and the peer's copy is the one to keep, 'repctl \
+                     primary {name} --force' there"
+                ),
+                false => format!("run 'repctl attach {name}'"),
+            },
+        ),
+        ConnectionState::Connected if lacks(DiskState::Inconsistent) => (
             "neither node has an UpToDate disk",
             format!(
                 "run 'repctl new-generation {name} --clear-bitmap' if both disks are blank, or 'repctl primary {name} \
                  --force' here if this is the disk whose data is to be kept"
             ),
-        ),
-        _ if any(engine, |volume| volume.disk, DiskState::Diskless) => (
-            "this node has no disk attached, and no UpToDate one of the peer is in reach",
-            format!("run 'repctl attach {name}'"),
         ),
         ConnectionState::SplitBrain => {
             ("the nodes diverged (split brain)", format!("see 'repctl split-brain {name} show'; {force}"))
@@ -155,6 +165,18 @@ mod tests {
             let sentence = said(Refusal::NoUpToDateDisk, &engine(connection, disk));
             assert!(sentence.contains(words), "{sentence}");
         }
+    }
+
+    #[test]
+    fn what_to_do_is_told_of_the_volume_that_stands_in_the_way() {
+        let volume = |disk, peer_disk| VolumeSnapshot { disk, peer_disk, ..fixture::volume() };
+        let filled = volume(DiskState::Inconsistent, DiskState::UpToDate);
+        let missing = volume(DiskState::Diskless, DiskState::Consistent);
+        let engine = fixture::engine(Role::Secondary, ConnectionState::Connected, filled.clone());
+        let engine = Snapshot { volumes: vec![filled, missing], ..engine };
+        let told = said(Refusal::NoUpToDateDisk, &engine);
+        assert!(told.contains("isn't attached") && told.contains("repctl attach vz"), "{told}");
+        assert!(told.contains("repctl primary vz --force' there"), "{told}");
     }
 
     #[test]

@@ -1,11 +1,10 @@
 //! What a data thread reports, in the contract's words.
 
-use super::events::why_words;
 use super::resource::{Life, Report, Resource};
 use super::{VERSION, holders, refusal, split_brain, verdict};
 use rep_control::api::{
     ApiError, ComparedStatus, DecisionDetail, Detail, DriverStatus, ForwardingStatus, Histogram, Histograms, IoStatus,
-    LatencyStatus, PacingStatus, PeerStatus, ResourceStatus, ResyncRole, ResyncStatus, Status, VerifyRunDetail,
+    LatencyStatus, PacingStatus, PeerStatus, ResourceStatus, ResyncRole, ResyncStatus, Status, Verb, VerifyRunDetail,
     VerifyRunState, VerifyStatus, VolumeDetail, VolumeStatus,
 };
 use rep_control::config::{NodeConfig, VolumeConfig};
@@ -112,19 +111,20 @@ fn peer_config(resource: &Resource) -> Option<NodeConfig> {
     resource.config().peer_of(resource.node.as_str()).cloned()
 }
 
-/// Why a promotion would be refused now, in words; `None`: it is safe.
+/// Why a promotion would be refused now, in the words in which it would be; `None`: it is safe.
 fn promotion_refused(seen: &Seen, name: &str) -> Option<String> {
-    let refusal = match &seen.report {
-        _ if seen.down.is_some() => Some(Refusal::ResourceIsDown),
-        Some(report) if seen.fresh && report.engine.promotion_refused == Some(Refusal::SplitBrain) => {
-            let (what, next) = refusal::apart(name, &report.engine);
-            return Some(format!("{what}; {next}"));
-        }
-        Some(report) if seen.fresh => report.engine.promotion_refused,
-        // What was is no answer: meanwhile the peer may have gone on.
-        _ => return Some("its data thread doesn't answer, so nobody knows whether it may be promoted".to_owned()),
+    let in_words = |refusal, engine| match engine {
+        Some(engine) => refusal::explained(ApiError::refused(refusal, name), Verb::Primary, name, engine).sentence(),
+        None => ApiError::refused(refusal, name).sentence(),
     };
-    refusal.map(|refusal| refusal.to_string().replace("RES", name))
+    match &seen.report {
+        _ if seen.down.is_some() => Some(in_words(Refusal::ResourceIsDown, None)),
+        Some(report) if seen.fresh => {
+            report.engine.promotion_refused.map(|refusal| in_words(refusal, Some(&report.engine)))
+        }
+        // What was is no answer: meanwhile the peer may have gone on.
+        _ => Some("its data thread doesn't answer, so nobody knows whether it may be promoted".to_owned()),
+    }
 }
 
 /// What a handshake decided, and why.
@@ -297,11 +297,11 @@ fn verify_run(run: &VerifyRun) -> VerifyRunDetail {
 /// What stopped a verify.
 fn stop_words(why: Why) -> String {
     match why {
-        Why::Operator => "an operator stopped it".into(),
+        Why::Command => "an operator stopped it".into(),
         Why::Peer => "the peer no longer takes part, or leads one itself".into(),
         Why::Handshake => "the nodes settled anew how their disks stand".into(),
         Why::LinkLost(cause) => format!("the connection was lost: {cause}"),
-        other => why_words(other),
+        other => other.to_string(),
     }
 }
 
@@ -402,6 +402,9 @@ mod tests {
         assert_eq!(refused(&seen(report(None), true, None)), None);
         let split = refused(&seen(report(Some(Refusal::SplitBrain)), true, None)).expect("a reason");
         assert!(split.starts_with("split brain: ") && split.contains("repctl split-brain vz resolve"), "{split}");
+        // In the words in which it would be refused.
+        let waits = refused(&seen(report(Some(Refusal::NoUpToDateDisk)), true, None)).expect("a reason");
+        assert!(waits.contains("newer data; wait for it with 'repctl wait vz connected'"), "{waits}");
         // What it said last may be past, and what it never said is nothing to go by.
         for report in [report(None), None] {
             let stale = refused(&seen(report, false, None)).expect("a reason");

@@ -62,8 +62,10 @@ impl Takeover {
 enum Step {
     Done,
     Wait,
-    /// For a disk of this node, or for the operator's word that the peer's is as good.
-    WaitForDisk,
+    /// For a disk of this node, or for the operator's word that the peer's is as good. `refused`: a promotion would be, without it.
+    WaitForDisk {
+        refused: bool,
+    },
     Promote {
         force: bool,
     },
@@ -94,8 +96,15 @@ fn next_step(engine: &Snapshot, alone: bool, fencing: Fencing) -> Step {
     let whole = |disk: DiskState| matches!(disk, DiskState::Consistent | DiskState::UpToDate);
     match engine.promotion_refused {
         _ if engine.role == Role::Primary => Step::Done,
-        None if engine.volumes.iter().any(|volume| may_be_behind(volume, fencing)) => Step::WaitForDisk,
+        None if engine.volumes.iter().any(|volume| may_be_behind(volume, fencing)) => {
+            Step::WaitForDisk { refused: false }
+        }
         None => Step::Promote { force: false },
+        Some(Refusal::NoUpToDateDisk | Refusal::LetNewerGo)
+            if engine.volumes.iter().any(|volume| volume.disk == DiskState::Diskless) =>
+        {
+            Step::WaitForDisk { refused: true }
+        }
         // That asks the fence-peer handler.
         Some(Refusal::PeerNotFenced) if alone => Step::Promote { force: false },
         // Every write that was ever answered is on this disk, for its daemon died and not its node. The peer isn't
@@ -188,7 +197,7 @@ impl Resource {
             "a device was left behind: its requests wait for this node to be Primary"
         );
         let mut standing = Standing::begun(ConnectionState::Connecting, Instant::now());
-        let mut told = false;
+        let mut told = None;
         // Another data thread has a takeover of its own.
         while let Some(running) = running.upgrade().filter(|running| !running.has_ended()) {
             let step = match running.report().await {
@@ -201,13 +210,19 @@ impl Resource {
             };
             match step {
                 Step::Done => return,
-                Step::WaitForDisk if !std::mem::replace(&mut told, true) => tracing::warn!(
-                    resource = self.name(),
-                    "a device was left behind, and a disk of this node isn't attached: what clients were answered may be on it alone. Run \
-                     'repctl attach {name}', or, to go on with the peer's data, 'repctl primary {name}'",
-                    name = self.name()
-                ),
-                Step::Wait | Step::WaitForDisk => {}
+                Step::WaitForDisk { refused } if told.replace(refused) != Some(refused) => {
+                    let name = self.name();
+                    let or = match refused {
+                        true => format!("'repctl status {name}' says what else can be done"),
+                        false => format!("or, to go on with the peer's data, 'repctl primary {name}'"),
+                    };
+                    tracing::warn!(
+                        resource = name,
+                        "a device was left behind, and a disk of this node isn't attached: what clients were answered may be on it \
+                         alone. Run 'repctl attach {name}'; {or}"
+                    );
+                }
+                Step::Wait | Step::WaitForDisk { .. } => {}
                 Step::Promote { force } => {
                     // What refuses it now may not a moment later.
                     let promoted = running.command(Command::Promote { force }, PROMOTION_DEADLINE, self.name()).await;
@@ -352,10 +367,17 @@ mod tests {
             next_step(&fixture::engine(Role::Secondary, ConnectionState::Connected, volume), true, fencing)
         };
         let went_on = GenerationId(0x1234_5678_9abc_def0);
-        assert_eq!(step(GenerationId::NONE, Fencing::DontCare), Step::WaitForDisk);
-        assert_eq!(step(GenerationId::NONE, Fencing::ResourceOnly), Step::WaitForDisk);
+        assert_eq!(step(GenerationId::NONE, Fencing::DontCare), Step::WaitForDisk { refused: false });
+        assert_eq!(step(GenerationId::NONE, Fencing::ResourceOnly), Step::WaitForDisk { refused: false });
         assert_eq!(step(GenerationId::NONE, Fencing::ResourceAndStonith), Step::Promote { force: false });
         assert_eq!(step(went_on, Fencing::DontCare), Step::Promote { force: false });
+        // The peer's isn't good either, or is known to be older.
+        let volume = VolumeSnapshot { disk: Diskless, peer_disk: Consistent, ..fixture::volume() };
+        let engine = fixture::engine(Role::Secondary, ConnectionState::Connected, volume);
+        for refusal in [Refusal::NoUpToDateDisk, Refusal::LetNewerGo] {
+            let engine = Snapshot { promotion_refused: Some(refusal), ..engine.clone() };
+            assert_eq!(next_step(&engine, true, Fencing::DontCare), Step::WaitForDisk { refused: true }, "{refusal:?}");
+        }
     }
 
     #[test]

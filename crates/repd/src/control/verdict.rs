@@ -33,6 +33,11 @@ fn words(seen: &Seen, names: &Names<'_>) -> String {
     let sentence = state_words(seen, names);
     match (seen.device_waits, &seen.down) {
         (false, _) => sentence,
+        (true, None) if for_a_disk(seen) => format!(
+            "{sentence}; a device was left behind: its requests wait for a disk of this node, since what clients were answered \
+             may be on it alone: run 'repctl attach {name}', or, to go on with the peer's data, 'repctl primary {name}'",
+            name = names.resource
+        ),
         (true, None) => {
             format!("{sentence}; a device was left behind: its requests wait until this node may be Primary")
         }
@@ -41,6 +46,16 @@ fn words(seen: &Seen, names: &Names<'_>) -> String {
             names.resource
         ),
     }
+}
+
+/// Whether this node may be Primary on the peer's data, and isn't by itself since a disk of its own isn't there.
+fn for_a_disk(seen: &Seen) -> bool {
+    seen.report.as_ref().filter(|_| seen.fresh).is_some_and(|report| {
+        let engine = &report.engine;
+        engine.role == Role::Secondary
+            && engine.promotion_refused.is_none()
+            && engine.volumes.iter().any(|volume| volume.disk == DiskState::Diskless)
+    })
 }
 
 fn state_words(seen: &Seen, names: &Names<'_>) -> String {
@@ -588,6 +603,13 @@ mod tests {
             up,
             format!("no connection to beta: the peer knows another secret; {waits} this node may be Primary")
         );
+        let bare = VolumeSnapshot { disk: DiskState::Diskless, ..volume() };
+        let mut bare = report(ConnectionState::Connected, bare);
+        bare.engine.role = Role::Secondary;
+        let bare = said_of(&seen(None, Some(Arc::new(bare))));
+        for word in ["wait for a disk of this node", "repctl attach vz", "repctl primary vz"] {
+            assert!(bare.contains(word), "{word}: {bare}");
+        }
     }
 
     #[test]

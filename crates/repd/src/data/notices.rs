@@ -1,29 +1,9 @@
 //! Notices as log lines: exactly one a transition, at level info, and warnings for what should never be.
 
-use rep_engine::{Notice, Why, explain};
+use rep_engine::{Notice, explain};
 use rep_types::Role;
 use std::fmt;
 use tracing::{info, warn};
-
-struct Reason(Why);
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
-            Why::Operator => "operator",
-            Why::Attached => "attached",
-            Why::DiskError => "disk error",
-            Why::DiskTimeout => "the disk didn't answer within disk-timeout",
-            Why::MetadataError => "metadata error",
-            Why::LinkUp => "link up",
-            Why::Handshake => "handshake",
-            Why::LinkLost(cause) => return cause.fmt(f),
-            Why::Peer => "the peer said so",
-            Why::ResyncDone => "resync done",
-            Why::VerifyDone => "verify done",
-        })
-    }
-}
 
 struct PeerRole(Option<Role>);
 
@@ -39,15 +19,15 @@ impl fmt::Display for PeerRole {
 /// Logs a notice. The span names the resource and the peer.
 pub(super) fn log(notice: &Notice) {
     match notice {
-        Notice::Role { from, to, why } => info!("role: {from} -> {to} ({})", Reason(*why)),
+        Notice::Role { from, to, why } => info!("role: {from} -> {to} ({})", why),
         Notice::PeerRole { from, to, why } => {
-            info!("peer role: {} -> {} ({})", PeerRole(*from), PeerRole(*to), Reason(*why));
+            info!("peer role: {} -> {} ({})", PeerRole(*from), PeerRole(*to), why);
         }
-        Notice::Connection { from, to, why } => info!("connection: {from} -> {to} ({})", Reason(*why)),
-        Notice::Disk { volume, from, to, why } => info!(%volume, "disk: {from} -> {to} ({})", Reason(*why)),
-        Notice::PeerDisk { volume, from, to, why } => info!(%volume, "peer disk: {from} -> {to} ({})", Reason(*why)),
+        Notice::Connection { from, to, why } => info!("connection: {from} -> {to} ({})", why),
+        Notice::Disk { volume, from, to, why } => info!(%volume, "disk: {from} -> {to} ({})", why),
+        Notice::PeerDisk { volume, from, to, why } => info!(%volume, "peer disk: {from} -> {to} ({})", why),
         Notice::Replication { volume, from, to, why } => {
-            info!(%volume, "replication: {from} -> {to} ({})", Reason(*why));
+            info!(%volume, "replication: {from} -> {to} ({})", why);
         }
         Notice::Decided { volume, decision, out_of_sync_bytes } => {
             info!(%volume, out_of_sync_bytes, "handshake: {}: {}", decision.rule, explain(*decision));

@@ -242,7 +242,7 @@ mod tests {
         let apart =
             |why| Notice::Connection { from: ConnectionState::Connecting, to: ConnectionState::SplitBrain, why };
         assert_eq!(called_for(&apart(Why::Handshake)), Some(("split-brain", None)));
-        assert_eq!(called_for(&apart(Why::Operator)), None, "what a plan left is as it was");
+        assert_eq!(called_for(&apart(Why::Command)), None, "what a plan left is as it was");
         let verified =
             |different_bytes| Notice::VerifyFinished { volume: VolumeNumber(3), different_bytes, marked_bytes: 0 };
         assert_eq!(called_for(&verified(4096)), Some(("out-of-sync", volume)));
