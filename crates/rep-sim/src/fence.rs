@@ -142,14 +142,17 @@ impl World {
             .filter_map(|volume| self.durable(peer, volume))
             .map(|l| l.superblock.data)
             .collect();
-        let shows = |state: DiskState| shown.volumes.iter().all(|volume| volume.disk == state);
+        // Of several volumes one may be the target of a resync that was broken off, and keep that state.
+        let shows = |these: &[DiskState]| shown.volumes.iter().all(|volume| these.contains(&volume.disk));
         let answer = if shown.role == Role::Primary {
             FenceAnswer::PeerPrimary
-        } else if shows(DiskState::Outdated) && states.iter().all(|data| *data != DataState::Consistent) {
+        } else if shows(&[DiskState::Inconsistent]) {
+            FenceAnswer::PeerInconsistent
+        } else if shows(&[DiskState::Outdated, DiskState::Inconsistent])
+            && states.iter().all(|data| *data != DataState::Consistent)
+        {
             self.seen(Sometimes::FenceOutdated);
             FenceAnswer::PeerOutdated
-        } else if shows(DiskState::Inconsistent) {
-            FenceAnswer::PeerInconsistent
         } else {
             FenceAnswer::PeerUnreachable
         };
