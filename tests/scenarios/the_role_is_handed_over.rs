@@ -232,8 +232,8 @@ fn all_volumes_go_over_together() {
     let cluster = Cluster::with_primary(&ClusterOptions { volumes: 2, ..ClusterOptions::default() });
     let (ledger, load) = load_on_alpha(&cluster, 16 * MIB);
     let second = Arc::new(Ledger::new(16 * MIB));
-    let address = rep_tests::nbd::Address::Unix(cluster.alpha.socket_of(1));
-    let other = Load::start(&second, &address, "vz/1", &LoadOptions::default());
+    let (address, export) = (cluster.alpha.address_of(1), cluster.alpha.export_of(1));
+    let other = Load::start(&second, &address, &export, &LoadOptions::default());
     for _ in 0..2 {
         hand_over(&cluster);
         [&load, &other].into_iter().for_each(|load| load.wait_for(300, SOON));

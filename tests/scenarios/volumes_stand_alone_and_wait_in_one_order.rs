@@ -36,8 +36,7 @@ struct Work {
 impl Work {
     fn start(node: &Node, volume: usize) -> Work {
         let ledger = Arc::new(Ledger::new(32 * MIB));
-        let export = if volume == 0 { "vz".to_owned() } else { format!("vz/{volume}") };
-        let address = Address::Unix(node.socket_of(volume));
+        let (export, address) = (node.export_of(volume), node.address_of(volume));
         let options = LoadOptions { clients: 1, depth: 4, ..LoadOptions::default() };
         let load = Load::start(&ledger, &address, &export, &options);
         Work { export, address, ledger, load }
@@ -103,8 +102,7 @@ fn they_are_resynced_one_after_the_other() {
     cluster.alpha.ok("disconnect");
     let data: Vec<_> = (0..VOLUMES as u64).map(|seed| rep_tests::random::bytes(seed, 8 * MIB as usize)).collect();
     for (volume, data) in data.iter().enumerate() {
-        let export = if volume == 0 { "vz".to_owned() } else { format!("vz/{volume}") };
-        let address = Address::Unix(cluster.alpha.socket_of(volume));
+        let (export, address) = (cluster.alpha.export_of(volume), cluster.alpha.address_of(volume));
         let mut connection =
             rep_tests::nbd::Connection::open(&address, &export, SOON).unwrap_or_else(|e| panic!("{e}"));
         data.chunks(MIB as usize).enumerate().for_each(|(number, part)| {

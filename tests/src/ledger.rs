@@ -86,6 +86,16 @@ pub struct Counts {
     pub reads: u64,
 }
 
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Counts) {
+        let Counts { sent, acknowledged, flushes, reads } = other;
+        self.sent += sent;
+        self.acknowledged += acknowledged;
+        self.flushes += flushes;
+        self.reads += reads;
+    }
+}
+
 /// A write that is in flight.
 #[derive(Debug)]
 pub struct Pending {

@@ -138,7 +138,17 @@ impl Node {
 
     /// Its export, for our client.
     pub fn address(&self) -> Address {
-        Address::Unix(self.socket())
+        self.address_of(0)
+    }
+
+    /// The export of a volume, for our client.
+    pub fn address_of(&self, volume: usize) -> Address {
+        Address::Unix(self.socket_of(volume))
+    }
+
+    /// The name of a volume's export.
+    pub fn export_of(&self, volume: usize) -> String {
+        if volume == 0 { self.resource.clone() } else { format!("{}/{volume}", self.resource) }
     }
 
     /// Its export, for tools.
@@ -149,8 +159,15 @@ impl Node {
     /// A connection to its export.
     #[track_caller]
     pub fn connection(&self) -> Connection {
-        let opened = Connection::open(&self.address(), &self.resource, Duration::from_secs(30));
-        opened.unwrap_or_else(|e| panic!("{}: {e}", self.uri()))
+        self.connection_of(0)
+    }
+
+    /// A connection to a volume's export.
+    #[track_caller]
+    pub fn connection_of(&self, volume: usize) -> Connection {
+        let export = self.export_of(volume);
+        let opened = Connection::open(&self.address_of(volume), &export, Duration::from_secs(30));
+        opened.unwrap_or_else(|e| panic!("the export '{export}' of {}: {e}", self.name))
     }
 
     // ---- the daemon ----

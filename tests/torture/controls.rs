@@ -21,12 +21,12 @@ use std::time::Duration;
 const BYTES: u64 = 16 << 20;
 const SOON: Duration = Duration::from_secs(30);
 
-/// The bugs that are planted, and what brings them out: with all faults a control would take minutes. One loses marks, one
-/// flushed data, one the word that unflushed data are lost.
-const BUGS: [(&str, Bait); 3] = [
-    ("lone-write-unmarked", Bait::Faults(&["cut-link", "kill-secondary", "restart-secondary"])),
-    ("flush-local-only", Bait::Faults(&["power-cut-both"])),
-    ("lost-cache-untold", LAST_CACHE_DIES),
+/// The bugs that are planted, what brings them out, and in how many volumes they are looked for: with all faults a control would take
+/// minutes. One loses marks, one flushed data, one the word that unflushed data are lost.
+const BUGS: [(&str, Bait, usize); 3] = [
+    ("lone-write-unmarked", Bait::Faults(&["cut-link", "kill-secondary", "restart-secondary"]), 2),
+    ("flush-local-only", Bait::Faults(&["power-cut-both"]), 1),
+    ("lost-cache-untold", LAST_CACHE_DIES, 2),
 ];
 
 /// The Primary works on its peer's disk alone, and that one's cache dies.
@@ -43,13 +43,13 @@ enum Bait {
 }
 
 impl Bait {
-    fn plan(self, seed: u64, cycle: u64) -> Plan {
+    fn plan(self, seed: u64, cycle: u64, volumes: usize) -> Plan {
         match self {
             Bait::Faults(kinds) => {
-                Plan::of(seed, cycle, &kinds.iter().map(|&kind| kind.to_owned()).collect::<Vec<_>>())
+                Plan::of(seed, cycle, volumes, &kinds.iter().map(|&kind| kind.to_owned()).collect::<Vec<_>>())
             }
             Bait::Chain(fault, second) => {
-                Plan { fault, second: Some((second, 500, false)), ..Plan::of(seed, cycle, &[]) }
+                Plan { fault, second: Some((second, 500, false)), ..Plan::of(seed, cycle, volumes, &[]) }
             }
         }
     }
@@ -88,7 +88,7 @@ impl Control {
 pub fn run_all(seed: u64, planted: Option<&Path>) -> Vec<Control> {
     let mut controls = vec![unsafe_cache(seed), honest_cache(seed), lying_disks(seed), honest_word(seed)];
     if let Some(program) = planted {
-        controls.extend(BUGS.iter().map(|(bug, bait)| planted_bug(seed, program, bug, *bait)));
+        controls.extend(BUGS.iter().map(|(bug, bait, volumes)| planted_bug(seed, program, bug, *bait, *volumes)));
     }
     controls
 }
@@ -137,16 +137,18 @@ fn nbdkit(folder: &Path, filters: &[&str], parameters: &[&str]) -> (Running, Add
 
 /// Honest daemons over disks that lie about flushes lose data when the power fails.
 fn lying_disks(seed: u64) -> Control {
-    let subject = Subject { lying_disks: true, ..Subject::default() };
+    let subject = Subject { volumes: 2, lying_disks: Some(1), ..Subject::default() };
     let tally = until_found(seed, &subject, Bait::Faults(&["power-cut-both"]));
-    Control::new("disks that lie about flushes", tally.violations.first())
+    // Found in the one volume, and nothing in the other, whose disks are honest.
+    let found = tally.violations.first().filter(|_| tally.violations.iter().all(|found| found.contains("volume 1: ")));
+    Control::new("disks of the second of two volumes that lie about flushes", found)
 }
 
 /// An honest daemon tells of what the last cache took, and works on: else the one that doesn't would show nothing.
 fn honest_word(seed: u64) -> Control {
     let length = Length { cycles: Some(HONEST_CYCLES), time: None };
-    let subject = Subject { control: true, ..Subject::default() };
-    let tally = run(&subject, length, |cycle| LAST_CACHE_DIES.plan(seed, cycle));
+    let subject = Subject { volumes: 2, control: true, ..Subject::default() };
+    let tally = run(&subject, length, |cycle| LAST_CACHE_DIES.plan(seed, cycle, subject.volumes));
     let fine = tally.violations.is_empty() && tally.losses_told > 0;
     if !fine {
         println!("{tally}");
@@ -156,16 +158,16 @@ fn honest_word(seed: u64) -> Control {
 }
 
 /// A daemon with a bug of one line.
-fn planted_bug(seed: u64, program: &Path, bug: &str, bait: Bait) -> Control {
+fn planted_bug(seed: u64, program: &Path, bug: &str, bait: Bait, volumes: usize) -> Control {
     let environment = vec![("REPD_PLANTED_BUG".to_owned(), bug.to_owned())];
     let daemon = DaemonOptions { program: Some(program.to_owned()), environment, ..DaemonOptions::default() };
-    let tally = until_found(seed, &Subject { daemon, ..Subject::default() }, bait);
+    let tally = until_found(seed, &Subject { daemon, volumes, ..Subject::default() }, bait);
     Control::new(format!("a daemon with the planted bug '{bug}'"), tally.violations.first())
 }
 
 fn until_found(seed: u64, subject: &Subject, bait: Bait) -> Tally {
     let length = Length { cycles: Some(CYCLES_MAX), time: None };
-    run(&Subject { control: true, ..subject.clone() }, length, |cycle| bait.plan(seed, cycle))
+    run(&Subject { control: true, ..subject.clone() }, length, |cycle| bait.plan(seed, cycle, subject.volumes))
 }
 
 /// The disks' own faults, tried without a daemon: the errors that are set come, and go.

@@ -10,7 +10,6 @@
 use crate::plan::{Fault, Plan};
 use crate::strike::strike;
 use crate::world::{SOON, World};
-use rep_tests::faulty_disk::Faults;
 use rep_tests::ledger::Lost;
 use rep_tests::random::Random;
 use rep_tests::status::Resource;
@@ -23,18 +22,18 @@ pub fn run(world: &mut World, plan: &Plan) {
     let mut random = Random::new(plan.load_seed);
     world.load_seed = plan.load_seed;
     world.calm = true;
-    world.lost = Lost::OneNode;
+    world.volumes.iter_mut().for_each(|volume| volume.lost = Lost::OneNode);
     world.links_lost_before = world.links_lost();
     world.begin_load();
     world.wait_for_answers(50);
     sleep(Duration::from_millis(plan.before_ms));
-    strike(world, plan.fault, &mut random);
+    strike(world, plan.fault, plan.on[0], &mut random);
     if let Some((second, after_ms, mending)) = plan.second {
         if mending {
             begin_mending(world);
         }
         sleep(Duration::from_millis(after_ms));
-        strike(world, second, &mut random);
+        strike(world, second, plan.on[1], &mut random);
     }
     mend(world, plan);
     judge(world, plan);
@@ -45,7 +44,7 @@ pub fn run(world: &mut World, plan: &Plan) {
 fn begin_mending(world: &mut World) {
     world.cluster.network.heal();
     for side in [0, 1] {
-        world.set_faults(side, Faults::NONE);
+        world.mend_disks(side);
         world.thaw(side);
         if !world.node(side).is_started() {
             world.node_mut(side).start();
@@ -59,7 +58,9 @@ fn begin_mending(world: &mut World) {
 
 /// A disk that failed and works again is taken back.
 fn attach(world: &World, side: usize) {
-    let lost = |resource: &Resource| matches!(resource.volume().disk.as_str(), "Diskless" | "Failed");
+    let lost = |resource: &Resource| {
+        resource.volumes.iter().any(|volume| matches!(volume.disk.as_str(), "Diskless" | "Failed"))
+    };
     if world.state(side).as_ref().is_some_and(lost) {
         let _ = world.node(side).verb("attach"); // refused while it is being let go of: tried again
     }
@@ -70,7 +71,7 @@ fn mend(world: &mut World, plan: &Plan) {
         end_load(world, plan);
     }
     let copied = world.copied_bytes();
-    let differing = world.disks[0].differing_bytes(&world.disks[1], world_bytes(world)).0;
+    let differing = world.volumes.iter().map(|volume| volume.differing_bytes().0).sum::<u64>();
     begin_mending(world);
     let mut last = [String::new(), String::new()];
     rep_tests::until("both nodes in sync, with a Primary", 2 * SOON, || {
@@ -104,10 +105,6 @@ fn promote(world: &mut World) {
     }
 }
 
-fn world_bytes(world: &World) -> u64 {
-    u64::from(world.ledger.sectors()) * 512
-}
-
 fn end_load(world: &mut World, plan: &Plan) {
     world.end_load(spared(plan));
 }
@@ -119,10 +116,13 @@ fn spared(plan: &Plan) -> Option<Fault> {
 
 /// Everything rests: what clients were told is there, and both disks are the same.
 fn judge(world: &mut World, plan: &Plan) {
-    if world.lost == Lost::Unflushed {
-        let untold = look(world);
-        world.lost = Lost::OneNode;
-        tell(world, untold);
+    let volumes = 0..world.volumes.len();
+    for volume in volumes.clone() {
+        if world.volumes[volume].lost == Lost::Unflushed {
+            let untold = look(world, volume);
+            world.volumes[volume].lost = Lost::OneNode;
+            tell(world, volume, untold);
+        }
     }
     if !world.has_load() && !plan.quiet {
         // It must not only be there, it must work.
@@ -131,64 +131,58 @@ fn judge(world: &mut World, plan: &Plan) {
     }
     end_load(world, plan);
     [0, 1].iter().for_each(|&side| drop(world.node(side).wait_in_sync()));
-    look(world);
-    let bytes = world_bytes(world);
-    let (differing, first) = world.disks[0].differing_bytes(&world.disks[1], bytes);
-    world.tally.bytes_compared += bytes;
-    if let Some(at) = first {
-        world.violation(format!("the disks differ: {differing} bytes of blocks, the first at {at}; both say in sync"));
-    }
-    if plan.fails_a_disk()
-        // What that owes clients is told now, and not in the next cycle.
-        && let (Some(error), Some(fault)) = (flush(world), spared(plan))
-        && world.peer_was_there(fault)
-    {
-        world.violation(format!("a flush fails, although the peer was there: {error}"));
+    for volume in volumes {
+        look(world, volume);
+        let (differing, first) = world.volumes[volume].differing_bytes();
+        world.tally.bytes_compared += world.volumes[volume].bytes();
+        if let Some(at) = first {
+            let what = format!("the disks differ: {differing} bytes of blocks, the first at {at}; both say in sync");
+            world.volume_violation(volume, what);
+        }
+        if plan.fails_a_disk()
+            // What that owes clients is told now, and not in the next cycle.
+            && let (Some(error), Some(fault)) = (flush(world, volume), spared(plan))
+            && world.peer_was_there(fault)
+        {
+            world.volume_violation(volume, format!("a flush fails, although the peer was there: {error}"));
+        }
     }
 }
 
 /// Clients have lost what they hadn't flushed. Those whose Primary lived through it are told by the next flush (N2); no other
 /// Primary has anything to tell.
-fn tell(world: &mut World, untold: u64) {
-    let owed = world.primary_is_witness();
-    match flush(world) {
+fn tell(world: &mut World, volume: usize, untold: u64) {
+    let owed = world.volumes[volume].witness.take() == Some(world.primary);
+    match flush(world, volume) {
         Some(_) if owed => world.tally.losses_told += 1,
-        Some(error) => world.violation(format!("a flush fails, and nobody is owed that: {error}")),
-        None if owed && untold > 0 => world.violation(format!(
-            "{untold} sectors have lost answered writes that weren't flushed, and the flush after it succeeds"
-        )),
+        Some(error) => world.volume_violation(volume, format!("a flush fails, and nobody is owed that: {error}")),
+        None if owed && untold > 0 => {
+            let what = format!(
+                "{untold} sectors have lost answered writes that weren't flushed, and the flush after it succeeds"
+            );
+            world.volume_violation(volume, what);
+        }
         None => {}
     }
 }
 
 /// A flush, and what was wrong with it. It may fail once, to tell of something; the next must not.
-fn flush(world: &mut World) -> Option<io::Error> {
-    let mut connection = world.node(world.primary).connection();
-    let mut flushed = || {
-        let pending = world.ledger.begin_flush();
-        let error = connection.flush().err();
-        world.ledger.end_flush(pending, error.is_none());
-        error
-    };
-    let first = flushed();
-    let again = first.as_ref().and_then(|_| flushed());
+fn flush(world: &mut World, volume: usize) -> Option<io::Error> {
+    let [first, again] = world.volumes[volume].flush(world.node(world.primary));
     if let (Some(error), Some(again)) = (&first, again) {
-        world.violation(format!("a flush fails ({error}), and so does the next: {again}"));
+        world.volume_violation(volume, format!("a flush fails ({error}), and so does the next: {again}"));
     }
-    let _ = connection.close();
     first
 }
 
 /// Every sector against the ledger. How many have lost an answered write that no flush told of.
-fn look(world: &mut World) -> u64 {
-    let mut connection = world.node(world.primary).connection();
-    let report = world.ledger.verify(world.lost, |at, buffer| connection.read(at, buffer));
-    let _ = connection.close();
+fn look(world: &mut World, volume: usize) -> u64 {
+    let report = world.volumes[volume].look(world.node(world.primary));
     world.tally.sectors_checked += report.checked;
     let count = report.violations.len();
-    report.violations.iter().take(5).for_each(|violation| world.violation(violation.clone()));
+    report.violations.iter().take(5).for_each(|violation| world.volume_violation(volume, violation.clone()));
     if count > 5 {
-        world.violation(format!("{} sectors more", count - 5));
+        world.volume_violation(volume, format!("{} sectors more", count - 5));
     }
     report.untold_lost
 }

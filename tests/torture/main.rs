@@ -8,6 +8,7 @@ mod plan;
 mod run;
 mod strike;
 mod tally;
+mod volume;
 mod world;
 
 use nix::mount::{MsFlags, mount};
@@ -31,17 +32,19 @@ cargo xtask torture --list
   --cycles N        how many instead
   --seed N          the same faults in the same order as another run
   --cycle N         only this one of the seed's cycles
+  --volumes N       how many the resource has, up to 8; without it half of the time or cycles go to one, half to two
   --only KIND,...   only these faults; --list names them
   --no-controls     without what must be found
   --controls        only what must be found
   --plant BUG       a daemon with this planted bug is tortured; finding it is a failure of the daemon, exit code 1";
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Arguments {
     time: Option<Duration>,
     cycles: Option<u64>,
     seed: Option<u64>,
     cycle: Option<u64>,
+    volumes: Option<usize>,
     only: Vec<String>,
     no_controls: bool,
     only_controls: bool,
@@ -63,6 +66,7 @@ fn arguments() -> Result<Arguments, String> {
             "--cycles" => parsed.cycles = Some(number(value()?)?),
             "--seed" => parsed.seed = Some(number(value()?)?),
             "--cycle" => parsed.cycle = Some(number(value()?)?),
+            "--volumes" => parsed.volumes = Some(number(value()?)? as usize),
             "--only" => parsed.only = value()?.split(',').map(str::to_owned).collect(),
             "--plant" => parsed.plant = Some(value()?),
             "--planted-daemon" => parsed.planted_daemon = Some(value()?.into()),
@@ -74,6 +78,9 @@ fn arguments() -> Result<Arguments, String> {
     }
     if let Some(unknown) = parsed.only.iter().find(|name| !plan::kinds().any(|kind| kind == *name)) {
         return Err(format!("there is no fault '{unknown}'; --list names them"));
+    }
+    if parsed.volumes.is_some_and(|volumes| !(1..=8).contains(&volumes)) {
+        return Err("--volumes: 1 to 8".to_owned());
     }
     if parsed.plant.is_some() && parsed.planted_daemon.is_none() {
         return Err("--plant needs a daemon that bugs can be planted in; 'cargo xtask torture' builds it".to_owned());
@@ -111,11 +118,24 @@ fn mounts_of_our_own() {
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>).expect("mounts of our own");
 }
 
-/// The run itself; whether it found nothing.
+/// The run itself, or both of them; whether it found nothing.
 fn torture(arguments: &Arguments, seed: u64) -> bool {
+    if let Some(volumes) = arguments.volumes {
+        return torture_volumes(arguments, seed, volumes);
+    }
+    let time = arguments.time.or_else(|| arguments.cycles.is_none().then_some(Duration::from_secs(600)));
+    let half = Arguments {
+        time: time.map(|time| time / 2),
+        cycles: arguments.cycles.map(|cycles| cycles.div_ceil(2)),
+        ..arguments.clone()
+    };
+    [1, 2].into_iter().all(|volumes| torture_volumes(&half, seed, volumes))
+}
+
+fn torture_volumes(arguments: &Arguments, seed: u64, volumes: usize) -> bool {
     let began = Instant::now();
-    println!("torture with --seed {seed}");
-    let mut subject = Subject::default();
+    println!("torture with --seed {seed} --volumes {volumes}");
+    let mut subject = Subject { volumes, ..Subject::default() };
     if let Some(bug) = &arguments.plant {
         subject.daemon.program = arguments.planted_daemon.clone();
         subject.daemon.environment = vec![("REPD_PLANTED_BUG".to_owned(), bug.clone())];
@@ -127,8 +147,8 @@ fn torture(arguments: &Arguments, seed: u64) -> bool {
             (0, Length { cycles: arguments.cycles, time: arguments.time.or(default) })
         }
     };
-    let tally = run::run(&subject, length, |cycle| Plan::of(seed, first + cycle, &arguments.only));
-    println!("\ntorture with --seed {seed}, {:.0} s\n{tally}", began.elapsed().as_secs_f64());
+    let tally = run::run(&subject, length, |cycle| Plan::of(seed, first + cycle, volumes, &arguments.only));
+    println!("\ntorture with --seed {seed} --volumes {volumes}, {:.0} s\n{tally}\n", began.elapsed().as_secs_f64());
     tally.violations.is_empty()
 }
 

@@ -77,6 +77,10 @@ pub struct Plan {
     pub before_ms: u64,
     /// A second one: after so long; `true`: while the first is being mended.
     pub second: Option<(Fault, u64, bool)>,
+    /// Where a disk fails, hangs or is slow: which volume's, in either.
+    pub on: [usize; 2],
+    /// Of how many.
+    pub volumes: usize,
     /// The clients rest while it is mended, so that what is copied can be told.
     pub quiet: bool,
     /// Whence the clients' own choices come.
@@ -84,8 +88,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The plan of a cycle. `only`: the kinds to draw from; none: all.
-    pub fn of(seed: u64, cycle: u64, only: &[String]) -> Plan {
+    /// The plan of a cycle of a resource with so many volumes. `only`: the kinds to draw from; none: all.
+    pub fn of(seed: u64, cycle: u64, volumes: usize, only: &[String]) -> Plan {
         // Both are mixed first: neighbouring numbers would give the same sequence, shifted.
         let random = &mut Random::new(Random::new(seed).next_u64() ^ Random::new(!cycle).next_u64());
         let fault = draw(random, only);
@@ -97,13 +101,17 @@ impl Plan {
             // Else what was written to the only disk left is hardly ever lost beside clients who live on.
             second = (last_disk, second.1, false);
         }
-        Plan {
+        let plan = Plan {
             fault,
             before_ms: random.below(700),
             second: chained.then_some(second),
+            on: [0; 2],
+            volumes,
             quiet: random.percent(50),
             load_seed: random.next_u64(),
-        }
+        };
+        // Last, so that the faults are the same with any number of volumes.
+        Plan { on: [(); 2].map(|()| random.below(volumes as u64) as usize), ..plan }
     }
 }
 
@@ -178,6 +186,10 @@ fn disk_fails(which: Which, random: &mut Random) -> Fault {
 }
 
 impl Fault {
+    fn is_a_disk_s(self) -> bool {
+        matches!(self, Fault::DiskFails(..) | Fault::SlowDisk(..) | Fault::HungDisk(..))
+    }
+
     /// Whether the clients' daemon lives through it.
     pub fn spares_clients(self) -> bool {
         !matches!(
@@ -249,11 +261,16 @@ impl fmt::Display for Fault {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.fault)?;
-        match self.second {
-            None => Ok(()),
-            Some((second, after_ms, true)) => write!(f, ", {after_ms} ms into its mending {second}"),
-            Some((second, after_ms, false)) => write!(f, ", {after_ms} ms later {second}"),
+        let told = |fault: Fault, on: usize| match fault.is_a_disk_s() && self.volumes > 1 {
+            true => format!("{fault} of volume {on}"),
+            false => fault.to_string(),
+        };
+        write!(f, "{}", told(self.fault, self.on[0]))?;
+        let Some((second, after_ms, mending)) = self.second else { return Ok(()) };
+        let second = told(second, self.on[1]);
+        match mending {
+            true => write!(f, ", {after_ms} ms into its mending {second}"),
+            false => write!(f, ", {after_ms} ms later {second}"),
         }
     }
 }

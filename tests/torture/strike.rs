@@ -3,14 +3,14 @@
 use crate::plan::{Fault, Which};
 use crate::world::{SOON, World};
 use rep_tests::faulty_disk::Faults;
-use rep_tests::ledger::Lost;
 use rep_tests::random::Random;
+use rep_tests::status::Resource;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// Does it, waits as long as it lasts, and takes away what goes away by itself. Afterwards clients work on whoever is
-/// Primary, if anybody is.
-pub fn strike(world: &mut World, fault: Fault, random: &mut Random) {
+/// Primary, if anybody is. `on`: whose disk it is that fails, if one does.
+pub fn strike(world: &mut World, fault: Fault, on: usize, random: &mut Random) {
     world.tally.struck(fault);
     let (primary, secondary) = (world.primary, 1 - world.primary);
     match fault {
@@ -26,9 +26,11 @@ pub fn strike(world: &mut World, fault: Fault, random: &mut Random) {
         }
         Fault::Kill(Which::Secondary) => world.kill(secondary),
         Fault::PowerCut(Which::Secondary) => {
-            if !has_good_disk(world, primary) {
-                world.end_load(None);
-                world.unflushed_is_lost_beside(primary);
+            for volume in 0..world.volumes.len() {
+                if !has_good_disk(world, primary, volume) {
+                    world.end_load_of(volume, None);
+                    world.unflushed_is_lost_beside(primary, volume);
+                }
             }
             world.cut_power(secondary, random);
         }
@@ -38,7 +40,7 @@ pub fn strike(world: &mut World, fault: Fault, random: &mut Random) {
         }
         Fault::PowerCutBoth => {
             [primary, secondary].iter().for_each(|&side| world.cut_power(side, random));
-            world.lost = Lost::Unflushed;
+            world.unflushed_is_lost();
             world.end_load(None);
         }
         Fault::Freeze(which, ms) => {
@@ -57,19 +59,19 @@ pub fn strike(world: &mut World, fault: Fault, random: &mut Random) {
         }
         Fault::Corrupt(which, offset, bytes) => corrupt(world, world.side(which), offset, bytes),
         Fault::DiskFails(which, operations, errno, times) => {
-            world.set_faults(world.side(which), World::failing(operations, errno, times));
+            world.set_faults(world.side(which), on, World::failing(operations, errno, times));
             sleep(Duration::from_millis(600));
         }
         Fault::SlowDisk(which, delay_ms, ms) => {
             let delay = Duration::from_millis(delay_ms);
-            world.set_faults(world.side(which), Faults { delay, ..Faults::NONE });
+            world.set_faults(world.side(which), on, Faults { delay, ..Faults::NONE });
             sleep(Duration::from_millis(ms));
         }
         Fault::HungDisk(which, ms) => {
             let side = world.side(which);
-            world.set_faults(side, Faults { hung: true, ..Faults::NONE });
+            world.set_faults(side, on, Faults { hung: true, ..Faults::NONE });
             sleep(Duration::from_millis(ms));
-            world.set_faults(side, Faults::NONE);
+            world.set_faults(side, on, Faults::NONE);
         }
         Fault::Restart(which) => restart(world, world.side(which)),
         Fault::SwitchOver => switch_over(world),
@@ -77,9 +79,10 @@ pub fn strike(world: &mut World, fault: Fault, random: &mut Random) {
     world.calm = false;
 }
 
-/// Whether a node's own disk holds all there is.
-fn has_good_disk(world: &World, side: usize) -> bool {
-    world.answers(side) && world.state(side).is_some_and(|resource| resource.volume().disk == "UpToDate")
+/// Whether a node's own disk of this volume holds all there is.
+fn has_good_disk(world: &World, side: usize, volume: usize) -> bool {
+    let good = |resource: &Resource| resource.volumes.get(volume).is_some_and(|volume| volume.disk == "UpToDate");
+    world.answers(side) && world.state(side).as_ref().is_some_and(good)
 }
 
 /// The Primary is lost; if the other has all that clients were told, it takes over, else nobody does for now.
@@ -96,7 +99,7 @@ fn primary_dies(world: &mut World, death: impl FnOnce(&mut World)) {
     }
     // The dead one may have answered alone, or the other may be half filled.
     if world.tally.sectors_lost_by_power_cuts > power_before {
-        world.lost = Lost::Unflushed;
+        world.unflushed_is_lost();
     }
     promote_half_filled(world);
 }
@@ -104,11 +107,13 @@ fn primary_dies(world: &mut World, death: impl FnOnce(&mut World)) {
 /// Nobody may promote a disk that is being filled (I-G5).
 fn promote_half_filled(world: &mut World) {
     let other = 1 - world.primary;
-    let half_filled = world.answers(other)
-        && world
-            .state(other)
-            .is_some_and(|resource| resource.volume().disk == "Inconsistent" && resource.role == "Secondary");
-    if half_filled && world.node(other).verb("primary").code == 0 {
+    let half_filled = |resource: &Resource| {
+        resource.role == "Secondary" && resource.volumes.iter().any(|volume| volume.disk == "Inconsistent")
+    };
+    if world.answers(other)
+        && world.state(other).as_ref().is_some_and(half_filled)
+        && world.node(other).verb("primary").code == 0
+    {
         world.violation("a half filled disk was promoted without force".to_owned());
     }
 }

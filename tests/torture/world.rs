@@ -1,15 +1,15 @@
-//! The pair under torture: two daemons in two namespaces, their disks, a ledger and its clients.
+//! The pair under torture: two daemons in two namespaces, and their volumes.
 
 use crate::plan::{Fault, Which};
 use crate::tally::Tally;
+use crate::volume::Volume;
 use nix::errno::Errno;
 use rep_tests::faulty_disk::{Faults, FaultyDisk};
 use rep_tests::ledger::Lost;
-use rep_tests::load::{ClientEnd, Load, LoadOptions};
+use rep_tests::load::ClientEnd;
 use rep_tests::node::DaemonOptions;
 use rep_tests::status::Resource;
-use rep_tests::{Cluster, ClusterOptions, Ledger, NetworkKind, Node};
-use std::sync::Arc;
+use rep_tests::{Cluster, ClusterOptions, NetworkKind, Node};
 use std::time::{Duration, Instant};
 
 /// How long anything may take that must come.
@@ -18,36 +18,38 @@ pub const SOON: Duration = Duration::from_secs(60);
 const DISK_BYTES: u64 = 48 << 20;
 
 /// What is tortured.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Subject {
     /// The daemons.
     pub daemon: DaemonOptions,
-    /// The disks answer flushes and don't do them.
-    pub lying_disks: bool,
+    /// How many the resource has.
+    pub volumes: usize,
+    /// The disks of this volume answer flushes and don't do them.
+    pub lying_disks: Option<usize>,
     /// A violation is what is hoped for: nothing is kept, no log shown.
     pub control: bool,
+}
+
+impl Default for Subject {
+    fn default() -> Self {
+        Subject { daemon: DaemonOptions::default(), volumes: 1, lying_disks: None, control: false }
+    }
 }
 
 /// The pair.
 #[derive(Debug)]
 pub struct World {
     pub cluster: Cluster,
-    pub disks: [FaultyDisk; 2],
-    pub ledger: Arc<Ledger>,
+    pub volumes: Vec<Volume>,
     pub tally: Tally,
     /// Who is Primary, or was last: 0 is alpha.
     pub primary: usize,
     /// Nothing has happened since both were in sync.
     pub calm: bool,
-    /// What the faults since the last look may have taken.
-    pub lost: Lost,
-    /// The Primary that has lived through it, with what its clients are owed.
-    witness: Option<usize>,
     pub load_seed: u64,
     /// How often the Primary had lost the link when the cycle began.
     pub links_lost_before: usize,
     pub subject: Subject,
-    load: Option<Load>,
     frozen: [bool; 2],
 }
 
@@ -56,6 +58,7 @@ impl World {
     pub fn new(subject: &Subject) -> World {
         let options = ClusterOptions {
             disk_bytes: [DISK_BYTES; 2],
+            volumes: subject.volumes,
             network: NetworkKind::Namespaces,
             daemon: DaemonOptions { own_boot: true, ..subject.daemon.clone() },
             net_lines: ["timeout = \"1500ms\"", "ping-interval = \"1s\"", "connect-interval = \"1s\""]
@@ -72,23 +75,22 @@ impl World {
             // Daemons that are meant to go wrong, or whose disks are, may say whatever they notice of it.
             cluster.expect_log("");
         }
-        let disks = [&cluster.alpha, &cluster.beta].map(|node| FaultyDisk::mount(&node.disk()));
+        let mount = |number| [&cluster.alpha, &cluster.beta].map(|node| FaultyDisk::mount(&node.disk_of(number)));
+        let disks: Vec<_> = (0..subject.volumes).map(mount).collect();
         cluster.bring_in_sync();
         cluster.alpha.ok("primary");
-        let ledger = Arc::new(Ledger::new(cluster.volume_bytes()));
+        let told = cluster.alpha.resource().volumes;
+        let with_bytes = disks.into_iter().zip(told).enumerate();
+        let volumes = with_bytes.map(|(number, (disks, told))| Volume::new(number, disks, told.size_bytes)).collect();
         World {
             cluster,
-            disks,
-            ledger,
+            volumes,
             tally: Tally::default(),
             primary: 0,
             calm: true,
-            lost: Lost::OneNode,
-            witness: None,
             load_seed: 0,
             links_lost_before: 0,
             subject: subject.clone(),
-            load: None,
             frozen: [false; 2],
         }
     }
@@ -122,56 +124,69 @@ impl World {
         status.resources.into_iter().find(|resource| resource.name == "vz")
     }
 
-    /// Sets a disk's faults, on top of what this subject's disks always do.
-    pub fn set_faults(&self, side: usize, faults: Faults) {
-        self.disks[side].set(Faults { lies: self.subject.lying_disks, ..faults });
+    /// What is said of a volume, with its number where there are several.
+    fn of_volume(&self, volume: usize, what: String) -> String {
+        if self.volumes.len() > 1 { format!("volume {volume}: {what}") } else { what }
+    }
+
+    /// Something is wrong with a volume.
+    pub fn volume_violation(&mut self, volume: usize, what: String) {
+        let what = self.of_volume(volume, what);
+        self.violation(what);
+    }
+
+    /// Sets the faults of a node's disk, on top of what this subject's disks always do.
+    pub fn set_faults(&self, side: usize, volume: usize, faults: Faults) {
+        let lies = self.subject.lying_disks == Some(volume);
+        self.volumes[volume].disks[side].set(Faults { lies, ..faults });
+    }
+
+    /// All of a node's disks are as good as this subject's ever are.
+    pub fn mend_disks(&self, side: usize) {
+        self.volumes.iter().for_each(|volume| self.set_faults(side, volume.number, Faults::NONE));
     }
 
     // ---- clients ----
 
-    /// Clients work on the Primary. Not after a loss of what wasn't flushed: the ledger must see first what is left, or
-    /// it would take a later flush for one of what is gone.
+    /// Clients work on the Primary, on every volume on which they may and none do.
     pub fn begin_load(&mut self) {
-        if self.lost == Lost::Unflushed {
-            return;
-        }
         self.load_seed = self.load_seed.wrapping_add(1);
-        // Mostly not as fast as they can: else every block is out-of-sync in a second, and no bit could be wrong.
-        let pause = Duration::from_micros(if self.load_seed.is_multiple_of(4) { 0 } else { 700 });
-        // Few flushes, so that a power cut finds something to take.
-        let options =
-            LoadOptions { seed: Some(self.load_seed), pause, flushes: 1, forced: 2, ..LoadOptions::default() };
-        let address = self.node(self.primary).address();
-        self.load = Some(Load::start(&self.ledger, &address, "vz", &options));
+        let node = [&self.cluster.alpha, &self.cluster.beta][self.primary];
+        self.volumes.iter_mut().for_each(|volume| volume.begin_load(node, self.load_seed));
     }
 
-    /// Whether clients work.
+    /// Whether clients work on every volume.
     pub fn has_load(&self) -> bool {
-        self.load.is_some()
+        self.volumes.iter().all(Volume::has_load)
     }
 
-    /// Waits for more answers.
+    /// Waits for more answers, on each volume.
     pub fn wait_for_answers(&self, more: u64) {
-        if let Some(load) = &self.load {
-            load.wait_for(more, SOON);
-        }
+        self.volumes.iter().for_each(|volume| volume.wait_for_answers(more, SOON));
     }
 
-    /// The clients end. `fault`: the only one of this cycle, which must not have hurt them.
+    /// The clients end. `untroubled`: the only fault of this cycle, which must not have hurt them.
     pub fn end_load(&mut self, untroubled: Option<Fault>) {
-        let Some(load) = self.load.take() else { return };
-        let ends = load.end();
+        (0..self.volumes.len()).for_each(|volume| self.end_load_of(volume, untroubled));
+    }
+
+    /// The same, on one volume.
+    pub fn end_load_of(&mut self, volume: usize, untroubled: Option<Fault>) {
+        let ends = self.volumes[volume].end_load();
         for end in &ends {
-            end.violations.iter().for_each(|violation| self.violation(format!("a read: {violation}")));
+            for violation in &end.violations {
+                self.volume_violation(volume, format!("a read: {violation}"));
+            }
         }
         let Some(fault) = untroubled else { return };
         for ClientEnd { errors, first_error, longest_wait, cut_off, .. } in &ends {
             self.tally.stalled(fault, *longest_wait);
             if (*errors > 0 || cut_off.is_some()) && self.peer_was_there(fault) {
                 let first = first_error.as_deref().unwrap_or("none");
-                self.violation(format!(
-                    "a client saw {errors} errors (first: {first}), cut off: {cut_off:?}, although the peer was there"
-                ));
+                self.volume_violation(
+                    volume,
+                    format!("a client saw {errors} errors (first: {first}), cut off: {cut_off:?}, although the peer was there"),
+                );
             }
         }
     }
@@ -190,20 +205,21 @@ impl World {
 
     // ---- daemons ----
 
-    /// The other's disk is about to lose what wasn't flushed, and clients of a Primary that lives had no copy but that.
-    pub fn unflushed_is_lost_beside(&mut self, side: usize) {
-        self.lost = Lost::Unflushed;
-        self.witness = self.answers(side).then(|| self.state(side)).flatten().and(Some(side));
+    /// The other's disk of this volume is about to lose what wasn't flushed, and clients of a Primary that lives had no copy but that.
+    pub fn unflushed_is_lost_beside(&mut self, side: usize, volume: usize) {
+        let witness = self.answers(side).then(|| self.state(side)).flatten().and(Some(side));
+        let volume = &mut self.volumes[volume];
+        (volume.lost, volume.witness) = (Lost::Unflushed, witness);
     }
 
-    /// Whether the Primary has lived through the loss that was just looked at; asked once.
-    pub fn primary_is_witness(&mut self) -> bool {
-        self.witness.take() == Some(self.primary)
+    /// What wasn't flushed may be gone, of every volume.
+    pub fn unflushed_is_lost(&mut self) {
+        self.volumes.iter_mut().for_each(|volume| volume.lost = Lost::Unflushed);
     }
 
     /// This daemon ends: who is owed a word by it ends with it.
     pub fn forget_witness(&mut self, side: usize) {
-        self.witness = self.witness.filter(|witness| *witness != side);
+        self.volumes.iter_mut().for_each(|volume| volume.witness = volume.witness.filter(|witness| *witness != side));
     }
 
     /// Ends a daemon like a crash; its disk keeps what it has.
@@ -215,10 +231,11 @@ impl World {
         }
     }
 
-    /// Ends a daemon and takes from its disk what wasn't flushed.
+    /// Ends a daemon and takes from its disks what wasn't flushed.
     pub fn cut_power(&mut self, side: usize, random: &mut rep_tests::random::Random) {
         self.kill(side);
-        self.tally.sectors_lost_by_power_cuts += self.disks[side].lose_power(random);
+        let lost = self.volumes.iter().map(|volume| volume.disks[side].lose_power(random)).sum::<u64>();
+        self.tally.sectors_lost_by_power_cuts += lost;
         self.node(side).reboot();
     }
 
@@ -250,10 +267,16 @@ impl World {
         self.calm && self.answers(other) && self.generation_on_disk(self.primary) == self.generation_on_disk(other)
     }
 
-    fn generation_on_disk(&self, side: usize) -> String {
-        let dumped = self.node(side).verb("dump-md");
-        let found = dumped.stdout.lines().find(|line| line.starts_with("current ")).map(str::to_owned);
-        found.unwrap_or_else(|| panic!("no generation in {dumped:?}"))
+    fn generation_on_disk(&self, side: usize) -> Vec<String> {
+        let node = self.node(side);
+        let config = self.cluster.config_path().to_string_lossy();
+        let of = |volume: &Volume| {
+            let named = format!("vz/{}", volume.number);
+            let dumped = node.ctl(["dump-md", &named, "--config", &config, "--node", node.name()]);
+            let found = dumped.stdout.lines().find(|line| line.starts_with("current ")).map(str::to_owned);
+            found.unwrap_or_else(|| panic!("no generation in {dumped:?}"))
+        };
+        self.volumes.iter().map(of).collect()
     }
 
     /// Counts lines of both logs that tell of damage found on the wire.
@@ -279,7 +302,7 @@ impl World {
         }
         self.primary = other;
         self.begin_load();
-        if self.has_load() {
+        if self.volumes.iter().any(Volume::has_load) {
             self.wait_for_answers(1);
             self.tally.failovers.push(death.elapsed());
         }
@@ -295,18 +318,18 @@ impl World {
 impl World {
     /// Ends everything in the order in which it can be ended; with violations, the folder is kept.
     pub fn close(mut self) -> Tally {
-        self.load.take().map(Load::end);
+        self.volumes.iter_mut().for_each(|volume| drop(volume.end_load()));
         for side in [0, 1] {
             self.thaw(side);
-            self.set_faults(side, Faults::NONE);
+            self.mend_disks(side);
             self.kill(side);
         }
         if !self.tally.violations.is_empty() && !self.subject.control {
             self.cluster.keep();
         }
-        let World { cluster, disks, mut tally, ledger, .. } = self;
-        tally.ledger = ledger.counts();
-        drop(disks);
+        let World { cluster, volumes, mut tally, .. } = self;
+        volumes.iter().for_each(|volume| tally.ledger += volume.ledger.counts());
+        drop(volumes);
         drop(cluster);
         tally
     }
