@@ -65,6 +65,10 @@ impl World {
         match stage {
             0 if self.is_converged() && !self.has_planted() => self.grow_or_read(),
             0 => self.repair(round),
+            1 if self.is_at_rest() && !self.is_converged() && !self.operator.heals_anew => {
+                self.operator.heals_anew = true;
+                self.operator.heal_stage = 0;
+            }
             1 if self.is_at_rest() => self.judge_rest(),
             _ => {}
         }

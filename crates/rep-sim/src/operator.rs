@@ -61,6 +61,8 @@ pub struct Operator {
     pub archives_mended: bool,
     /// How far the end has come.
     pub heal_stage: u32,
+    /// The end has begun anew once: what was on its way when the network was mended has cost the connection after all.
+    pub heals_anew: bool,
     /// What the nodes called out-of-sync in the last round, and the last round in which it had become less.
     pub heal_progress: (u64, u32),
     /// Whether any disk was ever told to fail.
@@ -231,7 +233,7 @@ impl World {
     /// How the pair begins: both empty, or one holds the data.
     pub(crate) fn begin(&mut self, stage: u32) {
         if stage == 0 {
-            if !self.is_connected(0) || !self.is_connected(1) {
+            if !self.is_connected(0) || !self.is_connected(1) || self.would_leave_no_room_for_the_peer() {
                 if !self.operator.healing {
                     self.after(100 * MS, Due::Begin { stage: 0 });
                 }
@@ -253,6 +255,16 @@ impl World {
         } else {
             self.promote(0);
         }
+    }
+
+    /// Whether the first node, begun now, would take its volume for as large as its own disk, since the other's, which is smaller, isn't
+    /// attached: who does that has the other refused from then on.
+    fn would_leave_no_room_for_the_peer(&self) -> bool {
+        (0..self.swarm.volumes).any(|volume| {
+            let [here, there] = [0, 1].map(|node| &self.nodes[node].volumes[volume]);
+            let room = |disk: &crate::node::VolumeDisk| disk.geometry.before.available_bytes;
+            !there.attached && room(there) < room(here)
+        })
     }
 
     fn promoting(&self, node: usize) -> bool {
