@@ -392,3 +392,47 @@ fn a_peer_that_has_not_noticed_is_outdated_by_its_own_command() {
     cluster.beta.ok("primary");
     assert_eq!(cluster.beta.read(4096, 4096), [3; 4096]);
 }
+
+/// One of beta's two disks isn't attached when the link is cut: the other's word is enough, for a resource is promoted with both.
+#[test]
+fn a_peer_that_lacks_a_disk_is_outdated_by_the_other() {
+    if !root_or_not_run("cutting the link between two namespaces") {
+        return;
+    }
+    for lacking in [0, 1] {
+        let options = ClusterOptions {
+            network: NetworkKind::Namespaces,
+            volumes: 2,
+            resource_lines: vec!["fencing = \"resource-and-stonith\"".into()],
+            net_lines: ["timeout = \"2s\"", "connect-interval = \"1s\""].map(str::to_owned).into(),
+            ..Default::default()
+        };
+        let mut cluster = Cluster::prepare(&options);
+        let handler = cluster.path("outdate");
+        outdating_handler(&handler, &cluster);
+        cluster.config.resource_lines.push(format!("handlers = {{ fence-peer = [\"{}\"] }}", handler.display()));
+        cluster.write_config();
+        cluster.bring_in_sync();
+        cluster.alpha.ok("primary");
+        let detach = |verb: &str| cluster.beta.ctl([verb, &format!("vz/{lacking}")]);
+        assert_eq!(detach("detach").code, 0);
+
+        cluster.network.cut(Cut::Both);
+        cluster.alpha.write(4096, &[3; 4096]);
+        let states = |disk: &str| cluster.beta.resource().volumes.iter().filter(|volume| volume.disk == disk).count();
+        assert_eq!((states("Diskless"), states("Outdated")), (1, 1), "alpha's client was answered without that");
+        // Nor once it is attached: what the other has recorded holds for both.
+        assert_eq!(detach("attach").code, 0);
+        cluster.beta.refused("primary", "NoUpToDateDisk");
+        // Nothing to record it: that is no fencing.
+        cluster.beta.ok("detach");
+        cluster.beta.refused("outdate", "Diskless");
+        cluster.beta.ok("attach");
+
+        cluster.network.heal();
+        cluster.alpha.wait_in_sync();
+        cluster.beta.wait_in_sync();
+        cluster.alpha.wait_until("closed", SOON, |vz| !vz.volume().open);
+        cluster.assert_identical();
+    }
+}

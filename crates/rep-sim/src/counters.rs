@@ -115,6 +115,7 @@ sometimes! {
     FenceAsked = "fence-peer handler asked",
     FenceFailed = "fence-peer handler came to nothing",
     FenceOutdated = "peer outdated by the handler",
+    FenceOutdatedInPart = "peer outdated by the handler, one of whose disks wasn't attached",
     FenceKilled = "peer taken down by the handler",
     FenceHeld = "clients waited for the peer to be fenced",
     PromotedAfterFence = "promoted without the peer, which was fenced",

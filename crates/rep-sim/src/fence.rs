@@ -138,20 +138,22 @@ impl World {
         let Some(shown) = self.snapshot(peer) else {
             return self.fence_answer(node, id, FenceAnswer::PeerUnreachable);
         };
-        let states: Vec<_> = (0..self.swarm.volumes)
-            .filter_map(|volume| self.durable(peer, volume))
-            .map(|l| l.superblock.data)
-            .collect();
+        // One that isn't attached records nothing; a resource is promoted with all of its volumes, so one that has recorded it will do.
+        let attached = || shown.volumes.iter().filter(|volume| volume.disk != DiskState::Diskless);
+        let recorded = attached().next().is_some()
+            && attached().all(|volume| {
+                let loaded = self.durable(peer, usize::from(volume.number.0));
+                loaded.is_some_and(|loaded| loaded.superblock.data != DataState::Consistent)
+            });
         // Of several volumes one may be the target of a resync that was broken off, and keep that state.
-        let shows = |these: &[DiskState]| shown.volumes.iter().all(|volume| these.contains(&volume.disk));
+        let shows = |these: &[DiskState]| attached().all(|volume| these.contains(&volume.disk));
         let answer = if shown.role == Role::Primary {
             FenceAnswer::PeerPrimary
-        } else if shows(&[DiskState::Inconsistent]) {
+        } else if recorded && shows(&[DiskState::Inconsistent]) {
             FenceAnswer::PeerInconsistent
-        } else if shows(&[DiskState::Outdated, DiskState::Inconsistent])
-            && states.iter().all(|data| *data != DataState::Consistent)
-        {
-            self.seen(Sometimes::FenceOutdated);
+        } else if recorded && shows(&[DiskState::Outdated, DiskState::Inconsistent]) {
+            let all = attached().count() == self.swarm.volumes;
+            self.seen(if all { Sometimes::FenceOutdated } else { Sometimes::FenceOutdatedInPart });
             FenceAnswer::PeerOutdated
         } else {
             FenceAnswer::PeerUnreachable

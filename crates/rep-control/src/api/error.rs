@@ -127,6 +127,11 @@ impl ApiError {
         }
     }
 
+    /// Whether it is this refusal.
+    pub fn is_refusal(&self, refusal: Refusal) -> bool {
+        self.reason == format!("{refusal:?}")
+    }
+
     /// Failed while doing it.
     pub fn failed(reason: &str, message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Failed, reason, message)

@@ -21,7 +21,7 @@ pub fn run(arguments: &SplitBrainArguments, options: &Options) -> Result<(), Fai
 /// Still split brain after the word was given: the daemon knows why.
 fn with_next_step(failure: Failure, resource: &str, keep: &str, options: &Options) -> Failure {
     match failure {
-        Failure::Error(error) if error.reason == format!("{:?}", Refusal::SplitBrain) => {
+        Failure::Error(error) if error.is_refusal(Refusal::SplitBrain) => {
             let detail = options.client().detail(resource, verb::QUESTION_PATIENCE).ok();
             match detail.and_then(|detail| next_step(&detail.split_brain?, resource, keep)) {
                 Some(hint) => Failure::Error(Box::new(error.with_hint(hint))),

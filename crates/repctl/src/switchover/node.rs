@@ -194,7 +194,7 @@ fn until_closed(arguments: &SwitchoverArguments, demote: impl Fn() -> Result<(),
     let deadline = Instant::now() + if arguments.mount.is_some() { CLOSING_PATIENCE } else { Duration::ZERO };
     loop {
         match demote() {
-            Err(error) if error.reason == format!("{:?}", Refusal::DeviceIsOpen) && Instant::now() < deadline => {
+            Err(error) if error.is_refusal(Refusal::DeviceIsOpen) && Instant::now() < deadline => {
                 std::thread::sleep(CLOSING_PAUSE);
             }
             other => return other,

@@ -151,7 +151,7 @@ impl Resource {
 }
 
 /// Says which volume, where there are several.
-fn with_volume(mut error: ApiError, volume: VolumeNumber, volumes: usize) -> ApiError {
+pub(super) fn with_volume(mut error: ApiError, volume: VolumeNumber, volumes: usize) -> ApiError {
     if volumes > 1 {
         error.message = format!("volume {volume}: {}", error.message);
     }

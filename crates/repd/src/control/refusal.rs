@@ -8,26 +8,24 @@ use rep_types::{ConnectionState, DiskState, Refusal, Role, Room, RoomLimit};
 pub fn explained(error: ApiError, verb: Verb, name: &str, engine: &Snapshot) -> ApiError {
     if verb == Verb::Resize
         && let Some(volume) = engine.volumes.iter().find(|volume| volume.can_grow_to_bytes().is_none())
-        && let Some(message) = no_room(&error.reason, volume)
+        && let Some(message) = no_room(&error, volume)
     {
         let hint = format!("enlarge what is too small, then run 'repctl resize {name}' again");
         return ApiError { message, ..error }.with_hint(hint);
     }
-    let better = if verb == Verb::Disconnect && error.reason == format!("{:?}", Refusal::OnlyGoodCopy) {
+    let better = if verb == Verb::Disconnect && error.is_refusal(Refusal::OnlyGoodCopy) {
         Some((
             "the Primary has its data from the other node's disk alone: without the connection its clients get errors",
             format!("run 'repctl attach {name}' on the Primary and let it resync, or demote it first"),
         ))
-    } else if verb == Verb::Primary && error.reason == format!("{:?}", Refusal::SplitBrain) {
+    } else if verb == Verb::Primary && error.is_refusal(Refusal::SplitBrain) {
         Some(apart(name, engine))
-    } else if error.reason == format!("{:?}", Refusal::NoUpToDateDisk) {
+    } else if error.is_refusal(Refusal::NoUpToDateDisk) {
         no_good_disk(name, engine)
-    } else if error.reason == format!("{:?}", Refusal::OnlyGoodCopy)
-        && !any(engine, |volume| volume.disk, DiskState::UpToDate)
-    {
+    } else if error.is_refusal(Refusal::OnlyGoodCopy) && !any(engine, |volume| volume.disk, DiskState::UpToDate) {
         let message = "the peer has no UpToDate copy that could take the place of this one";
         Some((message, format!("see 'repctl status {name}'")))
-    } else if error.reason == format!("{:?}", Refusal::DirectionNeeded) && !both_good(engine) {
+    } else if error.is_refusal(Refusal::DirectionNeeded) && !both_good(engine) {
         Some(("neither copy is UpToDate", "say whose data stays with --from NODE".to_owned()))
     } else {
         None
@@ -39,7 +37,7 @@ pub fn explained(error: ApiError, verb: Verb, name: &str, engine: &Snapshot) -> 
 }
 
 /// Which disk keeps a volume from growing, with the sizes.
-fn no_room(reason: &str, volume: &VolumeSnapshot) -> Option<String> {
+fn no_room(error: &ApiError, volume: &VolumeSnapshot) -> Option<String> {
     let about_room = [
         Refusal::DiskNotGrown,
         Refusal::PeerDiskNotGrown,
@@ -47,7 +45,7 @@ fn no_room(reason: &str, volume: &VolumeSnapshot) -> Option<String> {
         Refusal::MetadataTooSmall,
         Refusal::PeerMetadataTooSmall,
     ];
-    if !about_room.iter().any(|refusal| reason == format!("{refusal:?}")) {
+    if !about_room.into_iter().any(|refusal| error.is_refusal(refusal)) {
         return None;
     }
     let of = |whose: &str, room: Option<Room>| match room {

@@ -1,5 +1,6 @@
 //! A verb of the control interface becomes commands of the engine.
 
+use super::lifecycle::with_volume;
 use super::resource::{Report, Resource, Running};
 use super::{handover, plan, refusal};
 use rep_control::api::{
@@ -119,7 +120,7 @@ impl Call<'_> {
             Verb::ResumeIo => self.one(Command::SuspendIo { suspended: false }).await,
             Verb::Invalidate => self.each(|volume| Command::Invalidate { volume }).await,
             Verb::InvalidatePeer => self.each(|volume| Command::InvalidatePeer { volume }).await,
-            Verb::Outdate => self.each(|volume| Command::Outdate { volume }).await,
+            Verb::Outdate => self.outdate().await,
             Verb::NewGeneration if !self.request.clear_bitmap => Err(ApiError::usage(
                 "BadOption",
                 format!("{} needs the option \"clear_bitmap\": both disks are taken for equal as they are", self.verb),
@@ -202,10 +203,33 @@ impl Call<'_> {
     async fn each(&self, command: impl Fn(VolumeNumber) -> Command) -> Result<VerbAnswer, ApiError> {
         let running = self.resource.running()?;
         for volume in &self.volumes {
-            let done = running.command(command(*volume), self.left(), self.resource.name()).await;
-            done.map_err(|error| self.explained(error, &running))?;
+            self.of_volume(&running, *volume, command(*volume)).await?;
         }
         Ok(VerbAnswer::default())
+    }
+
+    /// A command of one of the volumes that are meant; its error names it where they are several.
+    async fn of_volume(&self, running: &Running, volume: VolumeNumber, command: Command) -> Result<(), ApiError> {
+        let done = running.command(command, self.left(), self.resource.name()).await;
+        done.map(drop).map_err(|error| with_volume(self.explained(error, running), volume, self.volumes.len()))
+    }
+
+    /// A resource is promoted with all of its volumes: where one has recorded that its data are old, one that has no disk attached need
+    /// not, and a handler that asks for this has fenced this node (R29, R31).
+    async fn outdate(&self) -> Result<VerbAnswer, ApiError> {
+        let running = self.resource.running()?;
+        let (mut recorded, mut without) = (false, None);
+        for volume in &self.volumes {
+            match self.of_volume(&running, *volume, Command::Outdate { volume: *volume }).await {
+                Ok(()) => recorded = true,
+                Err(error) if error.is_refusal(Refusal::Diskless) => without = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        match without {
+            Some(error) if !recorded => Err(error),
+            _ => Ok(VerbAnswer::default()),
+        }
     }
 
     /// A refusal in the words of how things stand.
