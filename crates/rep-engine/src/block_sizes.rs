@@ -50,10 +50,11 @@ impl Engine {
         let volume = &self.volumes[index];
         let serves_there = self.is_connected() && self.peer_role == Some(Role::Primary) || self.peer_forwards();
         let told = self.offers_devices() || serves_there;
+        if told && disk_bytes > volume.block_bytes {
+            return Some(Refusal::BlocksTooLarge);
+        }
         let needed = if told { disk_bytes } else { volume.block_bytes.max(disk_bytes) };
-        let fits = (!told || disk_bytes <= volume.block_bytes)
-            && superblock.agreed_bytes.is_multiple_of(u64::from(needed.max(1)));
-        (!fits).then_some(Refusal::BlocksTooLarge)
+        (!superblock.agreed_bytes.is_multiple_of(u64::from(needed.max(1)))).then_some(Refusal::NotWholeBlocks)
     }
 
     /// Decisions in words the peer knows. An older one takes no part in this refusal, so the two don't mirror: they stay

@@ -134,6 +134,13 @@ impl World {
             // joins them but fresh metadata.
             return self.start_over(larger);
         }
+        let not_whole = |node: &usize| self.nodes[*node].volumes.iter().any(|volume| volume.not_whole_blocks);
+        if self.history.forked
+            && let Some(node) = (0..2).find(not_whole)
+        {
+            // The same, and its volume has a size that is no use to the other.
+            return self.start_over(node);
+        }
         for (node, state) in states.into_iter().enumerate() {
             if state == Some(ConnectionState::StandAlone) || apart(state) {
                 self.command(node, Command::Connect { discard_my_data: false });

@@ -150,6 +150,8 @@ pub struct VolumeDisk {
     pub resync_allowed: bool,
     /// Bytes of a logical block.
     pub block_bytes: u32,
+    /// Its last attach was refused, since the size it remembers isn't whole blocks.
+    pub not_whole_blocks: bool,
     /// Whether it says that it may have a volatile cache; it always has one.
     pub says_volatile: bool,
     /// The device that its last daemon left behind.

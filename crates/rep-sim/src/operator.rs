@@ -146,7 +146,9 @@ impl World {
         if let Err(CommandError::Refused(refusal)) = result {
             self.seen(Sometimes::CommandRefused);
             if let Some(volume) = pending.attaches {
-                self.nodes[node].volumes[volume].attached = false;
+                let disk = &mut self.nodes[node].volumes[volume];
+                disk.attached = false;
+                disk.not_whole_blocks = refusal == Refusal::NotWholeBlocks;
             }
             match (refusal, &pending.command) {
                 (Refusal::DiskHangs, _) => self.seen(Sometimes::AttachedTooEarly),

@@ -411,6 +411,7 @@ pub fn new_volume(node: usize, volume: usize, swarm: &Swarm, dice: &mut Dice, gr
         attached: false,
         resync_allowed: false,
         block_bytes: swarm.blocks.bytes[node],
+        not_whole_blocks: false,
         says_volatile: swarm.caches.volatile[node],
         left: None,
         told_stable: false,

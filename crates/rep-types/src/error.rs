@@ -223,4 +223,10 @@ pub enum Refusal {
          'repctl secondary RES', or give the peer a disk with smaller blocks"
     )]
     PeerBlocksTooLarge,
+    /// The size that a disk's metadata remember isn't whole blocks of the volume.
+    #[error(
+        "the size that this disk's metadata remember for the volume isn't whole logical blocks of both nodes' disks; if its data \
+         may go, run 'repctl create-md RES' and attach it again"
+    )]
+    NotWholeBlocks,
 }

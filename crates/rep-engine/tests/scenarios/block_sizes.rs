@@ -232,6 +232,23 @@ fn a_volume_that_is_not_whole_blocks_of_the_new_disk_is_refused() {
     assert_eq!(verdict(&pair, 0), Some(SyncVerdict::Refuse(SyncRefusal::PeerBlocksTooLarge)));
 }
 
+/// Nor is such a disk attached while nobody has a device: nobody's clients are to blame.
+#[test]
+fn a_disk_that_remembers_less_than_whole_blocks_is_refused_in_its_own_words() {
+    let mut pair = Pair::just_created(1);
+    pair.reinstall(1);
+    pair.replace_disk(0, DEVICE_BYTES - 512);
+    pair.reboot(0);
+    pair.connect();
+    pair.take_for_equal();
+    pair.command(1, Command::Detach { volume: VolumeNumber(0), force: false });
+    pair.run();
+    pair.set_blocks(1, 4096);
+    let attach = pair.try_attach(1, 0);
+    pair.run();
+    assert_eq!(pair.outcome(1, attach), Some(Err(CommandError::Refused(Refusal::NotWholeBlocks))));
+}
+
 /// A peer of before this takes no part in the refusal: the two decide differently, and stay apart.
 #[test]
 fn a_peer_that_knows_nothing_of_blocks_is_told_in_words_it_knows() {
