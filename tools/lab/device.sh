@@ -2,7 +2,7 @@
 # All that a block device has to show, one scenario after another in one boot: a boot of the emulated machine takes longer
 # than some of them.
 #
-#   cargo xtask guest -t 900 -d 512M -d 512M -d 128M -d 128M -e DEVICE=nbd tools/lab/device.sh tools/lab/{smoke,mount,no-cache,kills,left-down,two-volumes,switchover,handover,grow,pressure,nbd-ended}.sh
+#   cargo xtask guest -t 900 -d 512M -d 512M -d 128M -d 128M -e DEVICE=nbd tools/lab/device.sh tools/lab/{smoke,mount,no-cache,kills,left-down,two-volumes,switchover,handover,grow,pressure,given-up,nbd-ended}.sh
 #
 # DEVICE  ublk (default) or nbd
 # SHORT   yes: what every 'cargo xtask test' runs, and no more
@@ -37,6 +37,7 @@ run switchover.sh $small
 run handover.sh $small
 run grow.sh
 run pressure.sh
+run given-up.sh $small
 # Last, because it makes errors that the others look for in the kernel's log, or leaves a device that never answers again.
 [ "$DEVICE" != nbd ] || run nbd-ended.sh $small
 echo "$DEVICE, seconds each: ${ran%, }"

@@ -25,4 +25,4 @@ mod sysfs;
 pub use backend::Backend;
 pub use driver::Driver;
 pub use error::NbdkError;
-pub use lifecycle::{Attached, DeviceOptions, Origin, attach, detach, find, grow, left_device, settle};
+pub use lifecycle::{Attached, DeviceOptions, Origin, attach, detach, find, give_up, grow, left_device, settle};

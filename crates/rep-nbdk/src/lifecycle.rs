@@ -197,6 +197,16 @@ pub fn detach(index: u32, backend: &Backend) -> Result<(), NbdkError> {
     if within(NODE_PATIENCE, || !sysfs.exists(index)) { Ok(()) } else { Err(NbdkError::StaysOpen(index)) }
 }
 
+/// Ends a device that nobody serves, under whoever has it open: what waits there fails, and what comes. Its number.
+pub fn give_up(backend: &Backend) -> Result<Option<u32>, NbdkError> {
+    let Some(index) = find(backend)? else { return Ok(None) };
+    match detach(index, backend) {
+        // It goes with its last user.
+        Ok(()) | Err(NbdkError::StaysOpen(_)) => Ok(Some(index)),
+        Err(error) => Err(error),
+    }
+}
+
 /// Both ends of a connection: ours, and the kernel's.
 fn pair() -> Result<(OwnedFd, OwnedFd), NbdkError> {
     socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)

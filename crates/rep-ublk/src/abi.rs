@@ -214,6 +214,8 @@ pub const START_USER_RECOVERY: u32 = control(true, 0x10);
 pub const END_USER_RECOVERY: u32 = control(true, 0x11);
 /// Tells the driver's features.
 pub const GET_FEATURES: u32 = control(false, 0x13);
+/// Deletes a device without waiting for those who have it open.
+pub const DEL_DEV_ASYNC: u32 = control(false, 0x14);
 /// Changes the size of a live device (Linux 6.16).
 pub const UPDATE_SIZE: u32 = control(true, 0x15);
 

@@ -71,8 +71,8 @@ pub fn prepare(options: &DeviceOptions) -> Result<Prepared, UblkError> {
             let (device, size_bytes) = take_over(&mut control, &info, options)?;
             return Ok(Prepared { device, origin: Origin::TakenOver, size_bytes, features });
         }
-        // Never started, or stopped and not deleted: nobody can have it open.
-        control.simple("deleting a dead device", abi::DEL_DEV, info.dev_id, 0)?;
+        // Never started, or stopped and not deleted. Who had it open when it was given up has a dead one.
+        delete_dead(&mut control, info.dev_id)?;
     }
     let size_bytes = options.limits.size_bytes;
     add(&mut control, options).map(|device| Prepared { device, origin: Origin::Added, size_bytes, features })
@@ -218,6 +218,25 @@ pub fn begin(id: u32, origin: Origin) -> Result<(), UblkError> {
 pub fn stop(id: u32) -> Result<(), UblkError> {
     let (mut control, _) = Control::open()?;
     control.simple("stopping a device", abi::STOP_DEV, id, 0)
+}
+
+/// Ends a device that nobody serves, under whoever has it open: what waits there fails, and what comes. Its number.
+pub fn give_up(fingerprint: Fingerprint) -> Result<Option<u32>, UblkError> {
+    let Some(DeviceInfo { dev_id, .. }) = find(fingerprint)? else { return Ok(None) };
+    let (mut control, _) = Control::open()?;
+    control.simple("ending a device", abi::STOP_DEV, dev_id, 0)?;
+    // An older driver doesn't know that: then it is deleted when the next is made, and is dead all the same.
+    let _ = control.simple("deleting a dead device", abi::DEL_DEV_ASYNC, dev_id, 0);
+    Ok(Some(dev_id))
+}
+
+/// Deletes a device that was stopped, which may still be open: an older driver waits for its last user.
+fn delete_dead(control: &mut Control, id: u32) -> Result<(), UblkError> {
+    match control.simple("deleting a dead device", abi::DEL_DEV_ASYNC, id, 0) {
+        Err(UblkError::Command { source, .. }) if source.raw_os_error() == Some(libc::ENODEV) => Ok(()),
+        Err(_) => control.simple("deleting a dead device", abi::DEL_DEV, id, 0),
+        Ok(()) => Ok(()),
+    }
 }
 
 /// Deletes a device that was stopped and closed. One that is gone already is no error.

@@ -56,7 +56,7 @@ pub enum Command {
     /// Attach and connect
     Up(TargetArgument),
     /// Demote, disconnect and detach
-    Down(TargetArgument),
+    Down(DownArguments),
     /// Take the disk
     Attach(TargetArgument),
     /// Let go of the disk
@@ -142,6 +142,16 @@ pub struct TargetArgument {
     /// RESOURCE or RESOURCE/VOLUME
     #[arg(value_name = "RESOURCE[/VOLUME]")]
     pub target: Target,
+}
+
+#[derive(Args)]
+pub struct DownArguments {
+    /// RESOURCE or RESOURCE/VOLUME
+    #[arg(value_name = "RESOURCE[/VOLUME]")]
+    pub target: Target,
+    /// Also end block devices that a daemon left behind and that can't be taken over: what waits on them fails with an I/O error
+    #[arg(long)]
+    pub give_up_device: bool,
 }
 
 #[derive(Args)]
@@ -571,7 +581,10 @@ impl Command {
         };
         match self {
             Self::Up(argument) => plain(argument, Verb::Up),
-            Self::Down(argument) => plain(argument, Verb::Down),
+            Self::Down(argument) => {
+                let request = VerbRequest { give_up_device: argument.give_up_device, ..Default::default() };
+                Some((argument.target, Verb::Down, request))
+            }
             Self::Attach(argument) => plain(argument, Verb::Attach),
             Self::Detach(DetachArguments { target, force }) => forced(ForceArguments { target, force }, Verb::Detach),
             Self::Disconnect(argument) => forced(argument, Verb::Disconnect),

@@ -60,7 +60,7 @@ const DEVICES: [&str; 2] = ["ublk", "nbd"];
 /// Two for what needs room, two that are soon compared after a crash.
 const DISKS: [&str; 8] = ["-d", "512M", "-d", "512M", "-d", "128M", "-d", "128M"];
 /// The scenarios that `device.sh` runs.
-const PARTS: [&str; 11] = [
+const PARTS: [&str; 12] = [
     "smoke.sh",
     "mount.sh",
     "kills.sh",
@@ -71,6 +71,7 @@ const PARTS: [&str; 11] = [
     "handover.sh",
     "grow.sh",
     "pressure.sh",
+    "given-up.sh",
     "nbd-ended.sh",
 ];
 /// How many seconds it may take to fetch the guest's packages and unpack them.

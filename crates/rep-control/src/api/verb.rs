@@ -117,6 +117,9 @@ pub struct VerbRequest {
     /// `resize`: the new area is the same on both disks already and isn't resynced.
     #[serde(skip_serializing_if = "is_false")]
     pub assume_clean: bool,
+    /// `down`: block devices that a daemon left behind go, and what waits on them fails.
+    #[serde(skip_serializing_if = "is_false")]
+    pub give_up_device: bool,
     /// How long it may take.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,

@@ -347,9 +347,15 @@ impl World {
                     known.overtaken[node] = false;
                 }
             }
-            Notice::Disk { volume, .. } | Notice::PeerDisk { volume, .. } => {
-                self.verifies.known[volume.0 as usize].changes += 1;
+            Notice::Disk { volume, to, .. } => {
+                let known = &mut self.verifies.known[volume.0 as usize];
+                known.changes += 1;
+                // Whose data are old by a word said since, a fence-peer handler's for instance, is nobody's source.
+                if *to == DiskState::Outdated {
+                    known.repair_source.take_if(|source| *source == node);
+                }
             }
+            Notice::PeerDisk { volume, .. } => self.verifies.known[volume.0 as usize].changes += 1,
             // Who has been Primary since isn't repaired, even if it has given the role away again.
             Notice::Role { to: Role::Primary, .. } => {
                 for known in &mut self.verifies.known {

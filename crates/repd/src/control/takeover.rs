@@ -261,6 +261,33 @@ impl Resource {
         }
     }
 
+    /// Has devices that were left behind end, where this daemon doesn't serve them: who has them open hears of an I/O error, as the
+    /// operator wants it. Which those were.
+    pub(super) async fn give_up_devices(&self) -> Result<Vec<String>, ApiError> {
+        let is_served = match self.life() {
+            Life::Up(running) => *lock(&running.takeover) != Takeover::Waiting,
+            Life::Down(_) => false,
+        };
+        if is_served {
+            return Ok(Vec::new());
+        }
+        let (resource, node) = (self.name().to_owned(), self.node.clone());
+        let volumes = self.kernel_volumes();
+        let ended = spawn_blocking(move || {
+            let given_up = volumes.iter().map(|(volume, device)| give_up(&resource, node.as_str(), *volume, device));
+            given_up.filter_map(Result::transpose).collect::<Result<Vec<String>, _>>()
+        });
+        let given_up = ended.await.unwrap_or_else(|_| Err("a thread of the daemon's ended".to_owned()));
+        let given_up = given_up.map_err(|why| {
+            let message = format!("a device that was left behind can't be given up: {why}");
+            ApiError::failed("DeviceNotGivenUp", message).with_hint("see the kernel's log")
+        })?;
+        for device in &given_up {
+            tracing::warn!(resource = self.name(), "given up by the operator, what waited there has failed: {device}");
+        }
+        Ok(given_up)
+    }
+
     async fn has_device_left_behind(&self) -> bool {
         let (resource, node) = (self.name().to_owned(), self.node.clone());
         let volumes = self.kernel_volumes();
@@ -277,6 +304,21 @@ fn is_left_behind(resource: &str, node: &str, volume: VolumeNumber, device: &Dev
         Device::Ublk => lifecycle::find(Fingerprint::new(resource, node, volume.0)).is_ok_and(|found| found.is_some()),
         Device::NbdKernel => rep_nbdk::find(&Backend::new(resource, node, volume.0)).is_ok_and(|found| found.is_some()),
         Device::NbdUnix(_) | Device::NbdTcp(_) => false,
+    }
+}
+
+/// Ends the kernel's device of a volume, if there is one that nobody serves; its path.
+fn give_up(resource: &str, node: &str, volume: VolumeNumber, device: &Device) -> Result<Option<String>, String> {
+    match device {
+        Device::Ublk => {
+            let given_up = lifecycle::give_up(Fingerprint::new(resource, node, volume.0)).map_err(|e| e.to_string())?;
+            Ok(given_up.map(|id| format!("/dev/ublkb{id}")))
+        }
+        Device::NbdKernel => {
+            let given_up = rep_nbdk::give_up(&Backend::new(resource, node, volume.0)).map_err(|e| e.to_string())?;
+            Ok(given_up.map(|index| format!("/dev/nbd{index}")))
+        }
+        Device::NbdUnix(_) | Device::NbdTcp(_) => Ok(None),
     }
 }
 

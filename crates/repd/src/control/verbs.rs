@@ -50,6 +50,7 @@ fn check_options(verb: Verb, request: &VerbRequest) -> Result<(), ApiError> {
         ("stop", request.stop, verb == Verb::Verify),
         ("keep", request.keep.is_some(), verb == Verb::SplitBrainResolve),
         ("assume_clean", request.assume_clean, verb == Verb::Resize),
+        ("give_up_device", request.give_up_device, verb == Verb::Down),
         ("repair_from", request.repair_from.is_some(), verb == Verb::Verify),
     ];
     match misused.iter().find(|(_, given, useful)| *given && !useful) {
@@ -100,7 +101,7 @@ impl Call<'_> {
         let force = self.request.force;
         match self.verb {
             Verb::Up => self.resource.up(self.left()).await.map(|()| VerbAnswer::default()),
-            Verb::Down => self.resource.down(self.left()).await.map(|()| VerbAnswer::default()),
+            Verb::Down => self.down().await,
             Verb::Attach => self.resource.attach(&self.volumes, self.left()).await.map(|()| VerbAnswer::default()),
             Verb::Connect if self.request.plan => self.plan().await,
             Verb::Connect => self.one(Command::Connect { discard_my_data: self.request.discard_my_data }).await,
@@ -258,6 +259,22 @@ impl Call<'_> {
             .with_hint(format!("see 'repctl status {}'; --force doesn't wait for it", self.resource.name())),
             _ => error,
         })
+    }
+
+    /// Takes the resource down. A device that was left behind stays for the next daemon, unless it is given up.
+    async fn down(&self) -> Result<VerbAnswer, ApiError> {
+        let given_up = match self.request.give_up_device {
+            true => self.resource.give_up_devices().await?,
+            false => Vec::new(),
+        };
+        self.resource.down(self.left()).await?;
+        let message = (!given_up.is_empty()).then(|| {
+            format!(
+                "given up: {}; what waited there has failed, and who still has it open or mounted lets go of it now",
+                given_up.join(", ")
+            )
+        });
+        Ok(VerbAnswer { message, ..VerbAnswer::default() })
     }
 
     /// Demotes, unless somebody has the device open.
