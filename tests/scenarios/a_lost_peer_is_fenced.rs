@@ -311,15 +311,21 @@ exit 5
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("its mode");
 }
 
-#[test]
-fn a_peer_that_lives_is_outdated_by_its_own_command() {
-    let options =
-        ClusterOptions { resource_lines: vec!["fencing = \"resource-and-stonith\"".into()], ..Default::default() };
-    let mut cluster = Cluster::prepare(&options);
+/// A cluster that stands still without its peer, and whose fence-peer handler has that outdated: the handler's path, too.
+fn outdating(options: ClusterOptions, handlers: &str) -> (Cluster, PathBuf) {
+    let resource_lines = vec!["fencing = \"resource-and-stonith\"".to_owned()];
+    let mut cluster = Cluster::prepare(&ClusterOptions { resource_lines, ..options });
     let handler = cluster.path("outdate");
     outdating_handler(&handler, &cluster);
-    cluster.config.resource_lines.push(format!("handlers = {{ fence-peer = [\"{}\"] }}", handler.display()));
+    let handlers = handlers.replace("HANDLER", &format!("[\"{}\"]", handler.display()));
+    cluster.config.resource_lines.push(format!("handlers = {{ {handlers} }}"));
     cluster.write_config();
+    (cluster, handler)
+}
+
+#[test]
+fn a_peer_that_lives_is_outdated_by_its_own_command() {
+    let (mut cluster, _) = outdating(ClusterOptions::default(), "fence-peer = HANDLER");
     cluster.bring_in_sync();
     cluster.beta.ok("disconnect");
     cluster.beta.ok("connect");
@@ -343,19 +349,13 @@ fn a_peer_that_has_not_noticed_is_outdated_by_its_own_command() {
     }
     let options = ClusterOptions {
         network: NetworkKind::Namespaces,
-        resource_lines: vec!["fencing = \"resource-and-stonith\"".into()],
         net_lines: ["timeout = \"2s\"", "ping-interval = \"1min\"", "connect-interval = \"1s\""]
             .map(str::to_owned)
             .into(),
         ..Default::default()
     };
-    let mut cluster = Cluster::prepare(&options);
-    let handler = cluster.path("outdate");
-    outdating_handler(&handler, &cluster);
-    let unfenced = cluster.path("outdate.unfence-peer");
-    let words = format!("[\"{}\"]", handler.display());
-    cluster.config.resource_lines.push(format!("handlers = {{ fence-peer = {words}, unfence-peer = {words} }}"));
-    cluster.write_config();
+    let (mut cluster, handler) = outdating(options, "fence-peer = HANDLER, unfence-peer = HANDLER");
+    let unfenced = handler.with_extension("unfence-peer");
     cluster.bring_in_sync();
     cluster.alpha.ok("primary");
     cluster.alpha.write(0, &[2; 4096]);
@@ -403,15 +403,10 @@ fn a_peer_that_lacks_a_disk_is_outdated_by_the_other() {
         let options = ClusterOptions {
             network: NetworkKind::Namespaces,
             volumes: 2,
-            resource_lines: vec!["fencing = \"resource-and-stonith\"".into()],
             net_lines: ["timeout = \"2s\"", "connect-interval = \"1s\""].map(str::to_owned).into(),
             ..Default::default()
         };
-        let mut cluster = Cluster::prepare(&options);
-        let handler = cluster.path("outdate");
-        outdating_handler(&handler, &cluster);
-        cluster.config.resource_lines.push(format!("handlers = {{ fence-peer = [\"{}\"] }}", handler.display()));
-        cluster.write_config();
+        let (mut cluster, _) = outdating(options, "fence-peer = HANDLER");
         cluster.bring_in_sync();
         cluster.alpha.ok("primary");
         let detach = |verb: &str| cluster.beta.ctl([verb, &format!("vz/{lacking}")]);

@@ -190,7 +190,13 @@ fn why_a_node_is_not_to_be_promoted_is_told() {
     assert!(!cluster.alpha.ok("status").contains("not to be promoted"));
     assert_eq!(reason(&cluster.beta), "the peer is Primary; demote it there first");
     cluster.beta.ok("disconnect");
-    assert!(reason(&cluster.beta).starts_with("no UpToDate disk is in reach"));
+    // In the words in which it is refused.
+    let (told, refused) = (reason(&cluster.beta), cluster.beta.verb("primary"));
+    assert!(
+        told.starts_with("this node can't know whether the peer holds newer data; run 'repctl connect vz'"),
+        "{told}"
+    );
+    assert_eq!((refused.code, refused.stderr.contains(&told)), (10, true), "{told}: {}", refused.stderr);
     cluster.beta.ok("down");
     assert_eq!(reason(&cluster.beta), "the resource is down; run 'repctl up vz' first");
     cluster.beta.ok("up");

@@ -216,15 +216,21 @@ fn a_volume_is_whole_blocks() {
     assert_eq!([0, 1].map(|node| pair.superblock(node, 0).agreed_bytes), sizes);
 }
 
-/// One that was agreed on with 512 bytes, and isn't whole blocks of the new disk, can't be had there.
-#[test]
-fn a_volume_that_is_not_whole_blocks_of_the_new_disk_is_refused() {
+/// Both disks have blocks of 512 bytes, and the volume one less than whole blocks of 4 KiB.
+fn with_an_odd_sector() -> Pair {
     let mut pair = Pair::just_created(1);
     pair.reinstall(1);
     pair.replace_disk(0, DEVICE_BYTES - 512);
     pair.reboot(0);
     pair.connect();
     pair.take_for_equal();
+    pair
+}
+
+/// One that was agreed on with 512 bytes, and isn't whole blocks of the new disk, can't be had there.
+#[test]
+fn a_volume_that_is_not_whole_blocks_of_the_new_disk_is_refused() {
+    let mut pair = with_an_odd_sector();
     assert_eq!(pair.superblock(1, 0).agreed_bytes, DEVICE_BYTES - 512);
     pair.set_blocks(1, 4096);
     pair.reinstall(1);
@@ -235,12 +241,7 @@ fn a_volume_that_is_not_whole_blocks_of_the_new_disk_is_refused() {
 /// Nor is such a disk attached while nobody has a device: nobody's clients are to blame.
 #[test]
 fn a_disk_that_remembers_less_than_whole_blocks_is_refused_in_its_own_words() {
-    let mut pair = Pair::just_created(1);
-    pair.reinstall(1);
-    pair.replace_disk(0, DEVICE_BYTES - 512);
-    pair.reboot(0);
-    pair.connect();
-    pair.take_for_equal();
+    let mut pair = with_an_odd_sector();
     pair.command(1, Command::Detach { volume: VolumeNumber(0), force: false });
     pair.run();
     pair.set_blocks(1, 4096);

@@ -265,7 +265,11 @@ impl Resource {
     /// operator wants it. Which those were.
     pub(super) async fn give_up_devices(&self) -> Result<Vec<String>, ApiError> {
         let is_served = match self.life() {
-            Life::Up(running) => *lock(&running.takeover) != Takeover::Waiting,
+            // One that has just been taken over is served, though nobody has noted it yet.
+            Life::Up(running) => {
+                let waits = *lock(&running.takeover) == Takeover::Waiting;
+                !waits || matches!(running.report().await, Report::Fresh(report) if report.engine.role == Role::Primary)
+            }
             Life::Down(_) => false,
         };
         if is_served {
