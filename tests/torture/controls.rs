@@ -26,10 +26,11 @@ const SOON: Duration = Duration::from_secs(30);
 const BUGS: [(&str, Bait, usize); 3] = [
     ("lone-write-unmarked", Bait::Faults(&["cut-link", "kill-secondary", "restart-secondary"]), 2),
     ("flush-local-only", Bait::Faults(&["power-cut-both"]), 1),
-    ("lost-cache-untold", LAST_CACHE_DIES, 2),
+    ("lost-cache-untold", LAST_CACHE_DIES, 1),
 ];
 
-/// The Primary works on its peer's disk alone, and that one's cache dies.
+/// The Primary works on its peer's disk alone, and that one's cache dies. With one volume: with two that cache hardly ever holds what
+/// wasn't flushed by then.
 const LAST_CACHE_DIES: Bait =
     Bait::Chain(Fault::DiskFails(Which::Primary, Operations::Writes, Errno::EIO, 1), Fault::PowerCut(Which::Secondary));
 
@@ -147,7 +148,7 @@ fn lying_disks(seed: u64) -> Control {
 /// An honest daemon tells of what the last cache took, and works on: else the one that doesn't would show nothing.
 fn honest_word(seed: u64) -> Control {
     let length = Length { cycles: Some(HONEST_CYCLES), time: None };
-    let subject = Subject { volumes: 2, control: true, ..Subject::default() };
+    let subject = Subject { control: true, ..Subject::default() };
     let tally = run(&subject, length, |cycle| LAST_CACHE_DIES.plan(seed, cycle, subject.volumes));
     let fine = tally.violations.is_empty() && tally.losses_told > 0;
     if !fine {
