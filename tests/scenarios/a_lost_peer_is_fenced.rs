@@ -409,15 +409,15 @@ fn a_peer_that_lacks_a_disk_is_outdated_by_the_other() {
         let (mut cluster, _) = outdating(options, "fence-peer = HANDLER");
         cluster.bring_in_sync();
         cluster.alpha.ok("primary");
-        let detach = |verb: &str| cluster.beta.ctl([verb, &format!("vz/{lacking}")]);
-        assert_eq!(detach("detach").code, 0);
+        let volume = format!("vz/{lacking}");
+        assert_eq!(cluster.beta.ctl(["detach", &volume]).code, 0);
 
         cluster.network.cut(Cut::Both);
         cluster.alpha.write(4096, &[3; 4096]);
         let states = |disk: &str| cluster.beta.resource().volumes.iter().filter(|volume| volume.disk == disk).count();
         assert_eq!((states("Diskless"), states("Outdated")), (1, 1), "alpha's client was answered without that");
         // Nor once it is attached: what the other has recorded holds for both.
-        assert_eq!(detach("attach").code, 0);
+        assert_eq!(cluster.beta.ctl(["attach", &volume]).code, 0);
         cluster.beta.refused("primary", "NoUpToDateDisk");
         // Nothing to record it: that is no fencing.
         cluster.beta.ok("detach");

@@ -48,8 +48,9 @@ pair() { # a connected pair, both disks equal, alpha Primary with its device
   start alpha && start beta && ready $A && ready $B || return 1
   on $A wait vz connected --timeout 60s && on $A new-generation vz --clear-bitmap && on $A primary vz
 }
+is_primary() { on $A status --json | grep -q '"name":"vz","role":"Primary"'; } # alpha
 until_primary() { # alpha, which has taken its device over
-  local n; for ((n = 0; n < 600; n++)); do on $A status --json | grep -q '"name":"vz","role":"Primary"' && return; sleep 0.1; done
+  local n; for ((n = 0; n < 600; n++)); do is_primary && return; sleep 0.1; done
   return 1
 }
 device() { readlink -f "/dev/repd/by-res/vz/${1:-0}"; } # device [VOLUME]

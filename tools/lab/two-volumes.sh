@@ -15,7 +15,6 @@ zero=$(device 0) one=$(device 1)
 [ -b "$zero" ] && [ -b "$one" ] && [ "$zero" != "$one" ] || { fail "no two devices"; end; }
 mkdir -p /vz1
 mkfs.ext4 -qF "$zero" && mount "$zero" /vz && mkfs.ext4 -qF "$one" && mount "$one" /vz1 || { fail "no file systems"; end; }
-is_primary() { on $A status --json | grep -q '"name":"vz","role":"Primary"'; }
 note() { echo "$1" | tee /vz/"$1" >/vz1/"$1" && sync -f /vz /vz1; } # note NAME: on both
 holds() { # holds NAME...: both have it, on their disks
   echo 3 >/proc/sys/vm/drop_caches

@@ -128,17 +128,8 @@ impl World {
             return self.resolve();
         }
         if self.history.forked
-            && let Some(larger) = (0..2).find(|node| self.peer_is_too_small_for(*node))
+            && let Some(node) = self.has_a_size_of_its_own()
         {
-            // One that was installed anew went its own way, and made its volume larger than the other's can be: nothing
-            // joins them but fresh metadata.
-            return self.start_over(larger);
-        }
-        let not_whole = |node: &usize| self.nodes[*node].volumes.iter().any(|volume| volume.not_whole_blocks);
-        if self.history.forked
-            && let Some(node) = (0..2).find(not_whole)
-        {
-            // The same, and its volume has a size that is no use to the other.
             return self.start_over(node);
         }
         for (node, state) in states.into_iter().enumerate() {
@@ -154,6 +145,13 @@ impl World {
                 self.demote(node, false);
             }
         }
+    }
+
+    /// One that was installed anew went its own way, and made its volume larger than the other's can be, or of a size that isn't whole
+    /// blocks there: nothing joins them but fresh metadata.
+    fn has_a_size_of_its_own(&self) -> Option<usize> {
+        let not_whole = |node: &usize| self.nodes[*node].volumes.iter().any(|volume| volume.not_whole_blocks);
+        (0..2).find(|node| self.peer_is_too_small_for(*node)).or_else(|| (0..2).find(not_whole))
     }
 
     /// Whether a node stands alone because the other has no room for a volume of its.

@@ -113,14 +113,11 @@ fn peer_config(resource: &Resource) -> Option<NodeConfig> {
 
 /// Why a promotion would be refused now, in the words in which it would be; `None`: it is safe.
 fn promotion_refused(seen: &Seen, name: &str) -> Option<String> {
-    let in_words = |refusal, engine| match engine {
-        Some(engine) => refusal::explained(ApiError::refused(refusal, name), Verb::Primary, name, engine).sentence(),
-        None => ApiError::refused(refusal, name).sentence(),
-    };
     match &seen.report {
-        _ if seen.down.is_some() => Some(in_words(Refusal::ResourceIsDown, None)),
+        _ if seen.down.is_some() => Some(ApiError::refused(Refusal::ResourceIsDown, name).sentence()),
         Some(report) if seen.fresh => {
-            report.engine.promotion_refused.map(|refusal| in_words(refusal, Some(&report.engine)))
+            let refused = ApiError::refused(report.engine.promotion_refused?, name);
+            Some(refusal::explained(refused, Verb::Primary, name, &report.engine).sentence())
         }
         // What was is no answer: meanwhile the peer may have gone on.
         _ => Some("its data thread doesn't answer, so nobody knows whether it may be promoted".to_owned()),
