@@ -113,12 +113,9 @@ impl Epochs {
         self.closing_volatile && self.closing.is_some()
     }
 
-    pub fn is_clean(&self) -> bool {
-        !self.dirty && self.closing.is_none()
-    }
-
-    pub fn is_closing(&self) -> bool {
-        self.closing.is_some()
+    /// Whether all that completed up to the end of an epoch is as stable as it will be.
+    pub fn is_settled(&self, epoch: EpochNumber) -> bool {
+        self.settled >= epoch
     }
 
     /// When an epoch that nobody closes is closed anyway.
@@ -209,6 +206,16 @@ impl Engine {
         } else {
             self.close_epoch();
         }
+    }
+
+    /// Has all that has completed become stable. The epoch at whose end that is so.
+    pub(crate) fn close_what_completed(&mut self) -> EpochNumber {
+        let current = self.epochs.current;
+        if self.epochs.dirty {
+            self.request_epoch_close();
+            return current;
+        }
+        self.epochs.closing.as_ref().map_or(self.epochs.settled, |closing| closing.epoch)
     }
 
     fn close_epoch(&mut self) {

@@ -17,7 +17,7 @@
 use crate::Engine;
 use crate::command::CommandError;
 use crate::operator::{Answer, Progress, Step, refused};
-use crate::role::{DemotionStage, PromotionStage};
+use crate::role::{DemotionStage, PromotionStage, Settling};
 use crate::volume::Volume;
 use rep_types::planted;
 use rep_types::{CommandId, DiskState, Refusal, Role, SessionId};
@@ -31,7 +31,7 @@ pub(crate) enum HandoverStage {
     /// New requests wait; those under way end.
     Drain,
     /// Both disks are flushed.
-    Settle,
+    Settle(Settling),
     /// This node is Secondary; the peer is told, on this connection, and becomes Primary.
     Give { told: Option<Told> },
 }
@@ -89,8 +89,9 @@ impl Engine {
     }
 
     pub(crate) fn poll_handover(&mut self, stage: HandoverStage) -> Progress {
+        let settle = |settling| Step::Handover(HandoverStage::Settle(settling));
         match stage {
-            HandoverStage::Ask { .. } | HandoverStage::Drain | HandoverStage::Settle if !self.is_connected() => {
+            HandoverStage::Ask { .. } | HandoverStage::Drain | HandoverStage::Settle(_) if !self.is_connected() => {
                 self.keep_role(CommandError::PeerLost)
             }
             HandoverStage::Ask { asked: false, agreed } => {
@@ -103,16 +104,16 @@ impl Engine {
                 self.begin_forwarding();
                 Progress::Moved(Step::Handover(HandoverStage::Drain))
             }
-            HandoverStage::Drain | HandoverStage::Settle
+            HandoverStage::Drain | HandoverStage::Settle(_)
                 if self.volumes.iter().any(|volume| volume.peer_disk != DiskState::UpToDate) =>
             {
                 self.keep_role(CommandError::Refused(Refusal::PeerNotUpToDate))
             }
             HandoverStage::Drain => match self.poll_drain() {
                 Progress::Waits if !planted!("handed-over-undrained") => Progress::Waits,
-                _ => Progress::Moved(Step::Handover(HandoverStage::Settle)),
+                _ => Progress::Moved(settle(Settling::Begin)),
             },
-            HandoverStage::Settle => match self.poll_settle() {
+            HandoverStage::Settle(settling) => match self.poll_settle(settling, settle) {
                 // A view that was told says that this node is Primary.
                 Progress::Done if self.handshake_under_way() => Progress::Waits,
                 Progress::Done if self.owes_a_word() => {
@@ -192,7 +193,7 @@ impl Engine {
             HandoverStage::Give { told: None } => false,
             // Whether the peer has become Primary will show; until then nothing else need wait for this.
             HandoverStage::Give { .. } => true,
-            HandoverStage::Ask { .. } | HandoverStage::Drain | HandoverStage::Settle => {
+            HandoverStage::Ask { .. } | HandoverStage::Drain | HandoverStage::Settle(_) => {
                 self.keep_role(CommandError::TimedOut);
                 true
             }

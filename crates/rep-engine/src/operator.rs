@@ -6,7 +6,7 @@ use crate::action::{Action, Why};
 use crate::command::{Command, CommandError, CommandOutcome, Side};
 use crate::config::Tunables;
 use crate::local_disk::{BitmapTicket, SuperblockTicket};
-use crate::role::PromotionStage;
+use crate::role::{PromotionStage, Settling};
 use rep_types::{CommandId, ConnectionState, DiskState, LinkCause, Refusal, Role, VolumeNumber};
 use rep_wire::{ControlMessage, OperatorWord, TransferId};
 use std::collections::VecDeque;
@@ -22,8 +22,8 @@ pub(crate) enum Step {
     StopForwarding,
     /// Take no more client requests, and wait for those under way.
     Drain,
-    /// Wait until everything completed is stable on both disks.
-    Settle,
+    /// Wait until everything that has completed by now is stable on both disks.
+    Settle(Settling),
     /// Make the end of being Primary durable.
     Demote(crate::role::DemotionStage),
     /// Leave the peer.
@@ -245,7 +245,7 @@ impl Engine {
             Step::Handover(stage) => self.poll_handover(stage),
             Step::StopForwarding => self.poll_stop_forwarding(),
             Step::Drain => self.poll_drain(),
-            Step::Settle => self.poll_settle(),
+            Step::Settle(settling) => self.poll_settle(settling, Step::Settle),
             Step::Demote(stage) => self.poll_demotion(stage),
             Step::Leave { asked, force } => self.poll_leave(asked, force),
             Step::Detach { index, stage } => self.poll_detach(index, stage),

@@ -18,7 +18,7 @@ use crate::operator::{Answer, Progress, Step, refused};
 use crate::volume::Volume;
 use rep_meta::{DataState, Divergence, PrimaryMark, Superblock};
 use rep_types::planted;
-use rep_types::{CommandId, DiskState, GenerationId, Refusal, ReplicationState, Role};
+use rep_types::{CommandId, DiskState, EpochNumber, GenerationId, Refusal, ReplicationState, Role};
 use rep_wire::ControlMessage;
 
 /// How far a promotion is.
@@ -39,6 +39,14 @@ impl PromotionStage {
     pub(crate) fn ask(force: bool) -> PromotionStage {
         PromotionStage::Ask { force, asked: false, put_off: false, granted: None }
     }
+}
+
+/// How far waiting for what clients were answered to be stable is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Settling {
+    Begin,
+    /// All of it was in by the end of this epoch.
+    Until(EpochNumber),
 }
 
 /// How far a demotion is; each stage holds the tickets of all volumes with a disk.
@@ -353,7 +361,7 @@ impl Engine {
             return refused(Refusal::HandshakeUnderWay);
         }
         self.stop_serving();
-        self.begin_transition(id, [Step::Drain, Step::Settle, Step::Demote(DemotionStage::Begin)])
+        self.begin_transition(id, [Step::Drain, Step::Settle(Settling::Begin), Step::Demote(DemotionStage::Begin)])
     }
 
     /// Takes no more client requests.
@@ -375,17 +383,15 @@ impl Engine {
         if clients || !self.held.is_empty() || self.recording > 0 { Progress::Waits } else { Progress::Done }
     }
 
-    pub(crate) fn poll_settle(&mut self) -> Progress {
-        if self.epochs.is_clean() || planted!("demote-without-settling") {
-            return Progress::Done;
+    /// Waits for what has completed when it begins, and for nothing later: a resync or a verify goes on meanwhile, and what they
+    /// complete is never all stable before their end.
+    pub(crate) fn poll_settle(&mut self, settling: Settling, step: impl Fn(Settling) -> Step) -> Progress {
+        match settling {
+            _ if planted!("demote-without-settling") => Progress::Done,
+            Settling::Begin => Progress::Moved(step(Settling::Until(self.close_what_completed()))),
+            Settling::Until(epoch) if self.epochs.is_settled(epoch) => Progress::Done,
+            Settling::Until(_) => Progress::Waits,
         }
-        if !self.epochs.is_closing() {
-            self.request_epoch_close();
-            if self.epochs.is_clean() {
-                return Progress::Done;
-            }
-        }
-        Progress::Waits
     }
 
     pub(crate) fn poll_demotion(&mut self, stage: DemotionStage) -> Progress {

@@ -4,6 +4,7 @@ use crate::Engine;
 use crate::attach::DetachStage;
 use crate::command::{CommandError, CommandOutcome};
 use crate::operator::Step;
+use crate::role::{DemotionStage, Settling};
 use rep_types::{CommandId, Role};
 
 impl Engine {
@@ -14,7 +15,7 @@ impl Engine {
         }
         if self.role == Role::Primary {
             self.stop_serving();
-            steps.extend([Step::Drain, Step::Settle, Step::Demote(crate::role::DemotionStage::Begin)]);
+            steps.extend([Step::Drain, Step::Settle(Settling::Begin), Step::Demote(DemotionStage::Begin)]);
         }
         steps.push(Step::Leave { asked: false, force: false });
         // A disk that is just coming may never do so: the others don't wait for it.

@@ -354,17 +354,18 @@ impl Engine {
         if !good_here && !good_there && !planted!("inconsistent-disk-counts") {
             return self.without_data(key);
         }
-        if !op.written_through {
-            self.note_unstable(op.volume);
+        if op.written_through {
+            return self.end_operation(key, Ok(()));
         }
-        if op.kind.is_fua() && !op.written_through && !planted!("fua-not-flushed") {
+        if op.kind.is_fua() && !planted!("fua-not-flushed") {
+            // Nobody is answered before it is stable, so nobody is owed a word should it be lost until then.
             if let Some(op) = self.ops.get_mut(key) {
                 op.stage = Stage::Flushing;
             }
-            self.fua_waits(key);
-        } else {
-            self.end_operation(key, Ok(()));
+            return self.fua_waits(key);
         }
+        self.note_unstable(op.volume);
+        self.end_operation(key, Ok(()));
     }
 
     /// Books a write whose legs are closed: the epoch it belongs to, the log's references, bits that may clear.

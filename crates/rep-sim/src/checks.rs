@@ -5,6 +5,7 @@ use crate::counters::Sometimes;
 use crate::disk::Sectors;
 use crate::failure::Kind;
 use crate::node::OpKind;
+use crate::plan::ClientOp;
 use crate::truth::marks;
 use crate::world::World;
 use rep_engine::Command;
@@ -354,7 +355,8 @@ impl World {
             .pending
             .values()
             .any(|pending| pending.node == node && pending.command == Some(Command::Promote { force: true }));
-        let forced = forced || self.operator.forces_late[node] == Some(self.nodes[node].life);
+        let late = self.operator.forces_late[node].take();
+        let forced = forced || late == Some(self.nodes[node].life);
         self.check_promoted_alone(node, forced);
         self.check_promoted_apart(node, forced);
         let Some(mine) = self.snapshot(node) else { return };
@@ -466,14 +468,25 @@ impl World {
         }
     }
 
-    /// A request failed: only when a disk did, or none was in reach.
+    /// A copy of a volume failed, ceased to be good, or is good again: until now it wasn't.
+    pub(crate) fn copy_troubled(&mut self, volume: usize) {
+        self.clients.troubled_at[volume] = Some(self.now);
+    }
+
+    /// Whether a request may fail for what became of a copy of its volume while it was under way. A FLUSH may tell of what was before, if
+    /// none has been answered since.
+    pub(crate) fn was_troubled(&self, asked: &Outstanding) -> bool {
+        let flushed_of = self.clients.words[asked.volume][asked.node].flushed_of;
+        let since = if asked.op == ClientOp::Flush { flushed_of } else { asked.at };
+        self.clients.troubled_at[asked.volume].is_some_and(|at| at >= since)
+    }
+
+    /// A request failed: only when a disk did, or none was in reach, while it was under way.
     pub(crate) fn check_error(&mut self, asked: &Outstanding, result: Result<(), IoError>) {
         let Some(snapshot) = self.snapshot(asked.node) else { return };
         let healthy = snapshot.volumes[asked.volume].disk == DiskState::UpToDate && snapshot.role == Role::Primary;
         let in_doubt = self.was_taken_back_in_doubt(asked.node);
-        // While both copies were away nobody could do a flush that came before.
-        let away = asked.op == crate::plan::ClientOp::Flush && self.operator.handovers.is_data_taken();
-        if healthy && !self.operator.disks_failed && !in_doubt && !away && !self.may_be_told(asked) {
+        if healthy && !self.was_troubled(asked) && !in_doubt && !self.may_be_told(asked) {
             let detail = format!("node {} answers {:?} with {result:?} on a healthy disk", asked.node, asked.op);
             self.fail(Kind::WrongData, "I-F1", detail);
         }

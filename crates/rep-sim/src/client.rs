@@ -56,6 +56,8 @@ pub struct Clients {
     pub budgets: Vec<[Option<crate::checks::ResyncBudget>; 2]>,
     /// What clients of each node are owed, by volume.
     pub words: Vec<[crate::owed::Word; 2]>,
+    /// When a disk of a volume last failed, ceased to be good or became so, by volume.
+    pub troubled_at: Vec<Option<u64>>,
     /// Writes whose client died, or was told of an error, while its Primary may still have them to do; and on which node it was.
     pub late: Vec<(usize, WriteRef)>,
     next_request: u64,
@@ -67,6 +69,7 @@ impl Clients {
     pub fn new(volumes: usize) -> Self {
         Clients {
             blocks_written: vec![0; volumes],
+            troubled_at: vec![None; volumes],
             words: vec![Default::default(); volumes],
             budgets: vec![[None; 2]; volumes],
             ..Clients::default()

@@ -42,16 +42,9 @@ pub struct Handovers {
     gave: [bool; 2],
     /// The operator had waiting requests fail.
     given_up: bool,
-    /// A copy was taken away by the operator: there may be no good data in reach.
-    data_taken: bool,
 }
 
 impl Handovers {
-    /// Whether a copy was ever taken away by the operator.
-    pub(crate) fn is_data_taken(&self) -> bool {
-        self.data_taken
-    }
-
     /// The Primary that a node's requests went to has died: it does none of them any more.
     pub(crate) fn forget_asked(&mut self, node: usize) {
         self.writes[node].clear();
@@ -352,18 +345,6 @@ impl World {
         }
     }
 
-    /// A command may leave clients without good data.
-    pub(crate) fn note_data_taken(&mut self, command: &Command) {
-        self.operator.handovers.data_taken |= matches!(
-            command,
-            Command::Detach { .. }
-                | Command::Invalidate { .. }
-                | Command::InvalidatePeer { .. }
-                | Command::ResyncFull { .. }
-                | Command::Outdate { .. }
-        );
-    }
-
     /// A node sends a message.
     pub(crate) fn note_forwarding(&mut self, node: usize, message: &Message) {
         let id = match message {
@@ -542,8 +523,7 @@ impl World {
             self.seen(Sometimes::ForwardInDoubt);
         }
         let ends = self.nodes[node].closing || self.nodes[other].closing;
-        let excused =
-            self.operator.disks_failed || self.operator.handovers.data_taken || self.operator.handovers.given_up;
+        let excused = self.was_troubled(asked) || self.operator.handovers.given_up;
         let parts = self.snapshot(other).is_some_and(|shown| shown.io_suspended.is_some());
         let good = self.snapshot(other).is_some_and(|shown| shown.volumes[asked.volume].disk == DiskState::UpToDate);
         if good && !(died || ends || excused || parts || self.history.forked || self.may_be_told(asked)) {

@@ -62,6 +62,7 @@ impl World {
             return;
         }
         self.operator.disks_failed = true;
+        self.copy_troubled(volume);
         if self.nodes[node].in_flight(volume) > 0 {
             self.seen(Sometimes::DetachedByForce);
         }

@@ -91,7 +91,6 @@ impl World {
         if !self.nodes[node].is_up() || self.would_waive(node, &command) {
             return;
         }
-        self.note_data_taken(&command);
         self.note_forwards_given_up(node, &command);
         self.outcome_is_open(node, &command);
         let id = self.next_command(node, Some(command.clone()));

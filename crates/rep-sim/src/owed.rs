@@ -32,8 +32,19 @@ impl Owed {
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Word {
     owed: Option<Owed>,
-    /// Whether a FLUSH of theirs has failed since a write was answered last: whatever is lost, they have been told.
-    told: bool,
+    /// When the FLUSH of theirs was asked that failed last: of whatever was answered before they have been told.
+    told_of: Option<u64>,
+    /// When a write was answered last.
+    answered_at: u64,
+    /// When the FLUSH of theirs was asked that was answered last.
+    pub flushed_of: u64,
+}
+
+impl Word {
+    /// Whether they have been told of all that was answered.
+    fn is_told(&self) -> bool {
+        self.told_of.is_some_and(|asked_at| asked_at > self.answered_at)
+    }
 }
 
 impl World {
@@ -70,7 +81,7 @@ impl World {
         let (lives, since, forwarded) = (self.lives(), self.now, self.role(node) != Role::Primary);
         let word = &mut self.clients.words[volume][node];
         let before = word.owed.is_some_and(|before| before.certain && before.lives_on(node, lives));
-        let certain = certain && !word.told || before;
+        let certain = certain && !word.is_told() || before;
         word.owed = Some(Owed { lives, forwarded, since, certain });
     }
 
@@ -107,17 +118,24 @@ impl World {
 
     /// A request is answered: a FLUSH with an error if one is owed.
     pub(crate) fn check_owed(&mut self, asked: &Outstanding, result: Result<(), IoError>) {
+        let now = self.now;
         let words = &mut self.clients.words[asked.volume];
         match asked.op {
-            ClientOp::Flush => words[asked.node].told |= result.is_err(),
-            ClientOp::Write { .. } | ClientOp::Zero { .. } => {
-                words.iter_mut().for_each(|word| word.told &= result.is_err());
+            ClientOp::Flush if result.is_err() => words[asked.node].told_of = Some(asked.at),
+            ClientOp::Write { .. } | ClientOp::Zero { .. } if result.is_ok() => {
+                words.iter_mut().for_each(|word| word.answered_at = now);
             }
-            ClientOp::Read { .. } => {}
+            _ => {}
         }
-        let owed = self.clients.words[asked.volume][asked.node].owed.filter(|_| asked.op == ClientOp::Flush);
-        let Some(owed) = owed.filter(|owed| result.is_err() || asked.at > owed.since) else { return };
-        self.clients.words[asked.volume][asked.node].owed = None;
+        let word = &mut words[asked.node];
+        if asked.op == ClientOp::Flush {
+            word.flushed_of = asked.at;
+        }
+        let heard = |owed: &Owed| asked.op == ClientOp::Flush && (result.is_err() || asked.at > owed.since);
+        let Some(owed) = word.owed.filter(heard) else { return };
+        // A FLUSH says nothing of what was answered since it was asked: another may have to.
+        let rest = Owed { certain: false, ..owed };
+        word.owed = (result.is_err() && !word.is_told()).then_some(rest);
         let lives = self.lives();
         if !owed.lives_on(asked.node, lives) || !owed.certain || self.history.forked {
             return;

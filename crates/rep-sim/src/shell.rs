@@ -181,7 +181,9 @@ impl World {
             }
             Notice::Disk { volume, from, to: DiskState::UpToDate, .. } => {
                 self.note_filled(node, volume.0 as usize, from);
+                self.copy_troubled(volume.0 as usize);
             }
+            Notice::Disk { volume, from: DiskState::UpToDate, .. } => self.copy_troubled(volume.0 as usize),
             Notice::DecisionMismatch { mine, peer, .. } => {
                 let detail = format!("node {node} decided {mine:?}, its peer {peer:?}");
                 self.fail(Kind::WrongData, "I-G1", detail);

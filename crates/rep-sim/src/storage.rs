@@ -135,6 +135,7 @@ impl World {
     /// A failed write may have landed in part; a failed fsync drops what it should have made stable.
     fn fail_op(&mut self, node: usize, op: &DiskOp, error: IoError) -> Result<(), IoError> {
         self.seen(Sometimes::DiskFault);
+        self.copy_troubled(op.volume);
         self.disk_failed(node, op.volume);
         self.run_failed(op.brought);
         self.line(|| format!("node {node} vol {}: fault on {:?}", op.volume, op.io));

@@ -5,6 +5,7 @@ mod attach;
 mod block_sizes;
 mod caches;
 mod compare;
+mod demotion;
 mod detach;
 mod device_left;
 mod fencing;
