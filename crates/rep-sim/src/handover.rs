@@ -40,8 +40,8 @@ pub struct Handovers {
     taken_back_at: [Option<u64>; 2],
     /// Whether a node has told the other to be Primary since it forwards.
     gave: [bool; 2],
-    /// The operator had waiting requests fail.
-    given_up: bool,
+    /// The operator had a node's waiting requests fail, and none has been done since.
+    given_up: [bool; 2],
 }
 
 impl Handovers {
@@ -495,7 +495,7 @@ impl World {
     /// I/O is resumed on a node that forwards and waits, whatever made the operator say so: what waits fails.
     pub(crate) fn note_forwards_given_up(&mut self, node: usize, command: &Command) {
         let resumes = *command == Command::SuspendIo { suspended: false };
-        self.operator.handovers.given_up |= resumes && self.forwards_wait(node);
+        self.operator.handovers.given_up[node] |= resumes && self.forwards_wait(node);
     }
 
     /// A request on a device that forwards is answered.
@@ -509,6 +509,7 @@ impl World {
             return;
         }
         if result.is_ok() {
+            self.operator.handovers.given_up[node] = false;
             return self.seen(match asked.op {
                 ClientOp::Read { .. } => Sometimes::ForwardedRead,
                 ClientOp::Flush => Sometimes::ForwardedFlush,
@@ -523,7 +524,7 @@ impl World {
             self.seen(Sometimes::ForwardInDoubt);
         }
         let ends = self.nodes[node].closing || self.nodes[other].closing;
-        let excused = self.was_troubled(asked) || self.operator.handovers.given_up;
+        let excused = self.was_troubled(asked) || self.operator.handovers.given_up[node];
         let parts = self.snapshot(other).is_some_and(|shown| shown.io_suspended.is_some());
         let good = self.snapshot(other).is_some_and(|shown| shown.volumes[asked.volume].disk == DiskState::UpToDate);
         if good && !(died || ends || excused || parts || self.history.forked || self.may_be_told(asked)) {

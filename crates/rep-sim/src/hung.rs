@@ -61,7 +61,6 @@ impl World {
         if !self.nodes[node].is_up() || !self.nodes[node].volumes[volume].attached {
             return;
         }
-        self.operator.disks_failed = true;
         self.copy_troubled(volume);
         if self.nodes[node].in_flight(volume) > 0 {
             self.seen(Sometimes::DetachedByForce);

@@ -65,8 +65,6 @@ pub struct Operator {
     pub heals_anew: bool,
     /// What the nodes called out-of-sync in the last round, and the last round in which it had become less.
     pub heal_progress: (u64, u32),
-    /// Whether any disk was ever told to fail.
-    pub disks_failed: bool,
     /// What each node's operator has been answered.
     pub answered: [crate::outcomes::Answered; 2],
     /// What forwarding has come to.
@@ -513,7 +511,6 @@ impl World {
     }
 
     pub(crate) fn break_disk(&mut self, node: usize, volume: usize, fault: DiskFault) {
-        self.operator.disks_failed = true;
         let now = self.now;
         let faults = &mut self.nodes[node].volumes[volume].faults;
         match fault {

@@ -19,7 +19,6 @@ impl World {
         if !source || self.swarm.on_io_error != OnIoError::PassOn || !self.dice.misc.chance(STRAINED) {
             return;
         }
-        self.operator.disks_failed = true;
         let faults = &mut self.nodes[node].volumes[volume].faults;
         if crate::rng::mix(self.now) & 3 == 0 {
             faults.reads_once += 1;

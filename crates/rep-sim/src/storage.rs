@@ -116,7 +116,6 @@ impl World {
         let state = &mut self.nodes[node];
         state.ops_ended += u64::from(!self.operator.healing);
         let chosen = self.swarm.fails_nth == Some((node, state.ops_ended)) && !self.operator.healing;
-        self.operator.disks_failed |= chosen;
         let faults = &mut state.volumes[op.volume].faults;
         let take = |count: &mut u32| {
             let some = *count > 0;
