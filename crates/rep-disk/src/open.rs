@@ -8,7 +8,7 @@ use crate::error::OpenError;
 use crate::in_use::{is_behind_loop_device, is_mounted};
 use crate::queue;
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag, open};
+use nix::fcntl::{Flock, FlockArg, OFlag, PosixFadviseAdvice, open, posix_fadvise};
 use nix::libc;
 use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::sys::statfs::fstatfs;
@@ -108,6 +108,9 @@ fn open_once(path: &Path, needed_bytes: u64) -> Result<Disk, OpenError> {
     if !block_device && is_behind_loop_device(path) {
         return Err(OpenError::InUse);
     }
+    if !direct {
+        forget_cached(&file);
+    }
     let facts = facts_of(&file, direct, block_device)?;
     if facts.logical_block_bytes > META_BLOCK_SIZE as u32 {
         return Err(OpenError::BlocksTooLarge(facts.logical_block_bytes));
@@ -116,6 +119,13 @@ fn open_once(path: &Path, needed_bytes: u64) -> Result<Disk, OpenError> {
         return Err(OpenError::TooSmall { size_bytes: facts.size_bytes, needed_bytes });
     }
     Ok(Disk { file, facts, refused: ZeroingRefused::default() })
+}
+
+/// Has what is read next come from the disk. After a failed flush the kernel calls its pages clean and shows what was never written (I-D6).
+/// Pages that are still to be written stay.
+fn forget_cached(file: &File) {
+    // Where it can't, the disk has no pages to forget, or was never flushed to something that lasts.
+    let _ = posix_fadvise(file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
 }
 
 fn open_file(path: &Path, block_device: bool) -> Result<(File, bool), OpenError> {
@@ -227,4 +237,44 @@ pub fn boot_id() -> io::Result<BootId> {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
     let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
     u128::from_str_radix(&digits, 16).map(BootId).map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+    use std::io::Write;
+    use std::num::NonZeroUsize;
+
+    const LENGTH: usize = 1 << 20;
+    const PAGE: usize = 4096;
+
+    /// Pages of the file that are in memory.
+    fn cached_pages(file: &File) -> usize {
+        let length = NonZeroUsize::new(LENGTH).expect("not zero");
+        // SAFETY: a new mapping, which nobody reads through.
+        let mapped =
+            unsafe { mmap(None, length, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, file, 0) }.expect("a mapping");
+        let mut pages = [0_u8; LENGTH / PAGE];
+        // SAFETY: the mapping is that long, and there is a byte for each of its pages.
+        let asked = unsafe { libc::mincore(mapped.as_ptr(), LENGTH, pages.as_mut_ptr()) };
+        // SAFETY: the mapping made above.
+        unsafe { munmap(mapped, LENGTH) }.expect("unmapped");
+        assert_eq!(asked, 0, "{}", io::Error::last_os_error());
+        pages.iter().filter(|page| **page & 1 != 0).count()
+    }
+
+    #[test]
+    fn what_was_cached_is_read_from_the_disk_again() {
+        let mut file = tempfile::tempfile_in("/var/tmp").expect("a file");
+        if fstatfs(&file).expect("its file system").filesystem_type().0 as u64 == TMPFS_MAGIC {
+            eprintln!("not run: /var/tmp is memory");
+            return;
+        }
+        file.write_all(&vec![7; LENGTH]).expect("written");
+        file.sync_all().expect("stable");
+        assert_eq!(cached_pages(&file), LENGTH / PAGE, "all of it is cached by being written");
+        forget_cached(&file);
+        assert_eq!(cached_pages(&file), 0);
+    }
 }

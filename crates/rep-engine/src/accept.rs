@@ -94,6 +94,7 @@ impl Engine {
             superblock.finish_told = false;
             superblock.data = DataState::Consistent;
             superblock.peer_outdated = false;
+            superblock.every_block = false;
             settle_crash(superblock, boot);
         });
         // Bits that cleared before the end of a resync was heard of may still stand on the disk.

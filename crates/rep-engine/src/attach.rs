@@ -100,7 +100,6 @@ impl Engine {
         let attachment = volume.attachment;
         volume.detaching = false;
         volume.unmet = true;
-        volume.every_block = false;
         volume.adopting = None;
         volume.settling = None;
         (volume.disk_discards, volume.disk_volatile) = (traits.discards, traits.volatile_cache);
@@ -121,6 +120,8 @@ impl Engine {
         if let Some(local) = &mut self.volumes[index].local {
             local.update_superblock(|superblock| {
                 superblock.peer_outdated &= !past;
+                // What a failed flush has lost may be shown by the disk all the same, and no later flush makes it stable: only writing it does.
+                superblock.every_block |= attached_boot == BootId::CACHE_LOST && !planted!("lost-cache-compared");
                 // The boot that lost its cache stays on record until a handshake has settled what that means.
                 superblock.attached_boot = if unsettled { attached_boot } else { boot };
                 if primary {

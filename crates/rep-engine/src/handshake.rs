@@ -410,7 +410,9 @@ pub(crate) fn comparisons(
     let view = |node: &NodeView, number| node.volumes.iter().position(|view| view.volume == number);
     let compared = |(number, decision): &(VolumeNumber, SyncDecision)| {
         let both = view(mine, *number).zip(view(peer, *number));
-        let compared = |(own, other): (usize, usize)| compares(*decision, &mine.volumes[own], &peer.volumes[other]);
+        let compared = |(own, other): (usize, usize)| {
+            compares(*decision, side(mine, &mine.volumes[own]), side(peer, &peer.volumes[other]))
+        };
         (*number, both.is_some_and(compared))
     };
     decisions.iter().map(compared).collect()

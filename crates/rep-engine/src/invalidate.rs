@@ -47,8 +47,6 @@ impl Engine {
             volume.adopting = None;
             if full {
                 local.mark_all_out_of_sync();
-                // Also where the two are equal: a disk may be written anew because its old sectors aren't trusted.
-                volume.every_block = true;
             }
             let ticket = local.flush_bitmap();
             // Nobody is to take the disk for good while every block of it is marked (I-B10).
@@ -59,7 +57,11 @@ impl Engine {
         if !local.bitmap_durable(ticket) {
             return Progress::Waits;
         }
-        local.update_superblock(|superblock| superblock.data = DataState::Inconsistent);
+        local.update_superblock(|superblock| {
+            superblock.data = DataState::Inconsistent;
+            // Also where the two are equal: a disk may be written anew because its old sectors aren't trusted.
+            superblock.every_block |= full;
+        });
         self.begin_handshake();
         Progress::Done
     }

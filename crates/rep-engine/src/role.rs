@@ -468,5 +468,6 @@ impl Volume {
 /// Data that is taken for the newest from now on, on the operator's word: a generation of its own (I-G5).
 pub(crate) fn take_for_good(superblock: &mut Superblock, id: GenerationId) {
     superblock.data = DataState::Consistent;
+    superblock.every_block = false;
     generation::advance(&mut superblock.generations, id);
 }

@@ -234,8 +234,6 @@ pub(crate) struct Volume {
     pub unsettled: Option<Unsettled>,
     /// Whether a resync by that decision compares before it copies.
     pub compares: bool,
-    /// The operator wants every block of this disk written anew: nothing is compared.
-    pub every_block: bool,
     /// What the peer told in the last handshake.
     pub peer_told: Option<PeerTold>,
     pub counters: Counters,
@@ -298,7 +296,6 @@ impl Volume {
             last_decision: None,
             unsettled: None,
             compares: false,
-            every_block: false,
             peer_told: None,
             counters: Counters::default(),
             stages: Box::default(),

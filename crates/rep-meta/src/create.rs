@@ -103,6 +103,7 @@ fn fresh_superblock(parameters: &CreateParameters, layout: &Layout) -> Superbloc
         last_primary: false,
         peer_outdated: false,
         finish_told: false,
+        every_block: false,
         divergence: Divergence::default(),
         attached_boot: BootId::NONE,
         former_device_bytes: 0,

@@ -77,6 +77,7 @@ fn dump_superblock(out: &mut String, superblock: &Superblock) -> fmt::Result {
     writeln!(out, "last-primary      {}", superblock.last_primary)?;
     writeln!(out, "peer-outdated     {}", superblock.peer_outdated)?;
     writeln!(out, "finish-told       {}", superblock.finish_told)?;
+    writeln!(out, "every-block       {}", superblock.every_block)?;
     writeln!(out, "diverged-since    {}", diverged(&superblock.divergence))?;
     writeln!(out, "attached-boot     {:032x}", superblock.attached_boot.0)?;
     writeln!(out, "current           {}", generations.current)?;

@@ -47,7 +47,8 @@ fn the_superblock_is_as_documented() {
         magic, crc, version, features_incompatible, features_compatible, update_count, copy, volume, data, primary,
         device_uuid, attached_boot, resource, node, available_bytes, agreed_bytes, current, bitmap, history,
         device_bytes, log_offset, summary_offset, pages_offset, log_blocks, log_slots, summary_blocks, pages,
-        block_bytes, extent_bytes, placement, last_primary, peer_outdated, diverged_as_primary, finish_told, reserved,
+        block_bytes, extent_bytes, placement, last_primary, peer_outdated, diverged_as_primary, finish_told,
+        every_block, reserved,
         diverged_since_unix_ms, former_device_bytes, agreed_block_bytes, discards,
         discards_reserved, rest,
     );

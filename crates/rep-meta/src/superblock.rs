@@ -78,6 +78,9 @@ pub struct Superblock {
     /// Whether the peer may bear `generations.current`: as a resync's target it was told to, at the end. It counts while
     /// there is a bitmap generation, which says then no more that the peer is older than that.
     pub finish_told: bool,
+    /// Whether what is marked is to be written anew when a peer fills this disk, whatever the disk shows: the operator wants it so, or a
+    /// flush of it had failed.
+    pub every_block: bool,
     /// How this node's data began to differ from the peer's; counts while there is a bitmap generation.
     pub divergence: Divergence,
     /// The boot this volume is attached in; `NONE` after a clean detach.

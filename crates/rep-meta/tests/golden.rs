@@ -39,6 +39,7 @@ fn superblock(layout: &Layout) -> Superblock {
         last_primary: true,
         peer_outdated: true,
         finish_told: true,
+        every_block: false,
         divergence: Divergence { since_unix_ms: 1_700_000_000_123, as_primary: true },
         attached_boot: BootId(0xb007),
         former_device_bytes: 0,

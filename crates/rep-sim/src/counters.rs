@@ -35,6 +35,7 @@ sometimes! {
     CacheLost = "unflushed data lost with a cache",
     UnflushedLost = "answered writes legally lost",
     FsyncFailed = "fsync failed",
+    LostShown = "read what a failed fsync had lost",
     DiskFault = "disk fault injected",
     CrashRecovered = "crashed Primary recovered",
     ResyncStarted = "resync started",

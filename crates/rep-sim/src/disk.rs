@@ -3,11 +3,13 @@
 //! Content is one number a sector (0: zeroes), since what matters is *which* write is there. A write goes to the
 //! cache; a flush makes what had completed when it was asked for stable. A power cut keeps a random subset of what
 //! wasn't, sector by sector; and a disk may write its cache back whenever it likes, so an older version may be the
-//! one that is kept. Metadata is bytes, since its format is under test; a power cut tears what is in flight.
+//! one that is kept. What a failed flush has lost may still be shown to who reads it, until it is looked for elsewhere: a
+//! page cache calls it clean. Metadata is bytes, since its format is under test; a power cut tears what is in flight.
 
 use crate::rng::Rng;
 use rep_meta::META_BLOCK_SIZE;
 use rep_types::SECTOR_SIZE;
+use std::collections::BTreeMap;
 
 /// A run of sectors.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,6 +49,8 @@ pub struct DataDisk {
     stable: Vec<u32>,
     dirty: Vec<u64>,
     dirty_count: usize,
+    /// Lost by a failed flush, and shown all the same.
+    shown: BTreeMap<usize, u32>,
     /// Per mille of overwritten dirty sectors whose older version had been written back before.
     pub write_back: u32,
 }
@@ -55,10 +59,11 @@ impl DataDisk {
     /// A disk that holds this, all of it stable.
     pub fn new(content: Vec<u32>, write_back: u32) -> Self {
         let words = content.len().div_ceil(64);
-        DataDisk { stable: content.clone(), cached: content, dirty: vec![0; words], dirty_count: 0, write_back }
+        let (stable, dirty) = (content.clone(), vec![0; words]);
+        DataDisk { stable, cached: content, dirty, dirty_count: 0, shown: BTreeMap::new(), write_back }
     }
 
-    /// What a read returns now.
+    /// What is there now; a read may return what isn't any more.
     pub fn cached(&self) -> &[u32] {
         &self.cached
     }
@@ -81,13 +86,32 @@ impl DataDisk {
         })
     }
 
-    /// Reads.
-    pub fn read(&self, sectors: Sectors) -> Vec<u32> {
-        self.cached[sectors.indices()].to_vec()
+    /// Reads. Whether some of it isn't there any more.
+    pub fn read(&self, sectors: Sectors) -> (Vec<u32>, bool) {
+        let mut values = self.cached[sectors.indices()].to_vec();
+        let lost = self.shown.range(sectors.indices());
+        let shown = lost.map(|(sector, value)| values[sector - sectors.first as usize] = *value).count();
+        (values, shown > 0)
+    }
+
+    /// A flush fails: of what was in the cache only, `keep` per mille is kept, and all of it still shown.
+    pub fn lose_unnoticed(&mut self, keep: u32, rng: &mut Rng) {
+        let before: Vec<_> = self.dirty_sectors().map(|sector| (sector, self.cached[sector])).collect();
+        let mut shown = std::mem::take(&mut self.shown);
+        self.lose_cache(keep, rng);
+        shown.extend(before);
+        shown.retain(|sector, value| self.cached[*sector] != *value);
+        self.shown = shown;
+    }
+
+    /// What is lost is shown no longer.
+    pub fn look_again(&mut self) {
+        self.shown.clear();
     }
 
     /// Writes one sector into the cache, or through it.
     pub fn put(&mut self, sector: usize, value: u32, durable: bool, rng: &mut Rng) {
+        self.shown.remove(&sector);
         let bit = 1 << (sector % 64);
         let word = &mut self.dirty[sector / 64];
         if durable {
@@ -112,6 +136,7 @@ impl DataDisk {
         self.dirty_count -= usize::from(self.dirty[sector / 64] & bit != 0);
         self.dirty[sector / 64] &= !bit;
         (self.cached[sector], self.stable[sector]) = (value, value);
+        self.shown.remove(&sector);
     }
 
     /// Makes all that is in the cache stable.
@@ -121,6 +146,7 @@ impl DataDisk {
 
     /// Loses power: of what was in the cache only, `keep` per mille is kept.
     pub fn lose_cache(&mut self, keep: u32, rng: &mut Rng) {
+        self.shown.clear();
         self.settle_dirty(|_| rng.chance(keep));
     }
 

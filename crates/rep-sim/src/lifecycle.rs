@@ -99,7 +99,7 @@ impl World {
         }
         if power {
             for volume in 0..self.swarm.volumes {
-                self.lose_cache(node, volume);
+                self.lose_cache(node, volume, false);
             }
             self.nodes[node].boot = new_boot(&mut self.dice.life);
         }

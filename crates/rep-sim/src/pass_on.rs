@@ -30,6 +30,7 @@ impl World {
     /// An engine keeps a disk that failed: only where it passes errors on, and there is no other good one.
     pub(crate) fn error_passed_on(&mut self, node: usize, volume: usize, write: bool, range: Option<ByteRange>) {
         let failed = range.map(Sectors::of);
+        self.nodes[node].volumes[volume].data.look_again();
         for asked in self.clients.outstanding.values_mut().filter(|asked| asked.volume == volume) {
             let overlaps = |failed: Sectors| {
                 let (first, count) = asked.op.sectors();

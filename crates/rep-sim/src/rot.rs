@@ -238,6 +238,8 @@ impl World {
 
     /// The operator gives a disk new metadata: it knows nothing any more of what its data are (I-G8).
     fn create_metadata(&mut self, node: usize, volume: usize) {
+        // That a flush had failed was known to the former ones alone: the kernel's cache is emptied, or the node restarted.
+        self.nodes[node].volumes[volume].data.look_again();
         self.line(|| format!("node {node} vol {volume}: create-md"));
         let layout = self.nodes[node].volumes[volume].geometry.before;
         let meta = fresh_metadata(node, volume, &layout, &mut self.dice);

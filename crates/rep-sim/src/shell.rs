@@ -182,6 +182,8 @@ impl World {
             Notice::Disk { volume, from, to: DiskState::UpToDate, .. } => {
                 self.note_filled(node, volume.0 as usize, from);
                 self.copy_troubled(volume.0 as usize);
+                // Whatever it takes for its own by now must be there.
+                self.nodes[node].volumes[volume.0 as usize].data.look_again();
             }
             Notice::Disk { volume, from: DiskState::UpToDate, .. } => self.copy_troubled(volume.0 as usize),
             Notice::DecisionMismatch { mine, peer, .. } => {

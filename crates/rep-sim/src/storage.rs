@@ -143,7 +143,9 @@ impl World {
             OpKind::Flush { .. } => {
                 self.seen(Sometimes::FsyncFailed);
                 let alone = self.role(node) == rep_types::Role::Primary && !self.is_connected(node);
-                let certain = self.lose_cache(node, op.volume);
+                // Of its own dice: the others of a seed stay as they are.
+                let shown = crate::rng::mix(self.now) & 1 == 0;
+                let certain = self.lose_cache(node, op.volume, shown);
                 self.note_flush_lost(node, op.volume, certain);
                 if alone {
                     // The peer is gone and now this disk has failed: what no flush covered may be lost with it.
@@ -212,7 +214,11 @@ impl World {
                 }
             }
             OpKind::Read { sectors, values, .. } => {
-                *values = disk.data.read(*sectors);
+                let lost;
+                (*values, lost) = disk.data.read(*sectors);
+                if lost {
+                    self.counters.seen(Sometimes::LostShown);
+                }
                 if bug == Some(ShellBug::StaleRead) && rng.chance(100) {
                     *values = disk.data.stable()[sectors.indices()].to_vec();
                 }
@@ -280,14 +286,19 @@ impl World {
         Event::DiskDone { io, result: done.map(|()| success) }
     }
 
-    /// Loses the cache of a volume's disk. Whether something answered went with it.
-    pub(crate) fn lose_cache(&mut self, node: usize, volume: usize) -> bool {
+    /// Loses the cache of a volume's disk, which may still show it. Whether something answered went with it.
+    pub(crate) fn lose_cache(&mut self, node: usize, volume: usize, shown: bool) -> bool {
         let keep = self.swarm.keep;
         self.nodes[node].lost_cache_at = self.now;
         if self.nodes[node].volumes[volume].data.dirty_sectors().next().is_some() {
             self.seen(Sometimes::CacheLost);
         }
-        self.nodes[node].volumes[volume].data.lose_cache(keep, &mut self.dice.disk);
+        let data = &mut self.nodes[node].volumes[volume].data;
+        if shown {
+            data.lose_unnoticed(keep, &mut self.dice.disk);
+        } else {
+            data.lose_cache(keep, &mut self.dice.disk);
+        }
         self.cache_lost(node, volume)
     }
 

@@ -117,6 +117,7 @@ bugs! {
     "paced-request-forgotten": "a range kept back for the clients' sake gets no turn by itself",
     "compared-before-answer": "a range counts as equal when the source is asked, not when it has answered",
     "compared-wrong-block": "the block after the one that differs is copied",
+    "lost-cache-compared": "what a failed flush has lost is compared with the peer's, as it is shown, and not written anew",
     "compared-not-flushed": "the bit of a block found equal clears at once, not with the next flush",
     "resync-of-everything": "a resync by bitmap copies all there is",
     "runs-from-payload-start": "each run of data of a range without its zeroes is written from where the first begins",

@@ -21,35 +21,43 @@ use crate::event::Timestamp;
 use crate::operation::{IoPurpose, Leg, Operation, OperationKind, Stage as OperationStage};
 use crate::resync::{Kept, Resync};
 use crate::slab::Key;
+use crate::sync_decision::SyncSide;
 use crate::verify::{different_blocks, digests_length};
 use crate::volume::Volume;
 use crate::{Engine, limits};
 use rep_types::planted;
 use rep_types::{
     BLOCK_SIZE, BlockRange, ByBitmapOrFull, ByteRange, DigestKey, DiskState, IoError, LinkCause, REQUEST_LENGTH_MAX,
-    SyncDecision, SyncVerdict, VolumeNumber,
+    Role, SyncDecision, SyncVerdict, VolumeNumber,
 };
-use rep_wire::{ControlMessage, Message, TransferId, VolumeView, features};
+use rep_wire::{ControlMessage, Message, PriorEnd, TransferId, features};
 use std::collections::VecDeque;
 
 /// Whether a resync that follows from this decision compares before it copies, told from both nodes' views, so that both
 /// know. Bits that say what was written while the nodes were apart are exact: that is copied. Others say what may
 /// differ:
 ///
-/// - after a Primary's crash every block of every hot extent;
+/// - after a Primary's crash, or after it lost its disk, every block of every hot extent;
 /// - where the resync is a full one, everything: the two may have held the same all along. Not for the first resync of
 ///   all, since a disk that was never filled holds nothing;
 /// - where a resync was interrupted, what it left, of whichever kind.
-pub(crate) fn compares(decision: SyncDecision, mine: &VolumeView, peer: &VolumeView) -> bool {
+pub(crate) fn compares(decision: SyncDecision, mine: SyncSide<'_>, peer: SyncSide<'_>) -> bool {
     let (extent, source, target) = match decision.verdict {
         SyncVerdict::Source(extent) => (extent, mine, peer),
         SyncVerdict::Target(extent) => (extent, peer, mine),
         SyncVerdict::Nothing | SyncVerdict::Refuse(_) => return false,
     };
-    let counts_from = source.generations.bitmap;
+    let counts_from = source.view.generations.bitmap;
     let first_of_all = !counts_from.is_none() && !counts_from.is_real();
-    let coarse = extent == ByBitmapOrFull::Full || target.disk == DiskState::Inconsistent;
-    source.crashed_primary || target.crashed_primary || (coarse && !first_of_all)
+    let coarse = extent == ByBitmapOrFull::Full || target.view.disk == DiskState::Inconsistent;
+    has_marked_hot_extents(source) || has_marked_hot_extents(target) || (coarse && !first_of_all)
+}
+
+/// Whether a disk that a Primary had written to was attached without having been left cleanly, and hasn't met the peer's since. One that
+/// lives through the loss of its disk doesn't count as crashed.
+fn has_marked_hot_extents(side: SyncSide<'_>) -> bool {
+    let left_open = matches!(side.view.prior_end, PriorEnd::DaemonCrash | PriorEnd::NodeCrash);
+    side.view.crashed_primary || side.role == Role::Primary && left_open
 }
 
 /// A range the target asked about.
@@ -153,7 +161,8 @@ impl Engine {
     /// Whether a target that has just become one asks before it pulls.
     pub(super) fn target_compares(&self, index: usize) -> bool {
         let volume = &self.volumes[index];
-        volume.compares && !volume.every_block && self.agreed_on(features::RESYNC_BY_DIGESTS)
+        let every_block = volume.local.as_ref().is_some_and(|local| local.superblock().every_block);
+        volume.compares && !every_block && self.agreed_on(features::RESYNC_BY_DIGESTS)
     }
 
     // ---- the target ----

@@ -52,6 +52,7 @@ impl Engine {
             superblock.data = DataState::Consistent;
             superblock.peer_outdated = false;
             superblock.finish_told = false;
+            superblock.every_block = false;
             settle_crash(superblock, boot);
             if fresh_bitmap_generation {
                 superblock.generations.bitmap = made;

@@ -364,6 +364,7 @@ impl Engine {
             }
             generations.bitmap = GenerationId::NONE;
             superblock.data = DataState::Consistent;
+            superblock.every_block = false;
         });
         local.flush_bitmap();
         volume.adopting = Some(ticket);
@@ -375,7 +376,6 @@ impl Engine {
         self.send(ControlMessage::ResyncFinished { volume: number }, None);
         self.set_replication(index, ReplicationState::Established, Why::ResyncDone);
         let (copied_bytes, equal_bytes) = (resync.copied_bytes, resync.comparison.equal_bytes);
-        self.volumes[index].every_block = false;
         self.notice(Notice::ResyncFinished { volume: number, copied_bytes, equal_bytes });
     }
 }

@@ -51,6 +51,64 @@ fn and_after_a_failover_too() {
     assert_eq!(resynced(&pair, 0), (0, EXTENT_SIZE + BLOCK_SIZE));
 }
 
+/// A Primary lives through the loss of its disk, and doesn't count as crashed; yet what was hot is marked as after a crash.
+#[test]
+fn a_disk_that_a_primary_lost_is_compared_when_it_is_back() {
+    let mut pair = Pair::with_primary(1);
+    pair.write(0, 0, 5);
+    pair.run();
+    pair.hold(0, Kind::Data, 0);
+    pair.write(0, 0, 6);
+    pair.run();
+    pair.fail_held(0, Kind::Data, 0);
+    pair.write(0, 0, 2000);
+    pair.run();
+    pair.attach(0, 0);
+    pair.run();
+    assert!(pair.is_in_sync());
+    assert_eq!(resynced(&pair, 0), (0, EXTENT_SIZE + BLOCK_SIZE));
+}
+
+/// The same disk served alone before the peer came: it is the source.
+#[test]
+fn or_is_compared_with_a_peer_that_comes_after_it() {
+    let mut pair = Pair::with_primary(1);
+    pair.write(0, 0, 5);
+    pair.run();
+    pair.cut();
+    pair.hold(0, Kind::Data, 0);
+    pair.write(0, 0, 6);
+    pair.run();
+    pair.fail_held(0, Kind::Data, 0);
+    pair.attach(0, 0);
+    pair.run();
+    pair.connect();
+    assert!(pair.is_in_sync());
+    assert_eq!(resynced(&pair, 1), (0, EXTENT_SIZE));
+}
+
+/// What a failed flush has lost may be shown by the disk all the same, and no later flush makes it stable: it is written anew, also where the
+/// target's daemon dies in the middle. Found by seeds 339, 6853 and 8280.
+#[test]
+fn a_disk_that_failed_a_flush_is_written_anew() {
+    let mut pair = Pair::with_primary(1);
+    pair.write(0, 0, 5);
+    pair.run();
+    pair.hold(0, Kind::Flush, 0);
+    pair.flush(0, 0);
+    pair.run();
+    pair.fail_held(0, Kind::Flush, 0);
+    pair.hold(1, Kind::Data, 0);
+    pair.attach(0, 0);
+    pair.run();
+    assert!(pair.held(1, Kind::Data, 0) > 0, "it is being filled");
+    pair.kill(0);
+    pair.let_go(1, Kind::Data, 0);
+    pair.connect();
+    assert!(pair.is_in_sync());
+    assert_eq!(resynced(&pair, 0), (EXTENT_SIZE, 0));
+}
+
 /// The bits are exact: asking would be in vain.
 #[test]
 fn what_was_written_while_apart_is_copied_unasked() {
