@@ -5,6 +5,7 @@ use crate::node::{DiskOp, Faults, OpKind};
 use crate::swarm::{MS, SECOND};
 use crate::world::{Due, World, new_boot, new_volume};
 use rep_engine::{Command, Engine, EngineConfig, Offer};
+use rep_meta::BootId;
 use rep_types::LeftDevice;
 use std::time::Duration;
 
@@ -44,9 +45,21 @@ impl World {
         state.timer = None;
         self.line(|| format!("node {node} starts"));
         for volume in 0..self.swarm.volumes {
+            self.forget_unrecorded_loss(node, volume);
             self.attach(node, volume);
         }
         self.command(node, Command::Connect { discard_my_data: false });
+    }
+
+    /// A flush has failed, and so has the word of that in the metadata: a new daemon can't know. It opens the disk past the kernel's cache,
+    /// so that it reads what is there.
+    fn forget_unrecorded_loss(&mut self, node: usize, volume: usize) {
+        let recorded = self.durable(node, volume).is_some_and(|loaded| {
+            loaded.superblock.every_block || loaded.superblock.attached_boot == BootId::CACHE_LOST
+        });
+        if !recorded {
+            self.nodes[node].volumes[volume].data.look_again();
+        }
     }
 
     /// Kills a node's daemon; with `power`, its node loses power too.
