@@ -4,6 +4,8 @@
 //!   alpha SyncTarget <== beta Primary      what differs travels; the rest is found equal
 //!   alpha Secondary === beta Primary       the same, byte by byte
 //!
+//!   alpha Primary, its disk let go of, written on, and attached again: as after a crash
+//!
 //!   alpha Primary       beta reinstalled   its metadata is new, its disk is as it was
 //!   alpha Primary ====> beta SyncTarget    nearly nothing travels
 //! ```
@@ -53,6 +55,22 @@ fn after_a_primary_s_death_under_load_what_differs_is_copied_not_what_is_marked(
     assert!(copied >= MIB, "{copied} bytes were copied: less than was written meanwhile");
     assert!(equal > copied, "{equal} bytes were equal, {copied} were copied");
     cluster.beta.judge(&ledger, Lost::OneNode).assert_clean();
+    cluster.assert_identical();
+}
+
+/// A Primary lives through the loss of its disk. What was hot is marked then, too: one block was written meanwhile, and nothing else travels.
+#[test]
+fn a_disk_that_comes_back_to_its_primary_gets_what_it_lacks() {
+    let cluster = Cluster::with_primary(&ClusterOptions { disk_bytes: [64 * MIB; 2], ..ClusterOptions::default() });
+    cluster.alpha.write(0, &rep_tests::random::bytes(9, 16 * MIB as usize));
+    cluster.alpha.ok("detach");
+    cluster.alpha.write(5 * MIB, &[7; 12 * 1024]);
+    cluster.alpha.ok("attach");
+    cluster.alpha.wait_in_sync();
+    cluster.beta.wait_in_sync();
+    let (copied, equal) = last_resync(&cluster.alpha);
+    assert_eq!(copied, 12 * KIB);
+    assert!(equal >= 4 * MIB - 12 * KIB, "{equal} bytes were equal: not even one extent was marked");
     cluster.assert_identical();
 }
 
