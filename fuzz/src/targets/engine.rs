@@ -195,6 +195,13 @@ impl World {
         }
     }
 
+    /// What a disk says of itself: another thing now and then.
+    fn traits(&self) -> DiskTraits {
+        let logical_block_bytes = if self.count.is_multiple_of(11) { 4096 } else { 512 };
+        let (discards, volatile_cache) = (self.count.is_multiple_of(5), !self.count.is_multiple_of(3));
+        DiskTraits { logical_block_bytes, discards, volatile_cache }
+    }
+
     fn attach(&mut self, at: usize) {
         let node = &mut self.nodes[at];
         let Ok(loaded) = load(&mut node.metadata, &node.identity, Placement::External, DEVICE_BYTES) else { return };
@@ -204,7 +211,7 @@ impl World {
             volume: VOLUME,
             loaded: Box::new(loaded),
             boot: BootId(9),
-            traits: DiskTraits { logical_block_bytes: 512, discards: false, volatile_cache: true },
+            traits: self.traits(),
             left: None,
         };
         self.handle(at, event);
@@ -239,8 +246,14 @@ impl World {
     }
 }
 
+/// Of every seventh connection nothing beyond the protocol's version is agreed on, as with an older node; of others not all.
 fn link_up(session: SessionId) -> Event {
-    Event::LinkUp { session, features: rep_wire::features::ALL, digest_key: Box::default() }
+    let features = match session.0 {
+        number if number.is_multiple_of(7) => 0,
+        number if number.is_multiple_of(5) => rep_wire::features::ALL & number,
+        _ => rep_wire::features::ALL,
+    };
+    Event::LinkUp { session, features, digest_key: Box::default() }
 }
 
 fn commands(number: u8) -> Command {
