@@ -3,8 +3,8 @@
 //! Content is one number a sector (0: zeroes), since what matters is *which* write is there. A write goes to the
 //! cache; a flush makes what had completed when it was asked for stable. A power cut keeps a random subset of what
 //! wasn't, sector by sector; and a disk may write its cache back whenever it likes, so an older version may be the
-//! one that is kept. What a failed flush has lost may still be shown to who reads it, until it is looked for elsewhere: a
-//! page cache calls it clean. Metadata is bytes, since its format is under test; a power cut tears what is in flight.
+//! one that is kept. What a failed flush has lost may still be shown to who reads it, as a page cache does, until the
+//! disk itself is read again. Metadata is bytes, since its format is under test; a power cut tears what is in flight.
 
 use crate::rng::Rng;
 use rep_meta::META_BLOCK_SIZE;
@@ -104,7 +104,7 @@ impl DataDisk {
         self.shown = shown;
     }
 
-    /// What is lost is shown no longer.
+    /// The disk itself is read: what is lost is shown no longer.
     pub fn look_again(&mut self) {
         self.shown.clear();
     }
