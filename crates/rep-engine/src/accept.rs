@@ -5,7 +5,6 @@ use crate::action::{Notice, Why};
 use crate::block_sizes::whole_blocks;
 use crate::handshake::settles_split_brain;
 use crate::volume::settle_crash;
-use rep_meta::DataState;
 use rep_types::{
     BLOCK_SIZE, ByBitmapOrFull, ConnectionState, DiskState, GenerationId, ReplicationState, Role, SyncDecision,
     SyncRule, SyncVerdict, VolumeNumber,
@@ -92,9 +91,8 @@ impl Engine {
         let ticket = local.update_superblock(|superblock| {
             crate::generation::settle(&mut superblock.generations);
             superblock.finish_told = false;
-            superblock.data = DataState::Consistent;
+            superblock.make_consistent();
             superblock.peer_outdated = false;
-            superblock.every_block = false;
             settle_crash(superblock, boot);
         });
         // Bits that cleared before the end of a resync was heard of may still stand on the disk.

@@ -17,10 +17,10 @@
 use crate::Engine;
 use crate::command::CommandError;
 use crate::operator::{Answer, Progress, Step, refused};
-use crate::role::{DemotionStage, PromotionStage, Settling};
+use crate::role::{DemotionStage, PromotionStage};
 use crate::volume::Volume;
 use rep_types::planted;
-use rep_types::{CommandId, DiskState, Refusal, Role, SessionId};
+use rep_types::{CommandId, DiskState, EpochNumber, Refusal, Role, SessionId};
 use rep_wire::{ControlMessage, HandoverRefusal, HandoverStep, features};
 
 /// How far a handover is.
@@ -30,8 +30,8 @@ pub(crate) enum HandoverStage {
     Ask { asked: bool, agreed: bool },
     /// New requests wait; those under way end.
     Drain,
-    /// Both disks are flushed.
-    Settle(Settling),
+    /// Both disks are flushed: what had completed by the end of this epoch is stable.
+    Settle(EpochNumber),
     /// This node is Secondary; the peer is told, on this connection, and becomes Primary.
     Give { told: Option<Told> },
 }
@@ -89,7 +89,6 @@ impl Engine {
     }
 
     pub(crate) fn poll_handover(&mut self, stage: HandoverStage) -> Progress {
-        let settle = |settling| Step::Handover(HandoverStage::Settle(settling));
         match stage {
             HandoverStage::Ask { .. } | HandoverStage::Drain | HandoverStage::Settle(_) if !self.is_connected() => {
                 self.keep_role(CommandError::PeerLost)
@@ -111,9 +110,9 @@ impl Engine {
             }
             HandoverStage::Drain => match self.poll_drain() {
                 Progress::Waits if !planted!("handed-over-undrained") => Progress::Waits,
-                _ => Progress::Moved(settle(Settling::Begin)),
+                _ => Progress::Moved(Step::Handover(HandoverStage::Settle(self.close_what_completed()))),
             },
-            HandoverStage::Settle(settling) => match self.poll_settle(settling, settle) {
+            HandoverStage::Settle(until) => match self.poll_settle(until) {
                 // A view that was told says that this node is Primary.
                 Progress::Done if self.handshake_under_way() => Progress::Waits,
                 Progress::Done if self.owes_a_word() => {

@@ -6,8 +6,8 @@ use crate::action::{Action, Why};
 use crate::command::{Command, CommandError, CommandOutcome, Side};
 use crate::config::Tunables;
 use crate::local_disk::{BitmapTicket, SuperblockTicket};
-use crate::role::{PromotionStage, Settling};
-use rep_types::{CommandId, ConnectionState, DiskState, LinkCause, Refusal, Role, VolumeNumber};
+use crate::role::PromotionStage;
+use rep_types::{CommandId, ConnectionState, DiskState, EpochNumber, LinkCause, Refusal, Role, VolumeNumber};
 use rep_wire::{ControlMessage, OperatorWord, TransferId};
 use std::collections::VecDeque;
 
@@ -20,10 +20,10 @@ pub(crate) enum Step {
     Handover(crate::handover::HandoverStage),
     /// Answer what is forwarded, as far as that goes, and take the device away.
     StopForwarding,
-    /// Take no more client requests, and wait for those under way.
+    /// Take no more client requests, and wait for those under way. `Settle` follows.
     Drain,
-    /// Wait until everything that has completed by now is stable on both disks.
-    Settle(Settling),
+    /// Wait until everything that has completed by the end of this epoch is stable on both disks.
+    Settle(EpochNumber),
     /// Make the end of being Primary durable.
     Demote(crate::role::DemotionStage),
     /// Leave the peer.
@@ -244,8 +244,11 @@ impl Engine {
             Step::Promote(stage) => self.poll_promotion(stage),
             Step::Handover(stage) => self.poll_handover(stage),
             Step::StopForwarding => self.poll_stop_forwarding(),
-            Step::Drain => self.poll_drain(),
-            Step::Settle(settling) => self.poll_settle(settling, Step::Settle),
+            Step::Drain => match self.poll_drain() {
+                Progress::Done => Progress::Moved(Step::Settle(self.close_what_completed())),
+                progress => progress,
+            },
+            Step::Settle(until) => self.poll_settle(until),
             Step::Demote(stage) => self.poll_demotion(stage),
             Step::Leave { asked, force } => self.poll_leave(asked, force),
             Step::Detach { index, stage } => self.poll_detach(index, stage),

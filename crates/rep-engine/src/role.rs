@@ -41,14 +41,6 @@ impl PromotionStage {
     }
 }
 
-/// How far waiting for what clients were answered to be stable is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Settling {
-    Begin,
-    /// All of it was in by the end of this epoch.
-    Until(EpochNumber),
-}
-
 /// How far a demotion is; each stage holds the tickets of all volumes with a disk.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum DemotionStage {
@@ -360,12 +352,12 @@ impl Engine {
         if self.handshake_under_way() {
             return refused(Refusal::HandshakeUnderWay);
         }
-        self.stop_serving();
-        self.begin_transition(id, [Step::Drain, Step::Settle(Settling::Begin), Step::Demote(DemotionStage::Begin)])
+        let steps = self.give_role_up();
+        self.begin_transition(id, steps)
     }
 
-    /// Takes no more client requests.
-    pub(crate) fn stop_serving(&mut self) {
+    /// Takes no more client requests; by these steps the role ends.
+    pub(crate) fn give_role_up(&mut self) -> [Step; 2] {
         self.demoting = true;
         // Nobody is left to answer them later.
         self.let_starved_fail();
@@ -373,6 +365,7 @@ impl Engine {
             volume.offered_bytes = None;
             self.out.push(Action::Export { volume: volume.number, offer: None });
         }
+        [Step::Drain, Step::Demote(DemotionStage::Begin)]
     }
 
     pub(crate) fn poll_drain(&mut self) -> Progress {
@@ -383,15 +376,10 @@ impl Engine {
         if clients || !self.held.is_empty() || self.recording > 0 { Progress::Waits } else { Progress::Done }
     }
 
-    /// Waits for what has completed when it begins, and for nothing later: a resync or a verify goes on meanwhile, and what they
-    /// complete is never all stable before their end.
-    pub(crate) fn poll_settle(&mut self, settling: Settling, step: impl Fn(Settling) -> Step) -> Progress {
-        match settling {
-            _ if planted!("demote-without-settling") => Progress::Done,
-            Settling::Begin => Progress::Moved(step(Settling::Until(self.close_what_completed()))),
-            Settling::Until(epoch) if self.epochs.is_settled(epoch) => Progress::Done,
-            Settling::Until(_) => Progress::Waits,
-        }
+    /// Waits for what had completed when all was drained, and for nothing later: a resync or a verify goes on meanwhile, and what
+    /// they complete is never all stable before their end.
+    pub(crate) fn poll_settle(&self, until: EpochNumber) -> Progress {
+        if self.epochs.is_settled(until) { Progress::Done } else { Progress::Waits }
     }
 
     pub(crate) fn poll_demotion(&mut self, stage: DemotionStage) -> Progress {
@@ -467,7 +455,6 @@ impl Volume {
 
 /// Data that is taken for the newest from now on, on the operator's word: a generation of its own (I-G5).
 pub(crate) fn take_for_good(superblock: &mut Superblock, id: GenerationId) {
-    superblock.data = DataState::Consistent;
-    superblock.every_block = false;
+    superblock.make_consistent();
     generation::advance(&mut superblock.generations, id);
 }

@@ -4,7 +4,6 @@ use crate::Engine;
 use crate::attach::DetachStage;
 use crate::command::{CommandError, CommandOutcome};
 use crate::operator::Step;
-use crate::role::{DemotionStage, Settling};
 use rep_types::{CommandId, Role};
 
 impl Engine {
@@ -14,8 +13,7 @@ impl Engine {
             steps.push(Step::StopForwarding);
         }
         if self.role == Role::Primary {
-            self.stop_serving();
-            steps.extend([Step::Drain, Step::Settle(Settling::Begin), Step::Demote(DemotionStage::Begin)]);
+            steps.extend(self.give_role_up());
         }
         steps.push(Step::Leave { asked: false, force: false });
         // A disk that is just coming may never do so: the others don't wait for it.

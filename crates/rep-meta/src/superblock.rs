@@ -91,3 +91,10 @@ pub struct Superblock {
     /// Counts superblock writes; the larger of two valid copies is the newer.
     pub update_count: u64,
 }
+
+impl Superblock {
+    /// The data are good as they are: nothing of what is marked need be written anew.
+    pub fn make_consistent(&mut self) {
+        (self.data, self.every_block) = (DataState::Consistent, false);
+    }
+}

@@ -121,16 +121,19 @@ impl World {
         let now = self.now;
         let words = &mut self.clients.words[asked.volume];
         match asked.op {
-            ClientOp::Flush if result.is_err() => words[asked.node].told_of = Some(asked.at),
+            ClientOp::Flush => {
+                let word = &mut words[asked.node];
+                word.flushed_of = asked.at;
+                if result.is_err() {
+                    word.told_of = Some(asked.at);
+                }
+            }
             ClientOp::Write { .. } | ClientOp::Zero { .. } if result.is_ok() => {
                 words.iter_mut().for_each(|word| word.answered_at = now);
             }
             _ => {}
         }
         let word = &mut words[asked.node];
-        if asked.op == ClientOp::Flush {
-            word.flushed_of = asked.at;
-        }
         let heard = |owed: &Owed| asked.op == ClientOp::Flush && (result.is_err() || asked.at > owed.since);
         let Some(owed) = word.owed.filter(heard) else { return };
         // A FLUSH says nothing of what was answered since it was asked: another may have to.

@@ -7,7 +7,6 @@ use crate::operation::{IoPurpose, Leg, Operation, OperationKind, Requester, Stag
 use crate::slab::Key;
 use crate::volume::settle_crash;
 use crate::{Engine, generation, limits};
-use rep_meta::DataState;
 use rep_types::planted;
 use rep_types::{
     BlockIndex, ByteRange, DigestKey, DiskState, IoError, LinkCause, REQUEST_LENGTH_MAX, ReplicationState, VolumeNumber,
@@ -49,10 +48,9 @@ impl Engine {
         let settles = ended_there && generations.bitmap.is_real();
         let boot = volume.boot;
         let ticket = local.update_superblock(|superblock| {
-            superblock.data = DataState::Consistent;
+            superblock.make_consistent();
             superblock.peer_outdated = false;
             superblock.finish_told = false;
-            superblock.every_block = false;
             settle_crash(superblock, boot);
             if fresh_bitmap_generation {
                 superblock.generations.bitmap = made;

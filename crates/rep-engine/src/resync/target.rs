@@ -363,8 +363,7 @@ impl Engine {
                 generations.current = current;
             }
             generations.bitmap = GenerationId::NONE;
-            superblock.data = DataState::Consistent;
-            superblock.every_block = false;
+            superblock.make_consistent();
         });
         local.flush_bitmap();
         volume.adopting = Some(ticket);

@@ -206,10 +206,7 @@ fn a_fua_write_covers_what_landed_of_one_that_failed() {
     pair.promote(0);
     assert!(!offered_volatile(&pair, 0));
     pair.cut();
-    pair.hold(0, Kind::Data, 0);
-    pair.write(0, 0, 5);
-    pair.run();
-    pair.fail_held(0, Kind::Data, 0);
+    pair.fail_write(0, 0, 5);
     pair.attach(0, 0);
     pair.run();
     pair.hold(0, Kind::Flush, 0);

@@ -57,10 +57,7 @@ fn a_disk_that_a_primary_lost_is_compared_when_it_is_back() {
     let mut pair = Pair::with_primary(1);
     pair.write(0, 0, 5);
     pair.run();
-    pair.hold(0, Kind::Data, 0);
-    pair.write(0, 0, 6);
-    pair.run();
-    pair.fail_held(0, Kind::Data, 0);
+    pair.fail_write(0, 0, 6);
     pair.write(0, 0, 2000);
     pair.run();
     pair.attach(0, 0);
@@ -76,10 +73,7 @@ fn or_is_compared_with_a_peer_that_comes_after_it() {
     pair.write(0, 0, 5);
     pair.run();
     pair.cut();
-    pair.hold(0, Kind::Data, 0);
-    pair.write(0, 0, 6);
-    pair.run();
-    pair.fail_held(0, Kind::Data, 0);
+    pair.fail_write(0, 0, 6);
     pair.attach(0, 0);
     pair.run();
     pair.connect();

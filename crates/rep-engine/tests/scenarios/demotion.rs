@@ -19,7 +19,6 @@ fn a_resync_keeps_no_demotion_waiting() {
     assert_eq!(pair.held(1, Kind::Data, 0), 3, "three ranges are on their way to beta's disk");
     pair.let_newest_go(1, Kind::Data, 0);
     pair.hold(1, Kind::Flush, 0);
-    pair.hold(1, Kind::Flush, 0);
     let demotion = pair.command(0, Command::Demote);
     pair.run();
     assert_eq!(pair.held(1, Kind::Flush, 0), 1, "what beta has taken is flushed there first");

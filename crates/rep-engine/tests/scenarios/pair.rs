@@ -514,6 +514,14 @@ impl Pair {
         self.run();
     }
 
+    /// A client's write fails on its node's disk.
+    pub fn fail_write(&mut self, node: usize, volume: usize, block: u64) {
+        self.hold(node, Kind::Data, volume);
+        self.write(node, volume, block);
+        self.run();
+        self.fail_held(node, Kind::Data, volume);
+    }
+
     /// What is held fails, and nothing is held any more.
     pub fn fail_held(&mut self, node: usize, kind: Kind, volume: usize) {
         self.nodes[node].held.retain(|held| *held != (kind, volume));
