@@ -160,6 +160,8 @@ impl World {
                 self.spoil_image(node);
                 self.became_primary(node);
             }
+            // Its device is gone, and with it who was owed a word; also where nobody waits for the demotion any more.
+            Notice::Role { to: Role::Secondary, .. } if !self.forwards(node) => self.forget_owed(node),
             Notice::Connection { to: ConnectionState::StandAlone, why: Why::Handshake, .. } => self.refused(node),
             Notice::Connection {
                 to: ConnectionState::SplitBrain | ConnectionState::UnrelatedData,
